@@ -1,0 +1,14 @@
+"""Ways to run one geometry: one file and one row each, in the order in which ties are broken."""
+
+from __future__ import annotations
+
+from .algorithm import ALGORITHMS as ALGORITHMS
+from .algorithm import Algorithm as Algorithm
+from .algorithm import run as run
+from .direct import DIRECT
+from .empty import EMPTY
+from .gemm import GEMM
+from .native import NATIVE
+from .phases import PHASES
+
+ALGORITHMS.update({algorithm.name: algorithm for algorithm in (EMPTY, NATIVE, DIRECT, GEMM, PHASES)})

@@ -1,0 +1,98 @@
+"""The rewrite for a base dilation (the gradient of a stride, a transposed convolution): no zero is inserted.
+
+Output ``j = r + P * m`` meets only the taps ``t = t0 + T * u`` with ``j * stride + t * wd - low`` divisible by the base
+dilation ``b``; with ``P = b / gcd(stride, b)`` and ``T = b / gcd(wd, b)`` each residue ``r`` is a correlation of the
+undilated x with every T-th tap, at stride ``stride / gcd(stride, b)`` and window dilation ``wd / gcd(wd, b)``. The
+results interleave (sub-pixel decomposition: Shi et al. 2016, "Is the deconvolution layer the same as a convolutional
+layer?").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from math import gcd, prod
+from typing import Any
+
+from ..backend import Backend
+from ..geometry import Geometry, WindowDimension, dilated
+from ..program import Problem, Program
+from .algorithm import Algorithm, run
+
+Array = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One residue of the outputs of an axis: which taps it meets, and the axis that computes it."""
+
+    taps: slice
+    axis: WindowDimension
+
+
+def axis_phases(axis: WindowDimension) -> list[Phase]:
+    """The residues of one axis in order, each padded to the same number of outputs."""
+    base, window_dilation = axis.base_dilation, axis.window_dilation
+    shared, period = gcd(window_dilation, base), base // gcd(axis.stride, base)
+    every = base // shared
+    count = -(-axis.output // period)
+    phases = []
+    for residue in range(period):
+        first = residue * axis.stride - axis.low
+        start = next((t for t in range(every) if (first + t * window_dilation) % base == 0), axis.kernel)
+        start = min(start, axis.kernel)
+        kernel = len(range(start, axis.kernel, every))
+        sub = WindowDimension(
+            size=axis.size,
+            kernel=kernel,
+            stride=axis.stride // gcd(axis.stride, base),
+            low=-((first + start * window_dilation) // base),
+            window_dilation=window_dilation // shared,
+        )
+        padded = dilated(count, sub.stride) + sub.window - 1
+        phases.append(Phase(slice(start, None, every), replace(sub, high=padded - sub.size - sub.low)))
+    return phases
+
+
+def phases(geometry: Geometry) -> Iterator[tuple[Phase, ...]]:
+    """All combinations of the axes' residues, the last axis fastest."""
+    return product(*map(axis_phases, geometry.axes))
+
+
+def parts(geometry: Geometry) -> tuple[Geometry, ...]:
+    return tuple(replace(geometry, axes=tuple(phase.axis for phase in combination)) for combination in phases(geometry))
+
+
+def unsupported(problem: Problem, backend: Backend) -> str | None:
+    if all(axis.base_dilation == 1 for axis in problem.geometry.axes):
+        return "no axis has a base dilation"
+    return None
+
+
+def cost(problem: Problem, backend: Backend) -> float:
+    """Of the interleaving; the planner adds the parts."""
+    return 2 * prod(problem.geometry.y_shape) * problem.itemsize / 4e9
+
+
+def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
+    xp, geometry = backend.xp, program.geometry
+    results = []
+    for combination, part in zip(phases(geometry), program.parts, strict=True):
+        taps = kernel[(..., *(phase.taps for phase in combination))]
+        results.append(run(part, backend, x, taps))
+    counts = [len(axis_phases(axis)) for axis in geometry.axes]
+    if len(results) == 1:
+        return results[0]
+    shape = results[0].shape
+    stacked = xp.reshape(xp.stack(results), (*counts, *shape))
+    ndim = geometry.ndim
+    interleaved = [ndim, ndim + 1]
+    for axis in range(ndim):
+        interleaved += [ndim + 2 + axis, axis]
+    whole = tuple(n * count for n, count in zip(shape[2:], counts, strict=True))
+    y = xp.reshape(xp.permute_dims(stacked, tuple(interleaved)), (*shape[:2], *whole))
+    return y[(..., *(slice(0, n) for n in geometry.out))]
+
+
+PHASES = Algorithm("phases", unsupported, cost, lambda problem: 0, execute, parts)

@@ -1,0 +1,253 @@
+"""Which library owns an array, and what that library does its own way. The sole importer of array-api-compat."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from . import primitives
+from .program import ITEM_SIZES, Problem, Program
+
+Array = Any
+Execute = Callable[[Program, "Backend", Array, Array], Array]
+Run = Callable[[Program, Array, Array], Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Native:
+    """A library's own convolution of canonical arrays: why it can't serve (None: it can), and the call."""
+
+    unsupported: Callable[[Problem], str | None]
+    execute: Callable[[Problem, Array, Array], Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Planning:
+    """What the planner lends to a backend that closes a planned call under differentiation."""
+
+    execute: Execute
+    replan: Callable[..., Program]
+
+
+def _plain_run(backend: Backend, planning: Planning) -> Run:
+    return lambda program, x, kernel: planning.execute(program, backend, x, kernel)
+
+
+def _plain_pad(xp: Any) -> Callable[..., Array]:
+    return lambda x, widths: primitives.pad_zero(xp, x, widths)
+
+
+def _same(array: Array) -> Array:
+    return array
+
+
+def _never(*_: Any) -> bool:
+    return False
+
+
+@dataclass(frozen=True, eq=False)
+class Backend:
+    """One library: its array API namespace, and the few things that it does better or differently.
+
+    A field that is left out has the meaning of the array API standard.
+    """
+
+    name: str
+    xp: Any
+    owns: Callable[[Any], bool]
+    from_numpy: Callable[[np.ndarray[Any, Any], Array], Array]
+    to_numpy: Callable[[Array], np.ndarray[Any, Any]]
+    device: Callable[[Array], Any] = lambda array: None
+    device_kind: Callable[[Array], str] = lambda array: "cpu"
+    dtype: Callable[[str], Any] = lambda name: None
+    promote: Callable[[Array, Array], Any] = lambda a, b: None
+    cast: Callable[[Array, Any], Array] = lambda array, dtype: array
+    admit: Callable[[Array], Array] = _same
+    pad: Callable[..., Array] = lambda x, widths: x
+    windows: Callable[..., Array] = lambda x, window, stride, dilation: x
+    matmul: Callable[[Array, Array], Array] = lambda a, b: a
+    close: Callable[[Backend, Planning], Run] = _plain_run
+    native: Native | None = None
+    accumulators: dict[str, str] = field(default_factory=dict)
+    most_slices: int = 4096
+    compiling: Callable[[], bool] = _never
+    is_traced: Callable[[Array], bool] = _never
+    detach: Callable[[Array], Array] = _same
+    scan: Callable[..., Any] | None = None
+
+
+def standard_backend(name: str, xp: Any, **own: Any) -> Backend:
+    """A backend of the array API standard, with ``own`` fields in place of the standard's."""
+    fields: dict[str, Any] = {
+        "from_numpy": lambda array, like: xp.asarray(array, device=like.device),
+        "to_numpy": np.asarray,
+        "dtype": lambda dtype: getattr(xp, dtype, None),
+        "promote": lambda a, b: xp.result_type(a.dtype, b.dtype),
+        "cast": lambda array, dtype: xp.astype(array, dtype, copy=False),
+        "pad": _plain_pad(xp),
+        "windows": lambda x, window, stride, dilation: primitives.windows(xp, x, window, stride, dilation),
+        "matmul": xp.matmul,
+    }
+    return Backend(name, xp, **(fields | own))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of `BACKENDS`: the library's module, and the module here that knows it (its ``BACKEND``)."""
+
+    library: str
+    module: str
+
+
+#: Libraries with a file of their own. Any other array that follows the standard is served by `backends/standard.py`.
+BACKENDS: dict[str, Row] = {
+    "numpy": Row("numpy", "arrayconv.backends.numpy"),
+    "torch": Row("torch", "arrayconv.backends.torch"),
+    "jax": Row("jax", "arrayconv.backends.jax"),
+    "dask": Row("dask.array", "arrayconv.backends.dask"),
+}
+
+_BY_TYPE: dict[type, Backend] = {}
+
+
+def namespace(library: str) -> Any:
+    """array-api-compat's namespace of a library that it wraps."""
+    return import_module(f"array_api_compat.{library}")
+
+
+def library_backend(name: str) -> Backend:
+    """The backend of a library by name, imported if need be; any name that is no row is a module of the standard."""
+    if name in BACKENDS:
+        backend: Backend = import_module(BACKENDS[name].module).BACKEND
+        return backend
+    standard: Callable[[Any], Backend] = import_module("arrayconv.backends.standard").backend_of
+    return standard(import_module(name))
+
+
+@cache
+def installed_libraries() -> tuple[str, ...]:
+    """Names of the libraries that can be imported here; NumPy is the first."""
+    names = (*BACKENDS, "array_api_strict")
+    return tuple(name for name in names if find_spec(name) is not None)
+
+
+def get_backend(array: Any) -> Backend:
+    """The backend that owns ``array``; only libraries that are already imported are asked."""
+    backend = _BY_TYPE.get(type(array))
+    return backend if backend is not None else _find_backend(array)
+
+
+def _find_backend(array: Any) -> Backend:
+    for name, row in BACKENDS.items():
+        if row.library in sys.modules:
+            backend = library_backend(name)
+            if backend.owns(array):
+                _BY_TYPE[type(array)] = backend
+                return backend
+    if hasattr(array, "__array_namespace__") and not isinstance(array, np.ndarray | np.generic):
+        standard: Callable[[Any], Backend] = import_module("arrayconv.backends.standard").backend_of
+        _BY_TYPE[type(array)] = standard(array.__array_namespace__())
+        return _BY_TYPE[type(array)]
+    raise TypeError(f"{type(array).__name__} is no array that arrayconv serves: {_describe(array)}")
+
+
+def _describe(array: Any) -> str:
+    text = repr(array)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+_NAMES: dict[tuple[type, Any], str] = {}
+
+
+def dtype_name(dtype: Any) -> str:
+    """``float32`` for any library's float32."""
+    key = (type(dtype), dtype)  # libraries warn when their dtypes are compared with another's
+    name = _NAMES.get(key)
+    if name is None:
+        if isinstance(dtype, type):
+            dtype = np.dtype(dtype)
+        name = _NAMES[key] = str(getattr(dtype, "name", None) or dtype).rpartition(".")[2]
+    return name
+
+
+def gather_arrays(op: str, names: Sequence[str], arrays: Sequence[Any]) -> tuple[Backend, list[Any]]:
+    """One backend for all arrays, NumPy constants beside another library's arrays adopted; None stays None."""
+    owners = [None if array is None else _owner(op, name, array) for name, array in zip(names, arrays, strict=True)]
+    foreign = [i for i, owner in enumerate(owners) if owner is not None and owner.name != "numpy"]
+    chief = foreign[0] if foreign else 0
+    backend = owners[chief]
+    assert backend is not None  # the first array of every operation is required
+    gathered = list(arrays)
+    if foreign:
+        for i, (name, array, owner) in enumerate(zip(names, arrays, owners, strict=True)):
+            if owner is None or i == chief:
+                continue
+            if owner.name == "numpy":
+                gathered[i] = _adopt(op, name, array, names[chief], arrays[chief], backend)
+            elif owner is not backend:
+                raise TypeError(
+                    f"{op}: {name} is an array of {owner.name}, {names[chief]} is one of {backend.name}; "
+                    f"one call takes arrays of one library: convert {name} first"
+                )
+            elif backend.device(array) != backend.device(arrays[chief]):
+                raise TypeError(
+                    f"{op}: {name} is on device {backend.device(array)}, {names[chief]} on "
+                    f"{backend.device(arrays[chief])}; one call takes arrays of one device: move {name} first"
+                )
+    for name, array in zip(names, gathered, strict=True):
+        if array is not None and dtype_name(array.dtype) not in ITEM_SIZES:
+            raise TypeError(
+                f"{op}: {name} has dtype {dtype_name(array.dtype)}; arrayconv takes int8 to int64, uint8 to uint64, "
+                f"float16, bfloat16, float32, float64, complex64 and complex128: cast {name} first"
+            )
+    return backend, [None if array is None else backend.admit(array) for array in gathered]
+
+
+def _owner(op: str, name: str, array: Any) -> Backend:
+    backend = _BY_TYPE.get(type(array))
+    if backend is not None:
+        return backend
+    try:
+        return _find_backend(array)
+    except TypeError as error:
+        raise TypeError(
+            f"{op}: {name} must be an array of NumPy, PyTorch, JAX, Dask or another library of the array API "
+            f"standard, got {type(array).__name__}: {_describe(array)}; convert it with numpy.asarray, for example"
+        ) from error
+
+
+def _adopt(op: str, name: str, constant: Any, beside: str, like: Array, backend: Backend) -> Array:
+    """A NumPy constant as an array of ``like``'s library; real floats take the float type of ``like``."""
+    kind, partner = constant.dtype.kind, dtype_name(like.dtype)
+    if kind == "f" and partner in _REAL_OF:
+        constant = constant.astype(np.float32 if _REAL_OF[partner] == "bfloat16" else _REAL_OF[partner])
+    adopted = backend.from_numpy(constant, like)
+    if kind == "f" and partner == "bfloat16":
+        return backend.cast(adopted, like.dtype)
+    if kind in "iu" and constant.size and dtype_name(adopted.dtype) != constant.dtype.name:
+        held = np.iinfo(dtype_name(adopted.dtype))
+        if constant.min() < held.min or constant.max() > held.max:
+            raise ValueError(
+                f"{op}: {name} holds {constant.max() if constant.max() > held.max else constant.min()}, which "
+                f"{backend.name}'s {held.dtype} beside {beside} can't hold; enable 64-bit types in {backend.name} "
+                f"or pass smaller integers"
+            )
+    return adopted
+
+
+#: The real type with the precision of a floating type: what an adopted real constant becomes beside it.
+_REAL_OF = {
+    "float16": "float16",
+    "bfloat16": "bfloat16",
+    "float32": "float32",
+    "float64": "float64",
+    "complex64": "float32",
+    "complex128": "float64",
+}

@@ -1,0 +1,60 @@
+"""NumPy: strided views instead of gathers, and buffers that may be written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from ..backend import namespace, standard_backend
+from ..primitives import Widths, crop
+
+Array = np.ndarray[Any, Any]
+
+
+def owns(array: Any) -> bool:
+    """ndarrays, memory maps too; masked arrays and matrices mean something else by ``*`` and indexing."""
+    return isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray | np.matrix)
+
+
+def pad(x: Array, widths: Widths) -> Array:
+    """Zero padding of the last axes into one fresh buffer; crops alone are a view."""
+    x, widths = crop(x, widths)
+    if not any(low or high for low, high in widths):
+        return x
+    first = x.ndim - len(widths)
+    inner = x.shape[first:]
+    sizes = [n + low + high for n, (low, high) in zip(inner, widths, strict=True)]
+    out = np.zeros((*x.shape[:first], *sizes), dtype=x.dtype)
+    out[(..., *(slice(low, low + n) for n, (low, _) in zip(inner, widths, strict=True)))] = x
+    return out
+
+
+def windows(x: Array, window: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Array:
+    """A read-only view: no copy."""
+    first = x.ndim - len(window)
+    axes = list(zip(x.shape[first:], x.strides[first:], window, stride, dilation, strict=True))
+    out = [(n - (k - 1) * d - 1) // s + 1 for n, _, k, s, d in axes]
+    strides = (*x.strides[:first], *(step * s for _, step, _, s, _ in axes), *(step * d for _, step, _, _, d in axes))
+    return as_strided(x, (*x.shape[:first], *out, *window), strides, writeable=False)
+
+
+def promote(a: Array, b: Array) -> Any:
+    return np.result_type(a.dtype, b.dtype)
+
+
+BACKEND = standard_backend(
+    "numpy",
+    namespace("numpy"),
+    owns=owns,
+    from_numpy=lambda array, like: array,
+    dtype=lambda name: np.dtype(name) if name != "bfloat16" else None,
+    promote=promote,
+    cast=lambda array, dtype: array.astype(dtype, copy=False),
+    admit=lambda array: array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("=")),
+    pad=pad,
+    windows=windows,
+    matmul=np.matmul,
+)

@@ -1,0 +1,100 @@
+"""PyTorch: plain differentiable tensor operations, so that autograd, torch.func and torch.compile see through them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from ..backend import Native, namespace, standard_backend
+from ..primitives import Widths, crop
+from ..program import Problem
+
+Tensor = torch.Tensor
+XP = namespace("torch")
+
+#: torch has no sums and products of these types; a wider signed type has the same low bits.
+WIDER = {"uint16": "int32", "uint32": "int64", "uint64": "int64"}
+
+CONVOLUTIONS: dict[int, Any] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
+
+
+def from_numpy(array: np.ndarray[Any, Any], like: Tensor) -> Tensor:
+    """A copy: torch warns of read-only memory and refuses negative strides."""
+    return torch.tensor(np.ascontiguousarray(array), device=like.device)
+
+
+def to_numpy(array: Tensor) -> np.ndarray[Any, Any]:
+    array = array.detach().cpu().resolve_conj().resolve_neg()
+    return (array.float() if array.dtype == torch.bfloat16 else array).numpy()
+
+
+def promote(a: Tensor, b: Tensor) -> torch.dtype:
+    return a.dtype if a.dtype == b.dtype else torch.promote_types(a.dtype, b.dtype)
+
+
+def pad(x: Tensor, widths: Widths) -> Tensor:
+    """torch's own constant padding, after the crops that it would refuse."""
+    x, widths = crop(x, widths)
+    if not any(low or high for low, high in widths):
+        return x
+    return functional.pad(x, [width for pair in reversed(widths) for width in pair])
+
+
+def windows(x: Tensor, window: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Tensor:
+    """A view: torch's unfold an axis, of which every ``dilation``-th element is kept."""
+    first = x.ndim - len(window)
+    for axis, (k, s, d) in enumerate(zip(window, stride, dilation, strict=True), first):
+        x = x.unfold(axis, (k - 1) * d + 1, s)[..., ::d]
+    return x
+
+
+def native_unsupported(problem: Problem) -> str | None:
+    geometry = problem.geometry
+    if geometry.ndim not in CONVOLUTIONS:
+        return f"torch convolves 1 to 3 spatial axes, not {geometry.ndim}"
+    if problem.is_integer:
+        return "torch's convolution of integers is not exact for every type"
+    if any(axis.base_dilation != 1 for axis in geometry.axes):
+        return "torch's convolution takes no base dilation"
+    return None
+
+
+def native_execute(problem: Problem, x: Tensor, kernel: Tensor) -> Tensor:
+    axes = problem.geometry.axes
+    padding: Any = tuple(axis.low for axis in axes)
+    if any(axis.low != axis.high or axis.low < 0 for axis in axes):
+        x, padding = pad(x, [(axis.low, axis.high) for axis in axes]), 0
+    return CONVOLUTIONS[len(axes)](
+        x,
+        kernel,
+        stride=tuple(axis.stride for axis in axes),
+        padding=padding,
+        dilation=tuple(axis.window_dilation for axis in axes),
+        groups=problem.geometry.groups,
+    )
+
+
+BACKEND = standard_backend(
+    "torch",
+    XP,
+    owns=lambda array: isinstance(array, Tensor),
+    from_numpy=from_numpy,
+    to_numpy=to_numpy,
+    device=lambda array: array.device,
+    device_kind=lambda array: array.device.type,
+    dtype=lambda name: getattr(torch, name, None),
+    promote=promote,
+    cast=lambda array, dtype: array.to(dtype),
+    pad=pad,
+    windows=windows,
+    matmul=torch.matmul,
+    native=Native(native_unsupported, native_execute),
+    accumulators=WIDER,
+    compiling=torch.compiler.is_compiling,
+    detach=lambda array: array.detach(),
+)
+

@@ -1,0 +1,192 @@
+"""What a convolution means: ints only, frozen, hashable, closed under its two transposes.
+
+One axis of a correlation pairs output ``j``, tap ``t`` and input ``i`` whenever
+
+    j * stride + t * window_dilation - low == i * base_dilation                            (*)
+
+and sums ``x[i] * kernel[t]`` over the pairs. (*) is one equation in three unknowns, so the sum may be read
+in three ways: given x and kernel it yields y; given y and kernel it yields x; given x and y it yields the
+kernel. The second and third readings are the transposes, and both are correlations again. The names are
+those of XLA's ``WindowDimension`` (xla/xla_data.proto).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+
+
+def dilated(size: int, dilation: int) -> int:
+    """Length of ``size`` elements with ``dilation - 1`` holes between neighbours."""
+    return (size - 1) * dilation + 1 if size > 0 else 0
+
+
+@dataclass(frozen=True, slots=True)
+class WindowDimension:
+    """One spatial axis of a correlation; negative ``low`` or ``high`` crops."""
+
+    size: int
+    kernel: int
+    stride: int = 1
+    low: int = 0
+    high: int = 0
+    window_dilation: int = 1
+    base_dilation: int = 1
+
+    @property
+    def base(self) -> int:
+        """Length of the input with its base dilation, before padding."""
+        return dilated(self.size, self.base_dilation)
+
+    @property
+    def window(self) -> int:
+        """Length that the dilated kernel covers."""
+        return dilated(self.kernel, self.window_dilation)
+
+    @property
+    def padded(self) -> int:
+        """Length of the dilated and padded input; never below zero."""
+        return max(0, self.base + self.low + self.high)
+
+    @property
+    def output(self) -> int:
+        """``floor((n + p - k' + s) / s)``, or 0 where the window does not fit."""
+        return max(0, (self.padded - self.window + self.stride) // self.stride)
+
+    def block(self, outputs: range, taps: range) -> tuple[slice, WindowDimension]:
+        """The part of x that these outputs need of these taps, and the axis that computes them from it.
+
+        Where they need nothing but padding, the part is one element, which the padding crops.
+        """
+        first = outputs.start * self.stride + taps.start * self.window_dilation - self.low
+        window = dilated(len(taps), self.window_dilation)
+        padded = dilated(len(outputs), self.stride) + window - 1
+        start = min(max(0, self.size - 1), max(0, -(-first // self.base_dilation)))
+        stop = min(self.size, max(start, (first + padded - 1) // self.base_dilation) + 1)
+        low = start * self.base_dilation - first
+        return slice(start, stop), WindowDimension(
+            size=stop - start,
+            kernel=len(taps),
+            stride=self.stride,
+            low=low,
+            high=padded - low - dilated(stop - start, self.base_dilation),
+            window_dilation=self.window_dilation,
+            base_dilation=self.base_dilation,
+        )
+
+    def input_transpose(self) -> WindowDimension:
+        """The axis that maps y back to x: (*) solved for ``i``.
+
+        With ``t = kernel - 1 - u`` (the kernel flipped), (*) reads
+        ``i * base_dilation + u * window_dilation - (window - 1 - low) == j * stride``:
+        stride and base dilation trade places. ``high`` is what makes the output exactly ``size`` long.
+        """
+        low = self.window - 1 - self.low
+        return WindowDimension(
+            size=self.output,
+            kernel=self.kernel,
+            stride=self.base_dilation,
+            low=low,
+            high=self.base + self.window - 1 - dilated(self.output, self.stride) - low,
+            window_dilation=self.window_dilation,
+            base_dilation=self.stride,
+        )
+
+    def kernel_transpose(self) -> WindowDimension:
+        """The axis that maps (x, y) to the kernel: (*) solved for ``t``.
+
+        y plays the kernel, so stride and window dilation trade places; nothing is flipped.
+        """
+        return WindowDimension(
+            size=self.size,
+            kernel=self.output,
+            stride=self.window_dilation,
+            low=self.low,
+            high=self.window - 1 + dilated(self.output, self.stride) - self.base - self.low,
+            window_dilation=self.stride,
+            base_dilation=self.base_dilation,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """A correlation of ``x (batch, groups * inputs, *sizes)`` with ``kernel (groups * outputs, inputs, *taps)``.
+
+    The result is ``y (batch, groups * outputs, *out)``. ``inputs`` and ``outputs`` are channels per group.
+    """
+
+    batch: int
+    groups: int
+    inputs: int
+    outputs: int
+    axes: tuple[WindowDimension, ...]
+
+    @property
+    def ndim(self) -> int:
+        """Number of spatial axes."""
+        return len(self.axes)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Spatial shape of x."""
+        return tuple(axis.size for axis in self.axes)
+
+    @property
+    def window(self) -> tuple[int, ...]:
+        """Spatial shape of the kernel, without dilation."""
+        return tuple(axis.kernel for axis in self.axes)
+
+    @property
+    def out(self) -> tuple[int, ...]:
+        """Spatial shape of y."""
+        return tuple(axis.output for axis in self.axes)
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        return (self.batch, self.groups * self.inputs, *self.sizes)
+
+    @property
+    def kernel_shape(self) -> tuple[int, ...]:
+        return (self.groups * self.outputs, self.inputs, *self.window)
+
+    @property
+    def y_shape(self) -> tuple[int, ...]:
+        return (self.batch, self.groups * self.outputs, *self.out)
+
+    @property
+    def taps(self) -> int:
+        """Kernel elements of one channel."""
+        return prod(self.window)
+
+    @property
+    def terms(self) -> int:
+        """Products summed into one output, K in the error bound."""
+        return self.inputs * self.taps
+
+    @property
+    def multiply_adds(self) -> int:
+        """Products of the whole call; those with inserted zeros are not counted."""
+        zeros = prod(axis.base_dilation for axis in self.axes)
+        return prod(self.y_shape) * self.terms // zeros
+
+    def input_transpose(self) -> Geometry:
+        """(y, kernel) -> x. The kernel array is flipped and its channels swapped within each group."""
+        return replace(
+            self,
+            inputs=self.outputs,
+            outputs=self.inputs,
+            axes=tuple(axis.input_transpose() for axis in self.axes),
+        )
+
+    def kernel_transpose(self) -> Geometry:
+        """(x, y) -> kernel, with the batch as the channels that are summed over.
+
+        x is read as ``(inputs, groups * batch, *sizes)``, y as ``(groups * outputs, batch, *out)``, and the
+        result comes as ``(inputs, groups * outputs, *window)``.
+        """
+        return replace(
+            self,
+            batch=self.inputs,
+            inputs=self.batch,
+            axes=tuple(axis.kernel_transpose() for axis in self.axes),
+        )

@@ -1,0 +1,160 @@
+"""Optimisers as pairs of pure functions, optax's protocol: one serves where the other does.
+
+    state = optimizer.init(params)
+    updates, state = optimizer.update(grads, state, params)      # params + updates are the next params
+
+Parameters are an array, None, or tuples, named tuples, lists and dicts of parameters. Only operators of Python
+touch the arrays, so these equations hold for every library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from numbers import Real
+from typing import Any, NamedTuple
+
+from ..arguments import read_flag
+from ..kernels import read_number
+
+Tree = Any
+State = Any
+
+
+class Optimizer(NamedTuple):
+    """``init(params) -> state`` and ``update(grads, state, params) -> (updates, state)``."""
+
+    init: Callable[[Tree], State]
+    update: Callable[..., tuple[Tree, State]]
+
+
+def tree_map(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
+    """``function`` of every leaf of ``tree`` and its counterparts in ``others``; None stays None."""
+    if tree is None:
+        return None
+    if isinstance(tree, dict):
+        return {key: tree_map(function, tree[key], *(other[key] for other in others)) for key in tree}
+    if not isinstance(tree, tuple | list):
+        return function(tree, *others)
+    parts = [tree_map(function, *leaves) for leaves in zip(tree, *others, strict=True)]
+    return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
+
+
+def _read(op: str, name: str, value: Any, **limits: float) -> Any:
+    """A number as a float; an array without axes, such as one that JAX traces, as it is."""
+    if not isinstance(value, Real) and getattr(value, "shape", None) == ():
+        return value
+    return read_number(op, name, value, **limits)
+
+
+def _read_decay(op: str, name: str, value: Any) -> Any:
+    value = _read(op, name, value, minimum=0)
+    if isinstance(value, float) and value >= 1:
+        raise ValueError(f"{op}: {name} must be < 1, got {value}; usual values are 0.9 and 0.999")
+    return value
+
+
+def _make(make: Any, *arguments: Any) -> Optimizer:
+    """One object for equal numbers, so that a function jitted with it is not traced again; arrays don't hash."""
+    plain = all(isinstance(argument, float) for argument in arguments)
+    optimizer: Optimizer = make(*arguments) if plain else make.__wrapped__(*arguments)
+    return optimizer
+
+
+def sgd(rate: float, momentum: float = 0.0, nesterov: bool = False) -> Optimizer:
+    """Gradient descent, with ``momentum`` the heavy ball's, or Nesterov's.
+
+        v <- g + momentum * v        p <- p - rate * v        Nesterov: p <- p - rate * (g + momentum * v)
+
+    The same equations as optax's and PyTorch's. Source: Sutskever et al., "On the importance of initialization
+    and momentum in deep learning", 2013. Raises `ValueError` for a negative ``rate``, for a ``momentum`` outside
+    [0, 1), and for ``nesterov`` without momentum. Equal arguments give the same object.
+
+    >>> optimizer = sgd(0.5)
+    >>> state = optimizer.init((2.0, None))
+    >>> optimizer.update((3.0, None), state)
+    ((-1.5, None), ())
+    >>> sgd(0.5) is optimizer
+    True
+    """
+    rate, momentum = _read("sgd", "rate", rate, minimum=0), _read_decay("sgd", "momentum", momentum)
+    plain = isinstance(momentum, float) and momentum == 0
+    if read_flag("sgd", "nesterov", nesterov) and plain:
+        raise ValueError("sgd: nesterov=True does nothing with momentum=0.0; pass a momentum, for example 0.9")
+    if plain:
+        return _make(_descent, rate)
+    return _make(_nesterov if nesterov else _heavy_ball, rate, momentum)
+
+
+@cache
+def _descent(rate: Any) -> Optimizer:
+    def update(grads: Tree, state: State, params: Tree = None) -> tuple[Tree, State]:
+        return tree_map(lambda g: -rate * g, grads), state
+
+    return Optimizer(lambda params: (), update)
+
+
+@cache
+def _heavy_ball(rate: Any, momentum: Any) -> Optimizer:
+    def update(grads: Tree, state: State, params: Tree = None) -> tuple[Tree, State]:
+        velocity = tree_map(lambda g, v: g + momentum * v, grads, state)
+        return tree_map(lambda v: -rate * v, velocity), velocity
+
+    return Optimizer(_zeros, update)
+
+
+@cache
+def _nesterov(rate: Any, momentum: Any) -> Optimizer:
+    def update(grads: Tree, state: State, params: Tree = None) -> tuple[Tree, State]:
+        velocity = tree_map(lambda g, v: g + momentum * v, grads, state)
+        return tree_map(lambda g, v: -rate * (g + momentum * v), grads, velocity), velocity
+
+    return Optimizer(_zeros, update)
+
+
+def _zeros(params: Tree) -> Tree:
+    return tree_map(lambda p: 0 * p, params)
+
+
+class AdamState(NamedTuple):
+    """Updates made, and the running means of the gradient and of its squared magnitude."""
+
+    count: Any
+    mean: Tree
+    square: Tree
+
+
+def adam(rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Optimizer:
+    """Adam, with the bias of its running means corrected; a complex gradient counts by its magnitude.
+
+        m <- b1 m + (1 - b1) g        s <- b2 s + (1 - b2) |g|^2        at the t-th update
+        p <- p - rate * (m / (1 - b1^t)) / (sqrt(s / (1 - b2^t)) + eps)
+
+    Source: Kingma and Ba, "Adam: a method for stochastic optimization", 2015. Raises `ValueError` for a negative
+    ``rate`` or ``eps`` and for a decay outside [0, 1). Equal arguments give the same object.
+
+    >>> optimizer = adam(0.5, eps=0.0)
+    >>> updates, state = optimizer.update((3.0,), optimizer.init((2.0,)))
+    >>> round(updates[0], 12), state.count
+    (-0.5, 1)
+    """
+    rate, eps = _read("adam", "rate", rate, minimum=0), _read("adam", "eps", eps, minimum=0)
+    return _make(_adam, rate, _read_decay("adam", "b1", b1), _read_decay("adam", "b2", b2), eps)
+
+
+@cache
+def _adam(rate: Any, b1: Any, b2: Any, eps: Any) -> Optimizer:
+    def init(params: Tree) -> State:
+        return AdamState(0, _zeros(params), tree_map(abs, _zeros(params)))
+
+    def update(grads: Tree, state: State, params: Tree = None) -> tuple[Tree, State]:
+        count = state.count + 1
+        mean = tree_map(lambda g, m: b1 * m + (1 - b1) * g, grads, state.mean)
+        square = tree_map(lambda g, s: b2 * s + (1 - b2) * abs(g) ** 2, grads, state.square)
+
+        def step(m: Any, s: Any) -> Any:
+            return -rate * (m / (1 - b1**count)) / ((s / (1 - b2**count)) ** 0.5 + eps)
+
+        return tree_map(step, mean, square), AdamState(count, mean, square)
+
+    return Optimizer(init, update)

@@ -1,0 +1,220 @@
+"""y as a linear function of a kernel: its gradients, and the curvature of its squared loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod, sqrt
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..arguments import read_int, read_ints
+from ..backend import Backend, dtype_name, gather_arrays
+from ..kernels import as_like
+from ..operations.table import OPERATIONS
+from ..operations.vjp import vjp
+from .losses import Loss, read_loss
+
+Array = Any
+
+#: The real type of a floating type's magnitude.
+MAGNITUDES = {"complex64": "float32", "complex128": "float64"}
+
+
+class Params(NamedTuple):
+    """What a fit learns: a kernel, and a bias or None."""
+
+    kernel: Array
+    bias: Array | None = None
+
+
+#: Operations whose kernel can be learned, with the bias's shape for a kernel's shape, groups and channels' place.
+#: `conv_transpose` takes the kernel of the `conv` that it transposes, so inputs and outputs change places.
+BIAS_SHAPES: dict[str, Callable[[tuple[int, ...], int, str], tuple[int, ...]]] = {
+    "correlate": lambda kernel, groups, channels: (),
+    "convolve": lambda kernel, groups, channels: (),
+    "conv": lambda kernel, groups, channels: (prod(kernel[:1] if channels == "first" else kernel[-1:]),),
+    "conv_transpose": lambda kernel, groups, channels: (
+        groups * prod(kernel[1:2] if channels == "first" else kernel[-2:-1]),
+    ),
+}
+
+
+def check_op(caller: str, op: Any) -> None:
+    """This package's own operations alone: NumPy's and SciPy's of those names conjugate, and know no pullback."""
+    row = OPERATIONS.get(getattr(op, "__name__", ""))
+    if row is None or row.function is not op or row.name not in BIAS_SHAPES:
+        words = ", ".join(f"ac.{name}" for name in BIAS_SHAPES if name in OPERATIONS)
+        raise TypeError(f"{caller}: op must be one of {words}, got {op!r}; pass the function itself")
+
+
+def init_kernel(shape: tuple[int, ...], *, like: Array, seed: int = 0) -> Array:
+    """A kernel to start from: uniform in ``+-1/sqrt(fan_in)``, PyTorch's rule for its layers; the same numbers on
+    every library.
+
+    Of ``like``'s library, device and dtype (beside integers the library's default float; complex numbers draw both
+    parts so). ``fan_in``, the inputs that one output sums over, is ``prod(shape[1:])`` where there are three axes or
+    more, as in a ``conv`` kernel ``(O, C, *k)``, and ``prod(shape)`` below that, as for `correlate` in 2-D.
+
+    >>> import numpy as np
+    >>> init_kernel((1, 2), like=np.ones(1)).round(4)
+    array([[ 0.1937, -0.3256]])
+    """
+    shape = read_ints("init_kernel", "shape", shape, 1)
+    rng = np.random.default_rng(read_int("init_kernel", "seed", seed, 0))
+    bound = 1 / sqrt(prod(shape[1:] if len(shape) >= 3 else shape))
+    values = rng.uniform(-bound, bound, shape)
+    if like is not None and "complex" in dtype_name(getattr(like, "dtype", None)):
+        values = values + 1j * rng.uniform(-bound, bound, shape)
+    return as_like("init_kernel", values, like)
+
+
+def _conj(backend: Backend, array: Array) -> Array:
+    return backend.xp.conj(array) if "complex" in dtype_name(array.dtype) else array
+
+
+@dataclass(frozen=True, eq=False)
+class Regression:
+    """Everything about a fit but its parameters: ``y ~ op(x, kernel) + bias``, and the loss that says how well."""
+
+    caller: str
+    backend: Backend
+    op: Callable[..., Array]
+    options: dict[str, Any]
+    x: Array
+    y: Array
+    loss: Loss
+
+    def linearize(self, params: Params) -> tuple[Array, Callable[[Array], Params]]:
+        """``y_hat``, and the map from the loss's gradient by y_hat to that by the parameters.
+
+        `vjp` keeps JAX's convention, the transpose; the steepest ascent needs the adjoint, conj . transpose . conj.
+        """
+        backend, (kernel, bias) = self.backend, params
+        channels = bias is not None and bias.ndim > 0
+        arrays = (self.x, kernel, bias) if channels else (self.x, kernel)
+        y_hat, pullback = vjp(self.op, *arrays, **self.options)
+        if bias is not None and not channels:
+            y_hat = y_hat + bias
+        if tuple(y_hat.shape) != tuple(self.y.shape):
+            raise ValueError(
+                f"{self.caller}: y has shape {tuple(self.y.shape)}, {self.op.__name__} of x {tuple(self.x.shape)} and "
+                f"kernel {tuple(kernel.shape)} gives {tuple(y_hat.shape)}; pass y of that shape or other options"
+            )
+
+        def adjoint(dy: Array) -> Params:
+            dy = _conj(backend, dy)
+            _, *grads = (_conj(backend, cotangent) for cotangent in pullback(dy))
+            if bias is not None and not channels:
+                total = _conj(backend, backend.xp.sum(dy))
+                grads.append(backend.cast(total if same_kind(total, bias) else backend.xp.real(total), bias.dtype))
+            return Params(*(backend.xp.asarray(grad) for grad in grads))
+
+        return y_hat, adjoint
+
+    def loss_and_grad(self, params: Params) -> tuple[Array, Params]:
+        """The loss of ``params`` and the direction in which it grows fastest, in the shapes of ``params``."""
+        y_hat, adjoint = self.linearize(params)
+        value, gradient = self.loss(y_hat, self.y)
+        if not same_kind(gradient, y_hat):
+            gradient = self.backend.xp.real(gradient)
+        return self.backend.xp.asarray(value), adjoint(self.backend.cast(gradient, y_hat.dtype))
+
+    def predict(self, params: Params) -> Array:
+        """``op(x, kernel) + bias``."""
+        kernel, bias = params
+        if bias is None or bias.ndim > 0:
+            return self.op(self.x, kernel, *(() if bias is None else (bias,)), **self.options)
+        return self.op(self.x, kernel, **self.options) + bias
+
+    def gram_norm(self, start: Params, rounds: int = 20) -> Array:
+        """The greatest eigenvalue of the Gram matrix A'A, where A maps the parameters to y_hat.
+
+        Power iteration: v <- A'A v / |A'A v|, and |A'A v| grows towards the eigenvalue, from below. A step as large
+        as twice its inverse would still be stable, so a few per cent are of no consequence.
+        """
+        xp, detach = self.backend.xp, self.backend.detach
+        _, adjoint = self.linearize(start)
+
+        def step(state: tuple[Params, Array]) -> tuple[Params, Array]:
+            vector, norm = state
+            scale = xp.where(norm > 0, norm, xp.ones_like(norm))
+            vector = adjoint(self.predict(Params(*(None if part is None else part / scale for part in vector))))
+            return Params(*(None if part is None else detach(part) for part in vector)), self._norm(vector)
+
+        state = (start, self._norm(start))
+        if self.backend.scan is not None:
+            state, _ = self.backend.scan(lambda state, _: (step(state), None), state, None, length=rounds)
+        else:
+            for _ in range(rounds):
+                state = step(state)
+        return state[1]
+
+    def _norm(self, params: Params) -> Array:
+        xp = self.backend.xp
+        return xp.asarray(sum(xp.sum(abs(part) ** 2) for part in params if part is not None) ** 0.5)
+
+
+def same_kind(array: Array, like: Array) -> bool:
+    """Whether ``array`` may be cast to ``like``'s dtype without dropping an imaginary part."""
+    return "complex" in dtype_name(like.dtype) or "complex" not in dtype_name(array.dtype)
+
+
+def regression(
+    caller: str, op: Any, x: Array, y: Array, params: Params, loss: Any, options: dict[str, Any]
+) -> tuple[Regression, Params]:
+    """The arguments gathered in one library; all must be of floating types, and parameters may be None."""
+    check_op(caller, op)
+    names = ("x", "y", "kernel", "bias")
+    backend, arrays = gather_arrays(caller, names, (x, y, *params))
+    for argument, array in zip(names, arrays, strict=True):
+        if array is not None and "int" in dtype_name(array.dtype):
+            raise TypeError(
+                f"{caller}: {argument} has dtype {dtype_name(array.dtype)}, learning takes floating types; "
+                f"cast {argument} to float32, for example"
+            )
+    x, y, *gathered = arrays
+    return Regression(caller, backend, op, options, x, y, read_loss(caller, loss)), Params(*gathered)
+
+
+def bias_shape(op: Any, kernel: tuple[int, ...], options: dict[str, Any]) -> tuple[int, ...]:
+    """Shape of the bias that ``op`` learns beside a kernel of this shape."""
+    return BIAS_SHAPES[op.__name__](kernel, options.get("groups", 1), options.get("channels", "first"))
+
+
+def check_bias(caller: str, op: Any, params: Params, options: dict[str, Any]) -> None:
+    """A bias would broadcast: none but the shape that ``op`` learns is meant."""
+    shape = bias_shape(op, tuple(params.kernel.shape), options)
+    if params.bias is not None and tuple(params.bias.shape) != shape:
+        raise ValueError(
+            f"{caller}: bias has shape {tuple(params.bias.shape)}, {op.__name__} with kernel "
+            f"{tuple(params.kernel.shape)} learns one of {shape}; reshape it"
+        )
+
+
+def loss_and_grad(
+    op: Callable[..., Array], params: Params, x: Array, y: Array, *, loss: Any = "sum", **op_options: Any
+) -> tuple[Array, Params]:
+    """The loss of ``op(x, kernel) + bias`` against ``y``, and its gradient by ``params``: one step's work.
+
+    ``op`` is `correlate`, `convolve`, `conv` or `conv_transpose` with its ``op_options``; ``params`` a pair
+    ``(kernel, bias)``, the bias None, or one number an output channel (for `correlate` and `convolve` one number, an
+    array of shape ``()``). ``loss``: ``"sum"`` is ``sum |y_hat - y|^2``, ``"mean"`` that by y's elements, or a function
+    ``f(y_hat, y) -> (value, gradient)``, as `jax.value_and_grad` makes of real arrays.
+
+    Returns ``(loss, Params)``: a floating array of shape ``()``, and gradients in the shapes and dtypes of ``params``.
+    They point along the steepest ascent; where arrays are complex this is PyTorch's ``grad`` and the conjugate of what
+    `jax.grad` gives. Raises `TypeError` for integers, and `ValueError` where y has not op's output shape.
+
+    >>> import numpy as np, arrayconv as ac
+    >>> x, y, kernel = np.array([1.0, 2.0, 4.0]), np.array([0.0, 0.0]), np.array([1.0, -1.0])
+    >>> loss, grads = ac.loss_and_grad(ac.correlate, (kernel, None), x, y)     # y_hat = -1, -2
+    >>> float(loss), grads.kernel
+    (5.0, array([-10., -20.]))
+    """
+    if not isinstance(params, tuple | list) or len(params) != 2:
+        raise TypeError(f"loss_and_grad: params must be a pair (kernel, bias), got {type(params).__name__}")
+    problem, params = regression("loss_and_grad", op, x, y, Params(*params), loss, op_options)
+    check_bias("loss_and_grad", op, params, op_options)
+    return problem.loss_and_grad(params)

@@ -1,0 +1,1 @@
+"""What the user says, by family; `operations/table.py` lists them all."""

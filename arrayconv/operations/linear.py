@@ -1,0 +1,276 @@
+"""The life of every linear call: options read once into a cached `LinearCall`, which then only moves arrays.
+
+Data flows one way: arguments, geometry, program, arrays; `LinearCall.pull` walks back over the same steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from ..arguments import Pairs, read_int, read_padding, read_per_axis, read_word, resolve
+from ..backend import Backend, dtype_name, gather_arrays
+from ..boundary import BOUNDARIES, Run, runs
+from ..geometry import Geometry, WindowDimension, dilated
+from ..layout import Layout
+from ..planner import ALGORITHMS, current_settings, derive, execute, make_problem, make_program, recall
+from ..primitives import pad_runs, pad_runs_transpose
+from ..program import ITEM_SIZES, Program, Settings
+from ..transposes import kernel_for_input, swap_leading, x_for_kernel
+
+Array = Any
+Pullback = Callable[[Array], tuple[Array, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class LinearCall:
+    """A planned call of any linear operation: static, hashable, and the same for equal shapes, dtypes and options.
+
+    ``compute`` is the dtype in which a library can do arithmetic at all; it differs from ``dtype`` for torch's
+    unsigned types alone. ``pieces`` is a boundary's padding, None for zeros, which the program itself pads.
+    """
+
+    op: str
+    x_layout: Layout
+    kernel_layout: Layout
+    y_layout: Layout
+    pieces: tuple[tuple[Run, ...], ...] | None
+    dtype: Any
+    compute: Any
+    program: Program
+
+    def run(self, backend: Backend, x: Array, kernel: Array, bias: Array | None) -> Array:
+        """The result in the caller's layout."""
+        x, kernel = self._canonical(backend, x, kernel)
+        y = execute(self.program, backend, x, kernel)
+        if bias is not None:
+            bias = backend.cast(bias, self.compute)
+            y = y + bias[(slice(None), *(None,) * self.program.geometry.ndim)]
+        return backend.cast(self.y_layout.undo(backend.xp, y), self.dtype)
+
+    def _canonical(self, backend: Backend, x: Array, kernel: Array) -> tuple[Array, Array]:
+        xp = backend.xp
+        x = self.x_layout.apply(xp, backend.cast(x, self.compute))
+        if self.pieces is not None:
+            x = pad_runs(xp, x, self.pieces)
+        return x, self.kernel_layout.apply(xp, backend.cast(kernel, self.compute))
+
+    def pull(self, backend: Backend, x: Array, kernel: Array, bias: Array | None) -> tuple[Array, Pullback]:
+        """The result, and the function from its cotangent to those of x, kernel and bias."""
+        y = self.run(backend, x, kernel, bias)
+
+        def pullback(dy: Array) -> tuple[Array, ...]:
+            dy = self.y_layout.apply(backend.xp, backend.cast(dy, self.compute))
+            wide, narrow = self._canonical(backend, x, kernel)
+            dx = as_dtype(backend, self._pull_x(backend, dy, narrow), x.dtype)
+            dk = as_dtype(backend, self._pull_kernel(backend, dy, wide), kernel.dtype)
+            if bias is None:
+                return dx, dk
+            spatial = tuple(range(2, dy.ndim))
+            db = backend.xp.sum(dy, axis=(0, *spatial), dtype=dy.dtype)
+            return dx, dk, as_dtype(backend, db, bias.dtype)
+
+        return y, pullback
+
+    def _pull_x(self, backend: Backend, dy: Array, kernel: Array) -> Array:
+        geometry = self.program.geometry
+        back = derive(self.program, geometry.input_transpose())
+        dx = execute(back, backend, dy, kernel_for_input(backend.xp, geometry, kernel))
+        if self.pieces is not None:
+            shape = self.x_layout.merged or self.x_layout.shape
+            dx = pad_runs_transpose(backend.xp, dx, self.pieces, shape[2:])
+        return self.x_layout.undo(backend.xp, dx)
+
+    def _pull_kernel(self, backend: Backend, dy: Array, x: Array) -> Array:
+        geometry = self.program.geometry
+        back = derive(self.program, geometry.kernel_transpose())
+        dk = execute(back, backend, x_for_kernel(backend.xp, geometry, x), swap_leading(backend.xp, dy))
+        return self.kernel_layout.undo(backend.xp, swap_leading(backend.xp, dk))
+
+
+def as_dtype(backend: Backend, array: Array, dtype: Any) -> Array:
+    """A cotangent in its argument's type; of a real argument it is the real part (JAX's convention)."""
+    if "complex" in dtype_name(array.dtype) and "complex" not in dtype_name(dtype):
+        array = backend.xp.real(array)
+    return backend.cast(array, dtype)
+
+
+class Options(NamedTuple):
+    """The keyword options of a linear call as plain hashable values, not yet checked against shapes."""
+
+    stride: Any
+    padding: Any
+    dilation: Any
+    boundary: str
+    algorithm: str
+    groups: Any = 1
+    channels: str = "first"
+    axes: Any = None
+    output_padding: Any = 0
+    factor: Any = None
+
+
+def read_options(op: str, given: Mapping[str, Any]) -> Options:
+    """Keyword arguments as `Options`; what is no field of it (arrays, dtype) is left out."""
+    return Options(**{name: freeze(op, name, given[name]) for name in Options._fields if name in given})
+
+
+def freeze(op: str, name: str, value: Any) -> Any:
+    """Ints, words and nested tuples of them, hashable; bools and floats, which equal ints, are refused here."""
+    if type(value) is int or value is None or isinstance(value, str):
+        return value
+    if isinstance(value, Iterable):
+        return tuple(freeze(op, f"{name}[{i}]", entry) for i, entry in enumerate(value))
+    return read_int(op, name, value)
+
+
+#: Layouts of x, kernel and y, a boundary's padding, and the geometry that is left.
+Reading = tuple[Layout, Layout, Layout, tuple[tuple[Run, ...], ...] | None, Geometry]
+Read = Callable[[str, tuple[int, ...], tuple[int, ...], Options], Reading]
+
+
+def linear_call(
+    read: Read, op: str, x: Array, kernel: Array, bias: Array | None, dtype: Any, options: Options
+) -> tuple[LinearCall, Backend, list[Array]]:
+    """Arrays gathered, and the plan that serves their shapes: one cached look-up."""
+    if bias is None:
+        backend, arrays = gather_arrays(op, ("x", "kernel"), (x, kernel))
+        arrays.append(None)
+        bias_key = None
+    else:
+        backend, arrays = gather_arrays(op, ("x", "kernel", "bias"), (x, kernel, bias))
+        bias_key = (tuple(arrays[2].shape), arrays[2].dtype)
+    x, kernel, _ = arrays
+    chosen = current_settings(backend)
+    call = recall(
+        backend,
+        plan_call,
+        read,
+        op,
+        backend,
+        backend.device_kind(x),
+        tuple(x.shape),
+        x.dtype,
+        tuple(kernel.shape),
+        kernel.dtype,
+        bias_key,
+        dtype if dtype is not None else promote(op, backend, x, kernel),
+        dtype is not None,
+        options,
+        chosen,
+    )
+    return call, backend, arrays
+
+
+def promote(op: str, backend: Backend, x: Array, kernel: Array) -> Any:
+    """The library's own result type."""
+    try:
+        return backend.promote(x, kernel)
+    except (TypeError, RuntimeError) as error:
+        raise TypeError(
+            f"{op}: {backend.name} has no common type of x ({dtype_name(x.dtype)}) and kernel "
+            f"({dtype_name(kernel.dtype)}); cast one of them"
+        ) from error
+
+
+@lru_cache(maxsize=4096)
+def plan_call(
+    read: Read,
+    op: str,
+    backend: Backend,
+    device: str,
+    x_shape: tuple[int, ...],
+    x_dtype: Any,
+    kernel_shape: tuple[int, ...],
+    kernel_dtype: Any,
+    bias: tuple[tuple[int, ...], Any] | None,
+    dtype: Any,
+    is_wish: bool,
+    options: Options,
+    chosen: Settings,
+) -> LinearCall:
+    """Options, shapes and dtypes checked, and the program made."""
+    sources = [("x", x_dtype), ("kernel", kernel_dtype)] + ([("bias", bias[1])] if bias else [])
+    result = read_dtype(op, dtype, backend, sources) if is_wish else dtype
+    if not is_wish and bias is not None:
+        read_dtype(op, result, backend, sources[2:])
+    read_word(op, "boundary", options.boundary, BOUNDARIES)
+    read_word(op, "channels", options.channels, ("first", "last"))
+    read_word(op, "algorithm", options.algorithm, ("auto", *ALGORITHMS))
+    x_layout, kernel_layout, y_layout, pieces, geometry = read(op, x_shape, kernel_shape, options)
+    count = geometry.groups * geometry.outputs
+    if bias is not None and bias[0] != (count,):
+        raise ValueError(f"{op}: bias must have shape ({count},), one number an output channel, got {bias[0]}")
+    name = dtype_name(result)
+    compute = backend.accumulators.get(name, name)
+    problem = make_problem(geometry, compute, backend, device, chosen)
+    program = recall(backend, make_program, problem, backend, options.algorithm, op)
+    return LinearCall(op, x_layout, kernel_layout, y_layout, pieces, result, backend.dtype(compute), program)
+
+
+#: What a type can be turned into without losing its nature: integers to anything, floats not to integers.
+_RANK = {"int": 0, "uint": 0, "float": 1, "bfloat": 1, "complex": 2}
+
+
+def read_dtype(op: str, dtype: Any, backend: Backend, sources: list[tuple[str, Any]]) -> Any:
+    """``dtype=``, a name or any library's dtype object, as the backend's dtype."""
+    name = dtype if isinstance(dtype, str) else dtype_name(dtype)
+    if name not in ITEM_SIZES:
+        raise TypeError(f"{op}: dtype={dtype!r} is not one of {', '.join(ITEM_SIZES)}")
+    found = backend.dtype(name)
+    if found is None:
+        raise ValueError(
+            f"{op}: dtype={name!r} is not a type that {backend.name} has here; enable 64-bit types in the library "
+            f"(jax_enable_x64) or take a smaller one"
+        )
+    for source, own in sources:
+        if _RANK[dtype_name(own).rstrip("0123456789")] > _RANK[name.rstrip("0123456789")]:
+            raise TypeError(f"{op}: {name} can't hold {source} of {dtype_name(own)} without losing part of it; cast it")
+    return found
+
+
+def window_axes(
+    op: str, sizes: tuple[int, ...], window: tuple[int, ...], options: Options
+) -> tuple[tuple[tuple[Run, ...], ...] | None, tuple[WindowDimension, ...]]:
+    """Stride, padding, dilation and boundary as spatial axes, and a boundary's padding apart from them."""
+    ndim = len(window)
+    if 0 in window:
+        raise ValueError(f"{op}: kernel has spatial shape {window}; every axis needs at least one tap")
+    stride = read_per_axis(op, "stride", options.stride, ndim, 1)
+    dilation = read_per_axis(op, "dilation", options.dilation, ndim, 1)
+    covered = tuple(dilated(k, d) for k, d in zip(window, dilation, strict=True))
+    widths = resolve(read_padding(op, options.padding, ndim), sizes, covered, stride)
+    for i, (n, (low, high), k) in enumerate(zip(sizes, widths, covered, strict=True)):
+        if n + low + high < k:
+            raise ValueError(
+                f"{op}: kernel covers {k} elements along spatial axis {i} ({window[i]} taps, dilation {dilation[i]}), "
+                f"longer than the padded input of {n + low + high} (size {n}, padding {(low, high)}); "
+                f"pad more or take a smaller kernel"
+            )
+    pieces = boundary_pieces(op, options.boundary, options.padding, sizes, widths)
+    if pieces is not None:
+        sizes = tuple(n + low + high for n, (low, high) in zip(sizes, widths, strict=True))
+        widths = ((0, 0),) * ndim
+    axes = zip(sizes, window, stride, widths, dilation, strict=True)
+    return pieces, tuple(WindowDimension(n, k, s, low, high, d) for n, k, s, (low, high), d in axes)
+
+
+def boundary_pieces(
+    op: str, boundary: str, padding: Any, sizes: tuple[int, ...], widths: Pairs
+) -> tuple[tuple[Run, ...], ...] | None:
+    """The runs of a boundary other than zero; None where the program pads by itself."""
+    if boundary == "constant":
+        return None
+    if padding == "valid":
+        raise ValueError(
+            f"{op}: boundary={boundary!r} has no effect with padding='valid'; give a padding such as 'same', "
+            f"or leave the boundary out"
+        )
+    for i, (n, pair) in enumerate(zip(sizes, widths, strict=True)):
+        if n == 0 and max(pair) > 0:
+            raise ValueError(f"{op}: boundary={boundary!r} can't pad spatial axis {i} of size 0; use 'constant'")
+    if all(low <= 0 and high <= 0 for low, high in widths):
+        return None
+    return tuple(runs(boundary, n, low, high) for n, (low, high) in zip(sizes, widths, strict=True))

@@ -1,0 +1,46 @@
+"""Every operation, one row each: its function, how it is transposed, and how it is planned where it is linear."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .conv import conv, read_conv
+from .correlate import convolve, corr2d, correlate, read_convolve, read_corr2d, read_correlate
+from .linear import Read
+from .padding import pad, pull_pad, pull_windows, windows
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A row: ``read`` for an operation that is one planned geometry, else ``pull``, which gives (y, pullback)."""
+
+    function: Callable[..., Any]
+    read: Read | None = None
+    pull: Callable[..., Any] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+
+OPERATIONS: dict[str, Operation] = {
+    row.name: row
+    for row in (
+        Operation(pad, pull=pull_pad),
+        Operation(windows, pull=pull_windows),
+        Operation(corr2d, read_corr2d),
+        Operation(correlate, read_correlate),
+        Operation(convolve, read_convolve),
+        Operation(conv, read_conv),
+    )
+}
+
+
+def find_operation(caller: str, op: Any) -> Operation:
+    """The row of an arrayconv function."""
+    row = OPERATIONS.get(getattr(op, "__name__", ""))
+    if row is None or row.function is not op:
+        raise TypeError(f"{caller}: op must be a function of arrayconv ({', '.join(OPERATIONS)}), got {op!r}")
+    return row

@@ -1,0 +1,79 @@
+"""Reverse-mode derivatives of every operation on every library, by the same planned geometries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import signature
+from typing import Any
+
+from ..backend import Backend, dtype_name, get_backend
+from .linear import Pullback, linear_call, read_options
+from .table import Operation, find_operation
+
+Array = Any
+
+
+def vjp(op: Callable[..., Array], *arrays: Array, **options: Any) -> tuple[Array, Pullback]:
+    """The result of ``op(*arrays, **options)``, and the function that takes its cotangent back to the arrays.
+
+    For ``y = op(x, kernel)`` and a cotangent ``dy`` of y, ``pullback(dy)`` gives the dx and dk for which
+    ``<dy, y'> == <dx, x'>`` and ``== <dk, kernel'>`` hold for every change x' or kernel' alone. One rule serves every
+    library, NumPy too; it is exact in integers, and follows JAX's convention for complex numbers (nothing is
+    conjugated). In JAX and PyTorch the libraries' own differentiation works as well.
+
+    Args:
+        op: a function of arrayconv.
+        arrays: its array arguments, in order.
+        options: its keyword options.
+
+    Returns:
+        ``(y, pullback)``; ``pullback(dy)``, with dy in y's shape, is a tuple of one cotangent an array, in its shape
+        and dtype.
+
+    Raises:
+        TypeError: ``op`` is not a function of arrayconv, or a cotangent of another library.
+        ValueError: a cotangent of another shape than y; what ``op`` itself raises.
+
+    >>> import numpy as np
+    >>> import arrayconv as ac
+    >>> y, pullback = ac.vjp(ac.correlate, np.array([1.0, 2.0, 3.0]), np.array([1.0, 10.0]))
+    >>> pullback(np.array([1.0, 0.0]))
+    (array([ 1., 10.,  0.]), array([1., 2.]))
+    """
+    row = find_operation("vjp", op)
+    arguments = signature(op).bind(*arrays, **options).arguments
+    y, pullback = _pull(row, arguments)
+    backend = get_backend(y)
+
+    def checked(dy: Array) -> tuple[Array, ...]:
+        check_cotangent(row.name, backend, y, dy)
+        return pullback(dy)
+
+    return y, checked
+
+
+def _pull(row: Operation, arguments: dict[str, Any]) -> tuple[Array, Pullback]:
+    if row.pull is not None:
+        pulled: tuple[Array, Pullback] = row.pull(**arguments)
+        return pulled
+    assert row.read is not None
+    given = {name: entry.default for name, entry in signature(row.function).parameters.items()} | arguments
+    options = read_options(row.name, _DEFAULTS | given)
+    call, backend, arrays = linear_call(
+        row.read, row.name, given["x"], given["kernel"], given.get("bias"), given.get("dtype"), options
+    )
+    return call.pull(backend, *arrays)
+
+
+#: What an operation without these options runs with.
+_DEFAULTS = {"stride": 1, "padding": "valid", "dilation": 1, "boundary": "constant", "algorithm": "auto"}
+
+
+def check_cotangent(op: str, backend: Backend, y: Array, dy: Array) -> None:
+    """A cotangent must look like the result."""
+    if get_backend(dy) is not backend:
+        raise TypeError(f"vjp: the cotangent of {op} must be an array of {backend.name}, got {type(dy).__name__}")
+    if tuple(dy.shape) != tuple(y.shape):
+        raise ValueError(f"vjp: the cotangent of {op} must have y's shape {tuple(y.shape)}, got {tuple(dy.shape)}")
+    if "complex" in dtype_name(dy.dtype) and "complex" not in dtype_name(y.dtype):
+        raise TypeError(f"vjp: the cotangent of {op} is complex, y is {dtype_name(y.dtype)}; take its real part")

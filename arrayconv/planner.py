@@ -1,0 +1,172 @@
+"""The choice: shapes, dtypes and settings in, a `Program` out. It never sees an array's values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+from functools import cache, lru_cache
+from math import inf
+from typing import Any, NamedTuple
+
+from .algorithms import ALGORITHMS, run
+from .arguments import read_int, read_word
+from .backend import Backend, Planning, Run, library_backend
+from .geometry import Geometry
+from .program import Problem, Program, Settings
+
+Array = Any
+
+ACCURACIES = ("elementwise", "normwise")
+#: Half types are summed in float32 on every library (DESIGN's rule for floats, and ONNX's and cuDNN's practice).
+ACCUMULATORS = {"float16": "float32", "bfloat16": "float32"}
+
+_DEFAULTS = Settings()
+_SETTINGS: ContextVar[Settings] = ContextVar("arrayconv_settings", default=_DEFAULTS)
+
+
+@contextmanager
+def settings(
+    *, workspace: int | None = None, accuracy: str | None = None, tuning: object | None = None
+) -> Iterator[Settings]:
+    """Settings for every call that is planned inside the ``with`` block, in this thread or task.
+
+    Args:
+        workspace: most bytes of temporary memory for one call (default 64 MiB). The library's own convolution keeps its
+            own scratch, and a boundary other than zero may cost one padded copy beside.
+        accuracy: ``"elementwise"`` keeps every output within the error of the library's own convolution;
+            ``"normwise"`` bounds the error relative to the largest output only, and admits faster methods.
+        tuning: measured times that replace estimates, or None.
+
+    A `plan` and a jitted function keep the settings under which they were made.
+
+    Raises:
+        ValueError: ``workspace`` below 1 or an unknown ``accuracy``.
+
+    >>> import numpy as np
+    >>> import arrayconv as ac
+    >>> with ac.settings(workspace=2**20):
+    ...     ac.correlate(np.ones(4), np.ones(2))
+    array([2., 2., 2.])
+    """
+    outer = _SETTINGS.get()
+    chosen = Settings(
+        outer.workspace if workspace is None else read_int("settings", "workspace", workspace, 1),
+        outer.accuracy if accuracy is None else read_word("settings", "accuracy", accuracy, ACCURACIES),
+        outer.tuning if tuning is None else tuning,
+    )
+    token = _SETTINGS.set(chosen)
+    try:
+        yield chosen
+    finally:
+        _SETTINGS.reset(token)
+
+
+def current_settings(backend: Backend) -> Settings:
+    """The settings in force; a graph compiler can't read a context variable, so it gets the defaults."""
+    return _DEFAULTS if backend.compiling() else _SETTINGS.get()
+
+
+def algorithms() -> tuple[str, ...]:
+    """The names that ``algorithm=`` takes beside ``"auto"``.
+
+    >>> import arrayconv as ac
+    >>> "native" in ac.algorithms()
+    True
+    """
+    return tuple(name for name in ALGORITHMS if name != "empty")
+
+
+def recall(backend: Backend, function: Callable[..., Any], *key: Any) -> Any:
+    """A cached planning function's answer; under a graph compiler, which warns of caches, computed afresh."""
+    if backend.compiling():
+        return function.__wrapped__(*key)  # type: ignore[attr-defined]
+    return function(*key)
+
+
+def make_problem(geometry: Geometry, dtype: str, backend: Backend, device: str, chosen: Settings) -> Problem:
+    """The problem of an operation: its accumulator follows from its dtype and library."""
+    accumulator = ACCUMULATORS.get(dtype) or backend.accumulators.get(dtype, dtype)
+    return Problem(geometry, dtype, accumulator, backend.name, device, chosen)
+
+
+@lru_cache(maxsize=4096)
+def make_program(problem: Problem, backend: Backend, requested: str = "auto", op: str = "conv") -> Program:
+    """The requested algorithm, or for "auto" the cheapest that serves."""
+    rows = options(problem, backend, requested)
+    serving = [row for row in rows if row.program is not None]
+    if not serving:
+        reasons = "; ".join(f"{row.name}: {row.reason}" for row in rows)
+        raise ValueError(f"{op}: algorithm={requested!r} can't serve this call ({reasons}); use algorithm='auto'")
+    program = min(serving, key=lambda row: (row.name not in ("empty", requested), row.seconds)).program
+    assert program is not None
+    return program
+
+
+class Option(NamedTuple):
+    """A line of the planner's table: estimated seconds and a program, or the reason why there is none."""
+
+    name: str
+    seconds: float
+    program: Program | None
+    reason: str
+
+
+def options(problem: Problem, backend: Backend, requested: str = "auto") -> list[Option]:
+    """One `Option` for each algorithm that the request admits; rewrites are asked too, since they run it in parts."""
+    rows: list[Option] = []
+    for name, algorithm in ALGORITHMS.items():
+        if requested not in ("auto", name) and name not in ("empty", "phases"):
+            continue
+        reason = algorithm.unsupported(problem, backend)
+        if reason is not None:
+            rows.append(Option(name, inf, None, reason))
+            continue
+        wish = "auto" if requested == name else requested
+        try:
+            parts = tuple(
+                make_program.__wrapped__(problem.with_geometry(geometry), backend, wish)
+                for geometry in algorithm.parts(problem.geometry)
+            )
+        except ValueError as error:
+            rows.append(Option(name, inf, None, str(error)))
+            continue
+        seconds = algorithm.cost(problem, backend)
+        seconds += sum(ALGORITHMS[part.algorithm].cost(part.problem, backend) for part in parts)
+        rows.append(Option(name, seconds, Program(problem, name, requested, parts), ""))
+    return rows
+
+
+@lru_cache(maxsize=4096)
+def replan(program: Program, geometry: Geometry, library: str) -> Program:
+    """A program for a geometry derived from a planned one (a transpose, a batch, a block of a Dask array).
+
+    The user's algorithm is kept where it serves the derived geometry too.
+    """
+    problem = replace(program.problem, geometry=geometry, library=library)
+    backend = library_backend(library)
+    try:
+        return make_program.__wrapped__(problem, backend, program.requested)
+    except ValueError:
+        return make_program.__wrapped__(problem, backend, "auto")
+
+
+def derive(program: Program, geometry: Geometry, library: str | None = None) -> Program:
+    """`replan`, cached where caches are allowed."""
+    library = library or program.problem.library
+    return recall(library_backend(library), replan, program, geometry, library)  # type: ignore[no-any-return]
+
+
+PLANNING = Planning(run, derive)
+
+
+@cache
+def _runner(backend: Backend) -> Run:
+    return backend.close(backend, PLANNING)
+
+
+def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
+    """A planned call on canonical arrays, through the backend's own closure (JAX's primitive, Dask's blocks)."""
+    runner: Run = recall(backend, _runner, backend)
+    return runner(program, x, kernel)

@@ -1,0 +1,171 @@
+"""Moves that every algorithm shares, written once over the array API; a backend may hold a better one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import product
+from typing import Any
+
+from .boundary import Run
+from .geometry import dilated
+
+Array = Any
+Widths = Sequence[tuple[int, int]]
+
+
+def full(xp: Any, like: Array, shape: Sequence[int], value: Any = 0) -> Array:
+    """A constant array of ``like``'s dtype beside ``like``.
+
+    Lazy arrays and tracers have no device; a JAX array on several has a sharding that fits its own shape only.
+    """
+    device = getattr(like, "device", None)
+    if device is None or hasattr(device, "device_set"):
+        return xp.full(tuple(shape), value, dtype=like.dtype)
+    return xp.full(tuple(shape), value, dtype=like.dtype, device=device)
+
+
+def along(axis: int, part: slice) -> tuple[Any, ...]:
+    """An index that takes ``part`` of one axis (counted from the front)."""
+    return (slice(None),) * axis + (part, ...)
+
+
+def concat(xp: Any, parts: list[Array], axis: int) -> Array:
+    """``xp.concat`` without the copy where there is one part."""
+    return parts[0] if len(parts) == 1 else xp.concat(parts, axis=axis)
+
+
+def pad_zero(xp: Any, x: Array, widths: Widths) -> Array:
+    """Zero padding of the last axes; negative widths crop."""
+    first = x.ndim - len(widths)
+    x, widths = crop(x, widths)
+    for axis, (low, high) in enumerate(widths, first):
+        if low > 0 or high > 0:
+            before, after = list(x.shape), list(x.shape)
+            before[axis], after[axis] = low, high
+            zeros = [full(xp, x, shape) for shape in (before, after)]
+            x = xp.concat([zeros[0], x, zeros[1]], axis=axis)
+    return x
+
+
+def crop(x: Array, widths: Widths) -> tuple[Array, Widths]:
+    """x without what negative widths of the last axes take away, and the zeros that are left to add.
+
+    A crop deeper than x eats into the zeros of the other side: ``(5, -4)`` of 3 elements leaves 4 zeros.
+    """
+    if all(low >= 0 and high >= 0 for low, high in widths):
+        return x, widths
+    parts, rest = [], []
+    for n, (low, high) in zip(x.shape[x.ndim - len(widths) :], widths, strict=True):
+        start = min(n, max(0, -low))
+        stop = max(start, n - max(0, -high))
+        parts.append(slice(start, stop))
+        added = n + low + high - (stop - start)
+        before = min(max(0, low), added)
+        rest.append((before, added - before))
+    return x[(..., *parts)], rest
+
+
+def pad_runs(xp: Any, x: Array, runs: Sequence[Sequence[Run]], value: Any = 0) -> Array:
+    """Padding of the last axes by `boundary.runs`, one sequence of runs an axis."""
+    first = x.ndim - len(runs)
+    for axis, pieces in enumerate(runs, first):
+        if pieces != ((0, x.shape[axis], 1),):
+            parts = [_piece(xp, x, axis, run, value) for run in pieces]
+            x = concat(xp, parts, axis) if parts else x[along(axis, slice(0, 0))]
+    return x
+
+
+def _piece(xp: Any, x: Array, axis: int, run: Run, value: Any) -> Array:
+    start, length, step = run
+    shape = (*x.shape[:axis], length, *x.shape[axis + 1 :])
+    if start is None:
+        return full(xp, x, shape, value)
+    if step == 0:
+        return xp.broadcast_to(x[along(axis, slice(start, start + 1))], shape)
+    if step > 0:
+        return x[along(axis, slice(start, start + length))]
+    return xp.flip(x[along(axis, slice(start - length + 1, start + 1))], axis=axis)
+
+
+def pad_runs_transpose(xp: Any, dy: Array, runs: Sequence[Sequence[Run]], sizes: Sequence[int]) -> Array:
+    """The transpose of `pad_runs`: every padded element is added to the one that it was read from."""
+    first = dy.ndim - len(runs)
+    for axis, (pieces, size) in enumerate(zip(runs, sizes, strict=True), first):
+        if pieces == ((0, size, 1),):
+            continue
+        total, offset = None, 0
+        for start, length, step in pieces:
+            part = dy[along(axis, slice(offset, offset + length))]
+            offset += length
+            if start is None:
+                continue
+            if step == 0:
+                part, length = xp.sum(part, axis=axis, keepdims=True, dtype=dy.dtype), 1
+            elif step < 0:
+                part, start = xp.flip(part, axis=axis), start - length + 1
+            widths = [(0, 0)] * (dy.ndim - axis)
+            widths[0] = (start, size - start - length)
+            part = pad_zero(xp, part, widths)
+            total = part if total is None else total + part
+        if total is None:
+            total = full(xp, dy, (*dy.shape[:axis], size, *dy.shape[axis + 1 :]))
+        dy = total
+    return dy
+
+
+def tap_slice(taps: Sequence[int], out: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Any:
+    """The index of all inputs that one tap meets: a strided slice an axis, of ``out`` elements each."""
+    axes = zip(taps, out, stride, dilation, strict=True)
+    return (..., *(slice(t * d, t * d + (n - 1) * s + 1 if n else t * d, s) for t, n, s, d in axes))
+
+
+def windows(xp: Any, x: Array, window: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Array:
+    """Sliding windows over the last axes, ``(..., *out, *window)``, as a stack of shifted slices."""
+    sizes = x.shape[x.ndim - len(window) :]
+    out = [(n - (k - 1) * d - 1) // s + 1 for n, k, s, d in zip(sizes, window, stride, dilation, strict=True)]
+    slices = [x[tap_slice(taps, out, stride, dilation)] for taps in product(*map(range, window))]
+    return xp.reshape(xp.stack(slices, axis=-1), (*slices[0].shape, *window))
+
+
+def dilate(xp: Any, x: Array, dilation: Sequence[int]) -> Array:
+    """``dilation - 1`` zeros between neighbours of the last axes."""
+    for axis, d in enumerate(dilation, x.ndim - len(dilation)):
+        n = x.shape[axis]
+        if d > 1 and n > 1:
+            holes = full(xp, x, (*x.shape[: axis + 1], d - 1, *x.shape[axis + 1 :]))
+            x = xp.concat([xp.expand_dims(x, axis=axis + 1), holes], axis=axis + 1)
+            x = xp.reshape(x, (*x.shape[:axis], n * d, *x.shape[axis + 2 :]))
+            x = x[along(axis, slice(0, dilated(n, d)))]
+    return x
+
+
+def add_windows(
+    xp: Any, y: Array, sizes: Sequence[int], window: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+) -> Array:
+    """The transpose of `windows`: ``y (..., *out, *window)`` summed into ``(..., *sizes)``."""
+    ndim = len(window)
+    lead = y.shape[: y.ndim - 2 * ndim]
+    total = full(xp, y, (*lead, *sizes))
+    for taps in product(*map(range, window)):
+        spread = dilate(xp, y[(..., *taps)], stride)
+        offsets = [t * d for t, d in zip(taps, dilation, strict=True)]
+        inner = spread.shape[len(lead) :]
+        widths = [(low, n - low - m) for low, n, m in zip(offsets, sizes, inner, strict=True)]
+        total = total + pad_zero(xp, spread, widths)
+    return total
+
+
+def join(xp: Any, counts: Sequence[Sequence[range]], compute: Callable[[tuple[range, ...]], Array], axis: int) -> Array:
+    """Blocks computed one by one, joined along ``axis``, ``axis + 1``, ...: one sequence of ranges an axis."""
+
+    def level(depth: int, ranges: tuple[range, ...]) -> Array:
+        if depth == len(counts):
+            return compute(ranges)
+        return concat(xp, [level(depth + 1, (*ranges, r)) for r in counts[depth]], axis + depth)
+
+    return level(0, ())
+
+
+def split_ranges(count: int, step: int) -> list[range]:
+    """``range(count)`` in pieces of ``step``."""
+    return [range(start, min(start + step, count)) for start in range(0, count, step)]

@@ -1,0 +1,80 @@
+"""The static values between geometry and arrays: what to compute (`Problem`) and how (`Program`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from .geometry import Geometry
+
+#: Types that are summed in a wider one: DESIGN's float rule, and torch's unsigned types, which it can't add.
+ITEM_SIZES: dict[str, int] = {
+    "int8": 1,
+    "int16": 2,
+    "int32": 4,
+    "int64": 8,
+    "uint8": 1,
+    "uint16": 2,
+    "uint32": 4,
+    "uint64": 8,
+    "float16": 2,
+    "bfloat16": 2,
+    "float32": 4,
+    "float64": 8,
+    "complex64": 8,
+    "complex128": 16,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What `settings` holds: temporary bytes, the promise on errors, and measured times."""
+
+    workspace: int = 2**26
+    accuracy: str = "elementwise"
+    tuning: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Everything that the choice of an algorithm may depend on."""
+
+    geometry: Geometry
+    dtype: str
+    accumulator: str
+    library: str
+    device: str
+    settings: Settings = field(default_factory=Settings)
+
+    @property
+    def is_integer(self) -> bool:
+        return "int" in self.dtype
+
+    @property
+    def is_complex(self) -> bool:
+        return "complex" in self.dtype
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element while it is summed."""
+        return ITEM_SIZES[self.accumulator]
+
+    def with_geometry(self, geometry: Geometry) -> Problem:
+        return replace(self, geometry=geometry)
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A problem with its algorithm; hashable, so it can be the parameter of a JAX primitive.
+
+    ``requested`` is the user's word, kept so that derivatives and batches are planned in the same spirit.
+    ``parts`` are the programs that a rewrite (`algorithms/phases.py`) runs.
+    """
+
+    problem: Problem
+    algorithm: str
+    requested: str = "auto"
+    parts: tuple[Program, ...] = ()
+
+    @property
+    def geometry(self) -> Geometry:
+        return self.problem.geometry

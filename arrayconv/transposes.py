@@ -1,0 +1,34 @@
+"""The arrays of a transposed geometry: how x, kernel and y are read when the equation is solved for another of them.
+
+Beside `Geometry.input_transpose` and `Geometry.kernel_transpose`, which hold the ints.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .geometry import Geometry
+
+Array = Any
+
+
+def kernel_for_input(xp: Any, geometry: Geometry, kernel: Array) -> Array:
+    """``(G * O, I, *k)`` as ``(G * I, O, *k)``, flipped: the kernel that maps y back to x."""
+    groups, inputs, outputs, window = geometry.groups, geometry.inputs, geometry.outputs, geometry.window
+    kernel = xp.reshape(kernel, (groups, outputs, inputs, *window))
+    kernel = xp.permute_dims(kernel, (0, 2, 1, *range(3, kernel.ndim)))
+    kernel = xp.reshape(kernel, (groups * inputs, outputs, *window))
+    return xp.flip(kernel, axis=tuple(range(2, kernel.ndim)))
+
+
+def x_for_kernel(xp: Any, geometry: Geometry, x: Array) -> Array:
+    """``(N, G * I, *s)`` as ``(I, G * N, *s)``: the batch becomes the channels that are summed over."""
+    groups, inputs, sizes = geometry.groups, geometry.inputs, geometry.sizes
+    x = xp.reshape(x, (geometry.batch, groups, inputs, *sizes))
+    x = xp.permute_dims(x, (2, 1, 0, *range(3, x.ndim)))
+    return xp.reshape(x, (inputs, groups * geometry.batch, *sizes))
+
+
+def swap_leading(xp: Any, array: Array) -> Array:
+    """``(a, b, ...)`` as ``(b, a, ...)``: y as the kernel of the kernel's transpose, and its result as the kernel."""
+    return xp.permute_dims(array, (1, 0, *range(2, array.ndim)))
