@@ -1,13 +1,25 @@
-"""Convolution with one meaning on every array library: pure functions for NumPy, PyTorch, JAX, Dask and the standard."""
+"""Convolution with one meaning on every array library, planned: NumPy, PyTorch, JAX, Dask and the array API."""
 
 from __future__ import annotations
 
+from . import kernels as kernels
+from .learn.fit import Fit as Fit
+from .learn.fit import learn_kernel as learn_kernel
+from .learn.layer import Conv2D as Conv2D
+from .learn.optimizers import Optimizer as Optimizer
+from .learn.optimizers import adam as adam
+from .learn.optimizers import sgd as sgd
+from .learn.regression import Params as Params
+from .learn.regression import init_kernel as init_kernel
+from .learn.regression import loss_and_grad as loss_and_grad
 from .operations.conv import conv as conv
 from .operations.correlate import convolve as convolve
 from .operations.correlate import corr2d as corr2d
 from .operations.correlate import correlate as correlate
 from .operations.padding import pad as pad
 from .operations.padding import windows as windows
+from .operations.plan import Plan as Plan
+from .operations.plan import plan as plan
 from .operations.vjp import vjp as vjp
 from .planner import algorithms as algorithms
 from .planner import settings as settings

@@ -36,16 +36,16 @@ class Planning:
     replan: Callable[..., Program]
 
 
-def _plain_run(backend: Backend, planning: Planning) -> Run:
-    return lambda program, x, kernel: planning.execute(program, backend, x, kernel)
-
-
 def _plain_pad(xp: Any) -> Callable[..., Array]:
     return lambda x, widths: primitives.pad_zero(xp, x, widths)
 
 
 def _same(array: Array) -> Array:
     return array
+
+
+def _call(function: Callable[..., Any], *key: Any) -> Any:
+    return function(*key)
 
 
 def _never(*_: Any) -> bool:
@@ -56,7 +56,9 @@ def _never(*_: Any) -> bool:
 class Backend:
     """One library: its array API namespace, and the few things that it does better or differently.
 
-    A field that is left out has the meaning of the array API standard.
+    A field that is left out has the meaning of the array API standard. ``close`` wraps the run of a program where a
+    library needs it under differentiation or in pieces; ``fold`` calls a planning function with plain values (a graph
+    compiler that traces Python must not look inside).
     """
 
     name: str
@@ -73,11 +75,11 @@ class Backend:
     pad: Callable[..., Array] = lambda x, widths: x
     windows: Callable[..., Array] = lambda x, window, stride, dilation: x
     matmul: Callable[[Array, Array], Array] = lambda a, b: a
-    close: Callable[[Backend, Planning], Run] = _plain_run
+    close: Callable[[Backend, Planning], Run] | None = None
     native: Native | None = None
     accumulators: dict[str, str] = field(default_factory=dict)
     most_slices: int = 4096
-    compiling: Callable[[], bool] = _never
+    fold: Callable[..., Any] = _call
     is_traced: Callable[[Array], bool] = _never
     detach: Callable[[Array], Array] = _same
     scan: Callable[..., Any] | None = None

@@ -12,7 +12,6 @@ The words and their meaning are `numpy.pad`'s; the maps hold at any depth, howev
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 
 IndexMap = Callable[[int, int], int | None]
 
@@ -55,9 +54,8 @@ BOUNDARIES: dict[str, IndexMap] = {
 Run = tuple[int | None, int, int]
 
 
-@cache
 def runs(boundary: str, n: int, low: int, high: int) -> tuple[Run, ...]:
-    """The padded axis as the fewest runs of step 1, -1 or 0: slices, where a gather would cost a copy each.
+    """The padded axis as a few runs of step 1, -1 or 0: slices, where a gather would copy element by element.
 
     >>> runs("reflect", 4, 2, 2)
     ((2, 2, -1), (0, 4, 1), (2, 2, -1))

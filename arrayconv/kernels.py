@@ -161,7 +161,7 @@ def gaussian(sigma: float | Sequence[float], *, ndim: int = 2, truncate: float =
     array([[0.1065, 0.787 , 0.1065]])
     """
     ndim = read_int("gaussian", "ndim", ndim, 1)
-    sigmas = tuple(sigma) if isinstance(sigma, Iterable) else (sigma,) * ndim
+    sigmas = (sigma,) * ndim if isinstance(sigma, str) or not isinstance(sigma, Iterable) else tuple(sigma)
     if len(sigmas) != ndim:
         raise ValueError(
             f"gaussian: sigma={sigmas} has {len(sigmas)} entries for ndim={ndim} axes; pass ndim={len(sigmas)}"

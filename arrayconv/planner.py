@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import cache, lru_cache
-from math import inf
+from math import inf, prod
 from typing import Any, NamedTuple
 
-from .algorithms import ALGORITHMS, run
+from .algorithms import ALGORITHMS, block_shape, run
 from .arguments import read_int, read_word
 from .backend import Backend, Planning, Run, library_backend
 from .geometry import Geometry
@@ -63,9 +63,9 @@ def settings(
         _SETTINGS.reset(token)
 
 
-def current_settings(backend: Backend) -> Settings:
-    """The settings in force; a graph compiler can't read a context variable, so it gets the defaults."""
-    return _DEFAULTS if backend.compiling() else _SETTINGS.get()
+def current_settings() -> Settings:
+    """The settings in force in this context."""
+    return _SETTINGS.get()
 
 
 def algorithms() -> tuple[str, ...]:
@@ -76,13 +76,6 @@ def algorithms() -> tuple[str, ...]:
     True
     """
     return tuple(name for name in ALGORITHMS if name != "empty")
-
-
-def recall(backend: Backend, function: Callable[..., Any], *key: Any) -> Any:
-    """A cached planning function's answer; under a graph compiler, which warns of caches, computed afresh."""
-    if backend.compiling():
-        return function.__wrapped__(*key)  # type: ignore[attr-defined]
-    return function(*key)
 
 
 def make_problem(geometry: Geometry, dtype: str, backend: Backend, device: str, chosen: Settings) -> Problem:
@@ -97,8 +90,8 @@ def make_program(problem: Problem, backend: Backend, requested: str = "auto", op
     rows = options(problem, backend, requested)
     serving = [row for row in rows if row.program is not None]
     if not serving:
-        reasons = "; ".join(f"{row.name}: {row.reason}" for row in rows)
-        raise ValueError(f"{op}: algorithm={requested!r} can't serve this call ({reasons}); use algorithm='auto'")
+        reason = next(row.reason for row in rows if row.name == requested)
+        raise ValueError(f"{op}: algorithm={requested!r} can't serve this call: {reason}; use algorithm='auto'")
     program = min(serving, key=lambda row: (row.name not in ("empty", requested), row.seconds)).program
     assert program is not None
     return program
@@ -134,7 +127,10 @@ def options(problem: Problem, backend: Backend, requested: str = "auto") -> list
             continue
         seconds = algorithm.cost(problem, backend)
         seconds += sum(ALGORITHMS[part.algorithm].cost(part.problem, backend) for part in parts)
-        rows.append(Option(name, seconds, Program(problem, name, requested, parts), ""))
+        unit = algorithm.unit(problem)
+        block = block_shape(problem.geometry, unit, problem.settings.workspace)
+        workspace = unit * prod(block) + sum(part.workspace for part in parts[:1])
+        rows.append(Option(name, seconds, Program(problem, name, requested, block, workspace, parts), ""))
     return rows
 
 
@@ -153,20 +149,21 @@ def replan(program: Program, geometry: Geometry, library: str) -> Program:
 
 
 def derive(program: Program, geometry: Geometry, library: str | None = None) -> Program:
-    """`replan`, cached where caches are allowed."""
-    library = library or program.problem.library
-    return recall(library_backend(library), replan, program, geometry, library)  # type: ignore[no-any-return]
+    """`replan` for the program's own library, or for another one."""
+    return replan(program, geometry, library or program.problem.library)
 
 
 PLANNING = Planning(run, derive)
 
 
 @cache
-def _runner(backend: Backend) -> Run:
+def _closed(backend: Backend) -> Run:
+    assert backend.close is not None
     return backend.close(backend, PLANNING)
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
     """A planned call on canonical arrays, through the backend's own closure (JAX's primitive, Dask's blocks)."""
-    runner: Run = recall(backend, _runner, backend)
-    return runner(program, x, kernel)
+    if backend.close is None:
+        return run(program, backend, x, kernel)
+    return _closed(backend)(program, x, kernel)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from .geometry import Geometry
 
-#: Types that are summed in a wider one: DESIGN's float rule, and torch's unsigned types, which it can't add.
+#: The types that are served, and the bytes of one element.
 ITEM_SIZES: dict[str, int] = {
     "int8": 1,
     "int16": 2,
@@ -25,8 +26,7 @@ ITEM_SIZES: dict[str, int] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """What `settings` holds: temporary bytes, the promise on errors, and measured times."""
 
     workspace: int = 2**26
@@ -67,12 +67,15 @@ class Program:
     """A problem with its algorithm; hashable, so it can be the parameter of a JAX primitive.
 
     ``requested`` is the user's word, kept so that derivatives and batches are planned in the same spirit.
+    ``block`` is the largest piece ``(batch, *out)`` that is computed at once, ``workspace`` its temporary bytes, and
     ``parts`` are the programs that a rewrite (`algorithms/phases.py`) runs.
     """
 
     problem: Problem
     algorithm: str
     requested: str = "auto"
+    block: tuple[int, ...] = ()
+    workspace: int = 0
     parts: tuple[Program, ...] = ()
 
     @property

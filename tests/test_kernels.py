@@ -132,7 +132,7 @@ ERRORS = [
     (lambda: kernels.laplacian(0), ValueError, "laplacian: ndim must be >= 1, got 0"),
     (lambda: kernels.gaussian(-1.0), ValueError, "gaussian: sigma must be >= 0, got -1.0"),
     (lambda: kernels.gaussian(math.nan), ValueError, "gaussian: sigma must be finite, got nan"),
-    (lambda: kernels.gaussian("wide"), TypeError, "gaussian: sigma has 4 entries|gaussian: sigma must be a number"),
+    (lambda: kernels.gaussian("a"), TypeError, "gaussian: sigma must be a number, got 'a' of type str"),
     (lambda: kernels.gaussian((1, 2, 3)), ValueError, r"sigma=\(1, 2, 3\) has 3 entries for ndim=2 axes; pass ndim=3"),
     (lambda: kernels.gaussian(1.0, truncate=-1), ValueError, "gaussian: truncate must be >= 0, got -1"),
     (lambda: kernels.box(3), TypeError, r"box: window must be a tuple of ints, got 3; write for example \(3,\)"),

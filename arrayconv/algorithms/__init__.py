@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .algorithm import ALGORITHMS as ALGORITHMS
 from .algorithm import Algorithm as Algorithm
+from .algorithm import block_shape as block_shape
 from .algorithm import run as run
 from .direct import DIRECT
 from .empty import EMPTY

@@ -19,15 +19,16 @@ Tile = Callable[[Geometry, Array, Array], Array]
 class Algorithm:
     """``unsupported`` gives the reason why a problem can't be served, or None; ``cost`` seconds, from shapes alone.
 
-    ``execute`` takes canonical arrays, ``x (N, G * I, *s)`` and ``kernel (G * O, I, *k)``, and gives ``y (N, G * O, *o)``
-    of the problem's dtype. ``parts`` are the geometries that a rewrite hands on.
+    ``execute`` takes canonical arrays, ``x (N, G * I, *s)`` and ``kernel (G * O, I, *k)``, and gives
+    ``y (N, G * O, *o)`` of the problem's dtype. ``unit`` is the temporary bytes for each position of the output, from which the planner
+    takes the tiles; ``parts`` are the geometries that a rewrite hands on.
     """
 
     name: str
     unsupported: Callable[[Problem, Backend], str | None]
     cost: Callable[[Problem, Backend], float]
-    workspace: Callable[[Problem], int]
     execute: Callable[[Program, Backend, Array, Array], Array]
+    unit: Callable[[Problem], int] = lambda problem: 0
     parts: Callable[[Geometry], tuple[Geometry, ...]] = lambda geometry: ()
 
 
@@ -57,11 +58,10 @@ def block_shape(geometry: Geometry, unit: int, budget: int) -> tuple[int, ...]:
     return tuple(reversed(block))
 
 
-def run_tiled(program: Program, backend: Backend, x: Array, kernel: Array, unit: int, budget: int, tile: Tile) -> Array:
+def run_tiled(program: Program, backend: Backend, x: Array, kernel: Array, tile: Tile) -> Array:
     """``tile(geometry, x, kernel)`` for blocks of batch and outputs, joined.
 
-    A tile's x is cropped, padded and in the accumulator's type, so its geometry has no padding left; ``unit`` counts
-    the temporary bytes for each position of the output.
+    A tile's x is cropped, padded and in the accumulator's type, so its geometry has no padding left.
     """
     problem, geometry = program.problem, program.geometry
     wide = backend.dtype(problem.accumulator)
@@ -76,10 +76,9 @@ def run_tiled(program: Program, backend: Backend, x: Array, kernel: Array, unit:
         axes = tuple(replace(axis, size=axis.padded, low=0, high=0) for _, axis in blocks)
         return backend.cast(tile(replace(geometry, batch=len(images), axes=axes), part, kernel), result)
 
-    block = block_shape(geometry, unit, budget)
-    counts = [split_ranges(n, step) for n, step in zip((geometry.batch, *geometry.out), block, strict=True)]
+    counts = [split_ranges(n, step) for n, step in zip((geometry.batch, *geometry.out), program.block, strict=True)]
     if all(len(ranges) == 1 for ranges in counts):
         return compute(tuple(ranges[0] for ranges in counts))
     images, *spatial = counts
-    rows = [join(backend.xp, spatial, lambda out, r=r: compute((r, *out)), axis=2) for r in images]
+    rows = [join(backend.xp, [[r], *spatial], compute, axis=1) for r in images]
     return rows[0] if len(rows) == 1 else backend.xp.concat(rows, axis=0)

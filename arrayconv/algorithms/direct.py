@@ -55,13 +55,7 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
                 total = term if total is None else total + term
         return backend.xp.reshape(total, geometry.y_shape)
 
-    problem = program.problem
-    return run_tiled(program, backend, x, kernel, unit(problem), problem.settings.workspace, tile)
+    return run_tiled(program, backend, x, kernel, tile)
 
 
-def workspace(problem: Problem) -> int:
-    positions = problem.geometry.batch * prod(problem.geometry.out)
-    return min(problem.settings.workspace, unit(problem) * positions)
-
-
-DIRECT = Algorithm("direct", unsupported, cost, workspace, execute)
+DIRECT = Algorithm("direct", unsupported, cost, execute, unit)

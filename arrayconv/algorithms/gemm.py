@@ -46,13 +46,7 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
         rows = xp.reshape(kernel, (groups, outputs, inputs * geometry.taps))
         return xp.reshape(backend.matmul(rows, columns), geometry.y_shape)
 
-    problem = program.problem
-    return run_tiled(program, backend, x, kernel, unit(problem), problem.settings.workspace, tile)
+    return run_tiled(program, backend, x, kernel, tile)
 
 
-def workspace(problem: Problem) -> int:
-    positions = problem.geometry.batch * prod(problem.geometry.out)
-    return min(problem.settings.workspace, unit(problem) * positions)
-
-
-GEMM = Algorithm("gemm", unsupported, cost, workspace, execute)
+GEMM = Algorithm("gemm", unsupported, cost, execute, unit)

@@ -36,4 +36,4 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     return backend.cast(y, x.dtype)
 
 
-NATIVE = Algorithm("native", unsupported, cost, lambda problem: 0, execute)
+NATIVE = Algorithm("native", unsupported, cost, execute)

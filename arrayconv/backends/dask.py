@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import reduce
-from itertools import accumulate, product
+from itertools import accumulate, pairwise, product
 from math import isnan
 from typing import Any
 
@@ -36,7 +36,7 @@ def output_ranges(axis: WindowDimension, chunks: tuple[int, ...]) -> list[range]
     stops = [-(-(stop * axis.base_dilation - middle) // axis.stride) for stop in accumulate(chunks)]
     stops = [min(max(stop, 0), axis.output) for stop in stops[:-1]]
     edges = [0, *stops, axis.output]
-    ranges = [range(start, stop) for start, stop in zip(edges, edges[1:], strict=False) if stop > start]
+    ranges = [range(start, stop) for start, stop in pairwise(edges) if stop > start]
     return ranges or [range(0)]
 
 

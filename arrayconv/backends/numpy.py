@@ -28,7 +28,8 @@ def pad(x: Array, widths: Widths) -> Array:
     inner = x.shape[first:]
     sizes = [n + low + high for n, (low, high) in zip(inner, widths, strict=True)]
     out = np.zeros((*x.shape[:first], *sizes), dtype=x.dtype)
-    out[(..., *(slice(low, low + n) for n, (low, _) in zip(inner, widths, strict=True)))] = x
+    middle: Any = tuple(slice(low, low + n) for n, (low, _) in zip(inner, widths, strict=True))
+    out[(..., *middle)] = x
     return out
 
 

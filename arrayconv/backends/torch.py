@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,30 @@ def windows(x: Tensor, window: Sequence[int], stride: Sequence[int], dilation: S
     return x
 
 
+#: Plans that compiled graphs refer to by number: Dynamo reads a module's list, but no dataclass out of nowhere.
+_FOLDED: list[Any] = []
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _number(function: Any, *key: Any) -> int:
+    _FOLDED.append(function(*key))
+    return len(_FOLDED) - 1
+
+
+def fold(function: Any, *key: Any) -> Any:
+    """Dynamo can't follow caches, context variables or hashing: at its trace, the answer is a constant of the graph.
+
+    `operator.index` turns a symbolic size into a number, which specialises the graph to it.
+    """
+    if not torch.compiler.is_compiling():
+        return function(*key)
+    return _FOLDED[_number(function, *(tuple(map(index, part)) if _is_shape(part) else part for part in key))]
+
+
+def _is_shape(part: Any) -> bool:
+    return isinstance(part, tuple) and all(isinstance(n, int | torch.SymInt) for n in part)
+
+
 def native_unsupported(problem: Problem) -> str | None:
     geometry = problem.geometry
     if geometry.ndim not in CONVOLUTIONS:
@@ -68,7 +93,7 @@ def native_execute(problem: Problem, x: Tensor, kernel: Tensor) -> Tensor:
     padding: Any = tuple(axis.low for axis in axes)
     if any(axis.low != axis.high or axis.low < 0 for axis in axes):
         x, padding = pad(x, [(axis.low, axis.high) for axis in axes]), 0
-    return CONVOLUTIONS[len(axes)](
+    y: Tensor = CONVOLUTIONS[len(axes)](
         x,
         kernel,
         stride=tuple(axis.stride for axis in axes),
@@ -76,6 +101,7 @@ def native_execute(problem: Problem, x: Tensor, kernel: Tensor) -> Tensor:
         dilation=tuple(axis.window_dilation for axis in axes),
         groups=problem.geometry.groups,
     )
+    return y
 
 
 BACKEND = standard_backend(
@@ -94,7 +120,6 @@ BACKEND = standard_backend(
     matmul=torch.matmul,
     native=Native(native_unsupported, native_execute),
     accumulators=WIDER,
-    compiling=torch.compiler.is_compiling,
+    fold=fold,
     detach=lambda array: array.detach(),
 )
-

@@ -1,4 +1,4 @@
-"""The fit: gradient steps from an initial kernel, in a Python loop that can watch, or in the library's own loop."""
+"""The fit: gradient steps from an initial kernel, in a Python loop, or in the library's own while it traces."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from ..kernels import read_number
 from ..operations.correlate import correlate
 from .losses import WEIGHTS
 from .optimizers import sgd, tree_map
-from .regression import MAGNITUDES, Params, Regression, bias_shape, check_bias, check_op, init_kernel, same_kind
+from .regression import MAGNITUDES, Params, Regression, bias_shape, check_bias, check_op, init_kernel, same_kind, settle
 from .regression import regression as read_regression
 
 Array = Any
 OP = "learn_kernel"
+
+#: NumPy would warn where a diverging fit overflows; its loss is looked at, and tells.
+QUIETLY = np.errstate(over="ignore", invalid="ignore")
 
 #: Half precision is learned in float32 and rounded at the end.
 LEARNED_IN = {"float16": "float32", "bfloat16": "float32"}
@@ -55,6 +58,7 @@ class Descent:
         name = dtype_name(self.params.kernel.dtype)
         return self.problem.backend.dtype(MAGNITUDES.get(name, name))
 
+    @QUIETLY
     def advance(self, params: Params, state: Any) -> tuple[Array, Params, Any]:
         """The loss of ``params``; parameters and optimiser state one update later."""
         backend = self.problem.backend
@@ -62,19 +66,16 @@ class Descent:
         def add(value: Array, update: Array) -> Array:
             return backend.xp.asarray(backend.cast(value + update, value.dtype))
 
-        def release(leaf: Any) -> Any:
-            return backend.detach(leaf) if hasattr(leaf, "dtype") else leaf
-
         loss, grads = self.problem.loss_and_grad(params)
         updates, state = self.optimizer.update(grads, state, params)
-        params = tree_map(release, tree_map(add, params, updates))
-        return release(backend.cast(loss, self.loss_dtype)), params, tree_map(release, state)
+        return backend.cast(loss, self.loss_dtype), tree_map(add, params, updates), state
 
+    @QUIETLY
     def final_loss(self, params: Params) -> Array:
         """The loss of the parameters returned."""
         backend = self.problem.backend
         loss, _ = self.problem.loss(self.problem.predict(params), self.problem.y)
-        return backend.detach(backend.cast(backend.xp.asarray(loss), self.loss_dtype))
+        return backend.cast(backend.xp.asarray(loss), self.loss_dtype)
 
     def check(self, loss: float, step: int) -> None:
         """Raises where ``loss``, that before update ``step``, is not finite."""
@@ -120,19 +121,16 @@ def _bar(job: Descent) -> Iterator[Callable[[float], None]]:
         yield show
 
 
-def _watched_loop(job: Descent) -> tuple[Params, Array, int]:
-    """Steps in Python, each loss looked at."""
+def _python_loop(job: Descent) -> tuple[Params, Array, Any]:
+    """Step by step, each loss looked at; a fit that is being traced goes to the library's loop."""
     backend, params, state = job.problem.backend, job.params, job.optimizer.init(job.params)
     losses: list[float] = []
     with _bar(job) as show:
         for step in range(1, job.steps + 1):
-            traced, next_params, state = job.advance(params, state)
-            if backend.is_traced(traced):
-                raise ValueError(
-                    f"{OP}: progress and callback need values, which a transformed function has not; "
-                    f"pass progress=False and callback=None under jit, vmap and grad"
-                )
-            loss = float(traced)
+            value, *ahead = job.advance(params, state)
+            if any(map(backend.is_traced, (value, *ahead[0]))):
+                return _library_loop(job)
+            loss = float(value)
             job.check(loss, step)
             if job.tolerance is not None and losses and stalled(losses[-1], loss, job.tolerance):
                 break
@@ -140,17 +138,20 @@ def _watched_loop(job: Descent) -> tuple[Params, Array, int]:
             if job.callback is not None:
                 job.callback(step, loss, params.kernel)
             show(loss)
-            params = next_params
+            params, state = tree_map(lambda leaf: settle(backend, leaf), tuple(ahead))
     rest = [nan] * (job.steps - len(losses))
     history = backend.from_numpy(np.asarray(losses + rest), params.kernel)
     return params, backend.cast(history, job.loss_dtype), len(losses)
 
 
 def _library_loop(job: Descent) -> tuple[Params, Array, Any]:
-    """Steps in the library's own loop, which compiles; a fit that has stalled stands still to the end."""
-    backend = job.problem.backend
-    xp, scan = backend.xp, backend.scan
-    assert scan is not None
+    """All steps as one operation of the library's; a fit that has stalled stands still to the end."""
+    xp, scan = job.problem.backend.xp, job.problem.backend.scan
+    if scan is None or job.progress or job.callback is not None:
+        raise ValueError(
+            f"{OP}: progress and callback need values, which a transformed function has not; "
+            f"pass progress=False and callback=None under jit, vmap and grad"
+        )
 
     def body(carry: Any, _: None) -> Any:
         params, state, previous, done = carry
@@ -162,25 +163,15 @@ def _library_loop(job: Descent) -> tuple[Params, Array, Any]:
 
     start = (job.params, job.optimizer.init(job.params), xp.asarray(nan, dtype=job.loss_dtype), xp.asarray(False))
     (params, *_), (losses, done) = scan(body, start, None, length=job.steps)
-    if backend.is_traced(losses):
-        return params, losses, job.steps if job.tolerance is None else xp.sum(~done)
-    history = backend.to_numpy(losses)
-    steps = int((~backend.to_numpy(done)).sum())
-    for step in np.flatnonzero(~np.isfinite(history[:steps]))[:1]:
-        job.check(float(history[step]), int(step) + 1)
-    return params, losses, steps
+    return params, losses, xp.sum(~done)
 
 
 def descend(job: Descent, dtype: Any) -> Fit:
     """A forward and a backward convolution each step; the parameters returned are of ``dtype``."""
     backend = job.problem.backend
-    watched = job.progress or job.callback is not None
-    run = _watched_loop if watched or backend.scan is None else _library_loop
-    # NumPy would warn where a loss overflows: the loss itself tells.
-    with np.errstate(over="ignore", invalid="ignore"):
-        params, losses, steps = run(job)
-        params = tree_map(lambda part: backend.cast(part, dtype), params)
-        loss = job.final_loss(params)
+    params, losses, steps = _python_loop(job)
+    params = tree_map(lambda part: backend.cast(part, dtype), params)
+    loss = job.final_loss(params)
     if not backend.is_traced(loss):
         job.check(float(loss), job.steps + 1)
     return Fit(params.kernel, params.bias, losses, loss, steps)
@@ -281,6 +272,8 @@ def learn_kernel(
     given = _read_init(init, shape, read_flag(OP, "bias", bias))
     problem, given = read_regression(OP, op, x, y, given, loss, op_options)
     problem, params, dtype = _start(problem, given, shape, bias, seed)
+    if callback is not None and not callable(callback):
+        raise TypeError(f"{OP}: callback must be a function of (step, loss, kernel), got {callback!r}")
     curvature = _curvature(problem, params, loss)
     job = Descent(
         problem,
@@ -329,6 +322,7 @@ def _curvature(problem: Regression, params: Params, loss: Any) -> Callable[[], A
     weight = WEIGHTS[loss](prod(problem.y.shape))
     ones = problem.backend.xp.ones_like
 
+    @QUIETLY
     def curvature() -> Array:
         start = Params(init_kernel(tuple(params.kernel.shape), like=params.kernel), tree_map(ones, params.bias))
         return 2 * weight * problem.gram_norm(start)

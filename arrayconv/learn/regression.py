@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from math import prod, sqrt
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from ..kernels import as_like
 from ..operations.table import OPERATIONS
 from ..operations.vjp import vjp
 from .losses import Loss, read_loss
+from .optimizers import tree_map
 
 Array = Any
 
@@ -134,26 +136,36 @@ class Regression:
         Power iteration: v <- A'A v / |A'A v|, and |A'A v| grows towards the eigenvalue, from below. A step as large
         as twice its inverse would still be stable, so a few per cent are of no consequence.
         """
-        xp, detach = self.backend.xp, self.backend.detach
+        xp = self.backend.xp
         _, adjoint = self.linearize(start)
 
         def step(state: tuple[Params, Array]) -> tuple[Params, Array]:
             vector, norm = state
             scale = xp.where(norm > 0, norm, xp.ones_like(norm))
-            vector = adjoint(self.predict(Params(*(None if part is None else part / scale for part in vector))))
-            return Params(*(None if part is None else detach(part) for part in vector)), self._norm(vector)
+            vector = adjoint(self.predict(tree_map(lambda part: part / scale, vector)))
+            return vector, self._norm(vector)
 
         state = (start, self._norm(start))
-        if self.backend.scan is not None:
+        traced = any(self.backend.is_traced(array) for array in (self.x, state[1]))
+        if traced and self.backend.scan is not None:
             state, _ = self.backend.scan(lambda state, _: (step(state), None), state, None, length=rounds)
         else:
             for _ in range(rounds):
-                state = step(state)
+                state = tree_map(lambda leaf: settle(self.backend, leaf), step(state))
         return state[1]
 
     def _norm(self, params: Params) -> Array:
+        """Euclid's, of parts scaled to 1: squares of what a large image gives overflow float32."""
         xp = self.backend.xp
-        return xp.asarray(sum(xp.sum(abs(part) ** 2) for part in params if part is not None) ** 0.5)
+        parts = [abs(part) for part in params if part is not None]
+        top = reduce(xp.maximum, [xp.max(part) for part in parts])
+        scale = xp.where(top > 0, top, xp.ones_like(top))
+        return xp.asarray(top * sum(xp.sum((part / scale) ** 2) for part in parts) ** 0.5)
+
+
+def settle(backend: Backend, leaf: Any) -> Any:
+    """An array by its values: a loop in Python would lengthen Dask's graph, or Torch's, with every step."""
+    return backend.from_numpy(backend.to_numpy(leaf), leaf) if hasattr(leaf, "dtype") else leaf
 
 
 def same_kind(array: Array, like: Array) -> bool:
@@ -167,7 +179,9 @@ def regression(
     """The arguments gathered in one library; all must be of floating types, and parameters may be None."""
     check_op(caller, op)
     names = ("x", "y", "kernel", "bias")
-    backend, arrays = gather_arrays(caller, names, (x, y, *params))
+    # Arithmetic on NumPy's arrays without axes, such as a bias, leaves scalars.
+    bias = np.asarray(params.bias) if isinstance(params.bias, np.generic) else params.bias
+    backend, arrays = gather_arrays(caller, names, (x, y, params.kernel, bias))
     for argument, array in zip(names, arrays, strict=True):
         if array is not None and "int" in dtype_name(array.dtype):
             raise TypeError(

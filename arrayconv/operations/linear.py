@@ -5,17 +5,17 @@ Data flows one way: arguments, geometry, program, arrays; `LinearCall.pull` walk
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ..arguments import Pairs, read_int, read_padding, read_per_axis, read_word, resolve
-from ..backend import Backend, dtype_name, gather_arrays
+from ..backend import Backend, dtype_name, gather_arrays, library_backend
 from ..boundary import BOUNDARIES, Run, runs
 from ..geometry import Geometry, WindowDimension, dilated
 from ..layout import Layout
-from ..planner import ALGORITHMS, current_settings, derive, execute, make_problem, make_program, recall
+from ..planner import algorithms, current_settings, derive, execute, make_problem, make_program
 from ..primitives import pad_runs, pad_runs_transpose
 from ..program import ITEM_SIZES, Program, Settings
 from ..transposes import kernel_for_input, swap_leading, x_for_kernel
@@ -40,6 +40,7 @@ class LinearCall:
     dtype: Any
     compute: Any
     program: Program
+    transposed: tuple[Program, Program] | None = None
 
     def run(self, backend: Backend, x: Array, kernel: Array, bias: Array | None) -> Array:
         """The result in the caller's layout."""
@@ -75,8 +76,8 @@ class LinearCall:
         return y, pullback
 
     def _pull_x(self, backend: Backend, dy: Array, kernel: Array) -> Array:
-        geometry = self.program.geometry
-        back = derive(self.program, geometry.input_transpose())
+        assert self.transposed is not None
+        geometry, (back, _) = self.program.geometry, self.transposed
         dx = execute(back, backend, dy, kernel_for_input(backend.xp, geometry, kernel))
         if self.pieces is not None:
             shape = self.x_layout.merged or self.x_layout.shape
@@ -84,8 +85,8 @@ class LinearCall:
         return self.x_layout.undo(backend.xp, dx)
 
     def _pull_kernel(self, backend: Backend, dy: Array, x: Array) -> Array:
-        geometry = self.program.geometry
-        back = derive(self.program, geometry.kernel_transpose())
+        assert self.transposed is not None
+        geometry, (_, back) = self.program.geometry, self.transposed
         dk = execute(back, backend, x_for_kernel(backend.xp, geometry, x), swap_leading(backend.xp, dy))
         return self.kernel_layout.undo(backend.xp, swap_leading(backend.xp, dk))
 
@@ -100,21 +101,16 @@ def as_dtype(backend: Backend, array: Array, dtype: Any) -> Array:
 class Options(NamedTuple):
     """The keyword options of a linear call as plain hashable values, not yet checked against shapes."""
 
-    stride: Any
-    padding: Any
-    dilation: Any
-    boundary: str
-    algorithm: str
+    stride: Any = 1
+    padding: Any = "valid"
+    dilation: Any = 1
+    boundary: str = "constant"
+    algorithm: str = "auto"
     groups: Any = 1
     channels: str = "first"
     axes: Any = None
     output_padding: Any = 0
     factor: Any = None
-
-
-def read_options(op: str, given: Mapping[str, Any]) -> Options:
-    """Keyword arguments as `Options`; what is no field of it (arrays, dtype) is left out."""
-    return Options(**{name: freeze(op, name, given[name]) for name in Options._fields if name in given})
 
 
 def freeze(op: str, name: str, value: Any) -> Any:
@@ -132,36 +128,49 @@ Read = Callable[[str, tuple[int, ...], tuple[int, ...], Options], Reading]
 
 
 def linear_call(
-    read: Read, op: str, x: Array, kernel: Array, bias: Array | None, dtype: Any, options: Options
+    read: Read,
+    op: str,
+    x: Array,
+    kernel: Array,
+    bias: Array | None,
+    dtype: Any,
+    options: Options,
+    *,
+    transposed: bool = False,
 ) -> tuple[LinearCall, Backend, list[Array]]:
     """Arrays gathered, and the plan that serves their shapes: one cached look-up."""
     if bias is None:
         backend, arrays = gather_arrays(op, ("x", "kernel"), (x, kernel))
         arrays.append(None)
-        bias_key = None
+        bias_shape = bias_dtype = None
     else:
         backend, arrays = gather_arrays(op, ("x", "kernel", "bias"), (x, kernel, bias))
-        bias_key = (tuple(arrays[2].shape), arrays[2].dtype)
+        bias_shape, bias_dtype = tuple(arrays[2].shape), arrays[2].dtype
     x, kernel, _ = arrays
-    chosen = current_settings(backend)
-    call = recall(
-        backend,
-        plan_call,
+    is_wish = dtype is not None
+    call = backend.fold(
+        find_call,
         read,
         op,
-        backend,
+        backend.name,
         backend.device_kind(x),
         tuple(x.shape),
         x.dtype,
         tuple(kernel.shape),
         kernel.dtype,
-        bias_key,
-        dtype if dtype is not None else promote(op, backend, x, kernel),
-        dtype is not None,
-        options,
-        chosen,
+        bias_shape,
+        bias_dtype,
+        dtype if is_wish else promote(op, backend, x, kernel),
+        is_wish,
+        transposed,
+        *options,
     )
     return call, backend, arrays
+
+
+def find_call(*key: Any) -> LinearCall:
+    """The cached plan, under the settings in force."""
+    return plan_call(current_settings(), *key)
 
 
 def promote(op: str, backend: Backend, x: Array, kernel: Array) -> Any:
@@ -177,37 +186,52 @@ def promote(op: str, backend: Backend, x: Array, kernel: Array) -> Any:
 
 @lru_cache(maxsize=4096)
 def plan_call(
+    chosen: Settings,
     read: Read,
     op: str,
-    backend: Backend,
+    library: str,
     device: str,
     x_shape: tuple[int, ...],
     x_dtype: Any,
     kernel_shape: tuple[int, ...],
     kernel_dtype: Any,
-    bias: tuple[tuple[int, ...], Any] | None,
+    bias_shape: tuple[int, ...] | None,
+    bias_dtype: Any,
     dtype: Any,
     is_wish: bool,
-    options: Options,
-    chosen: Settings,
+    transposed: bool,
+    *given: Any,
 ) -> LinearCall:
-    """Options, shapes and dtypes checked, and the program made."""
-    sources = [("x", x_dtype), ("kernel", kernel_dtype)] + ([("bias", bias[1])] if bias else [])
-    result = read_dtype(op, dtype, backend, sources) if is_wish else dtype
-    if not is_wish and bias is not None:
-        read_dtype(op, result, backend, sources[2:])
+    """Options, shapes and dtypes checked, and the programs made."""
+    options, backend = Options(*given), library_backend(library)
+    result = read_dtype(op, dtype, backend, [("x", x_dtype), ("kernel", kernel_dtype)]) if is_wish else dtype
+    if bias_shape is not None:
+        read_dtype(op, result, backend, [("bias", bias_dtype)])
     read_word(op, "boundary", options.boundary, BOUNDARIES)
     read_word(op, "channels", options.channels, ("first", "last"))
-    read_word(op, "algorithm", options.algorithm, ("auto", *ALGORITHMS))
+    read_word(op, "algorithm", options.algorithm, ("auto", *algorithms()))
     x_layout, kernel_layout, y_layout, pieces, geometry = read(op, x_shape, kernel_shape, options)
     count = geometry.groups * geometry.outputs
-    if bias is not None and bias[0] != (count,):
-        raise ValueError(f"{op}: bias must have shape ({count},), one number an output channel, got {bias[0]}")
+    if bias_shape not in (None, (count,)):
+        raise ValueError(f"{op}: bias must have shape ({count},), one number an output channel, got {bias_shape}")
     name = dtype_name(result)
     compute = backend.accumulators.get(name, name)
     problem = make_problem(geometry, compute, backend, device, chosen)
-    program = recall(backend, make_program, problem, backend, options.algorithm, op)
-    return LinearCall(op, x_layout, kernel_layout, y_layout, pieces, result, backend.dtype(compute), program)
+    program = make_program(problem, backend, options.algorithm, op)
+    back = None
+    if transposed:
+        back = (derive(program, geometry.input_transpose()), derive(program, geometry.kernel_transpose()))
+    return LinearCall(
+        op,
+        x_layout,
+        kernel_layout,
+        y_layout,
+        pieces,
+        result,
+        backend.dtype(compute),
+        program,
+        back,
+    )
 
 
 #: What a type can be turned into without losing its nature: integers to anything, floats not to integers.

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..arguments import PerAxis, read_ints, read_pair, read_per_axis, read_word
-from ..backend import Backend, dtype_name, gather_arrays
+from ..backend import dtype_name, gather_arrays
 from ..boundary import BOUNDARIES, Run, runs
 from ..geometry import dilated
-from ..planner import recall
 from ..primitives import add_windows, pad_runs, pad_runs_transpose
 
 Array = Any
@@ -49,11 +48,11 @@ def pad(x: Array, widths: Sequence[tuple[int, int]], *, boundary: str = "constan
     array([2, 3, 4, 3, 2, 1, 2, 3])
     """
     backend, (x,) = gather_arrays("pad", ("x",), (x,))
-    pieces = read_pad(backend, x, widths, boundary, value)
+    pieces = read_pad(x, widths, boundary, value)
     return pad_runs(backend.xp, x, pieces, value)
 
 
-def read_pad(backend: Backend, x: Array, widths: Any, boundary: Any, value: Any) -> tuple[tuple[Run, ...], ...]:
+def read_pad(x: Array, widths: Any, boundary: Any, value: Any) -> tuple[tuple[Run, ...], ...]:
     """The runs of every axis."""
     read_word("pad", "boundary", boundary, BOUNDARIES)
     read_value(x, value)
@@ -70,7 +69,7 @@ def read_pad(backend: Backend, x: Array, widths: Any, boundary: Any, value: Any)
             raise ValueError(f"pad: widths[{i}]={(low, high)} crops more than axis {i} has, {n} elements")
         if n == 0 and boundary != "constant" and n + low + high > 0:
             raise ValueError(f"pad: boundary={boundary!r} can't continue axis {i} of size 0; use 'constant'")
-        pieces.append(recall(backend, runs, boundary, n, low, high))
+        pieces.append(runs(boundary, n, low, high))
     return tuple(pieces)
 
 
@@ -91,7 +90,7 @@ def read_value(x: Array, value: Any) -> None:
 def pull_pad(x: Array, widths: Any, *, boundary: str = "constant", value: complex = 0) -> Any:
     """`pad`, and its transpose: every padded element goes back to the one that it was read from."""
     backend, (x,) = gather_arrays("pad", ("x",), (x,))
-    pieces = read_pad(backend, x, widths, boundary, value)
+    pieces = read_pad(x, widths, boundary, value)
     return pad_runs(backend.xp, x, pieces, value), lambda dy: (pad_runs_transpose(backend.xp, dy, pieces, x.shape),)
 
 

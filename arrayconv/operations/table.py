@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 from .conv import conv, read_conv
 from .correlate import convolve, corr2d, correlate, read_convolve, read_corr2d, read_correlate
-from .linear import Read
+from .linear import Options, Read, freeze
 from .padding import pad, pull_pad, pull_windows, windows
 
 
@@ -44,3 +45,10 @@ def find_operation(caller: str, op: Any) -> Operation:
     if row is None or row.function is not op:
         raise TypeError(f"{caller}: op must be a function of arrayconv ({', '.join(OPERATIONS)}), got {op!r}")
     return row
+
+
+def linear_options(row: Operation, arguments: Mapping[str, Any]) -> Options:
+    """The keyword arguments of a linear operation as `Options`, with its own defaults."""
+    defaults = {name: entry.default for name, entry in signature(row.function).parameters.items()}
+    given = defaults | dict(arguments)
+    return Options(**{name: freeze(row.name, name, given[name]) for name in Options._fields if name in given})

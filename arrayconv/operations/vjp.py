@@ -7,8 +7,8 @@ from inspect import signature
 from typing import Any
 
 from ..backend import Backend, dtype_name, get_backend
-from .linear import Pullback, linear_call, read_options
-from .table import Operation, find_operation
+from .linear import Pullback, linear_call
+from .table import Operation, find_operation, linear_options
 
 Array = Any
 
@@ -57,16 +57,12 @@ def _pull(row: Operation, arguments: dict[str, Any]) -> tuple[Array, Pullback]:
         pulled: tuple[Array, Pullback] = row.pull(**arguments)
         return pulled
     assert row.read is not None
-    given = {name: entry.default for name, entry in signature(row.function).parameters.items()} | arguments
-    options = read_options(row.name, _DEFAULTS | given)
+    x, kernel, bias = arguments["x"], arguments["kernel"], arguments.get("bias")
+    options = linear_options(row, arguments)
     call, backend, arrays = linear_call(
-        row.read, row.name, given["x"], given["kernel"], given.get("bias"), given.get("dtype"), options
+        row.read, row.name, x, kernel, bias, arguments.get("dtype"), options, transposed=True
     )
     return call.pull(backend, *arrays)
-
-
-#: What an operation without these options runs with.
-_DEFAULTS = {"stride": 1, "padding": "valid", "dilation": 1, "boundary": "constant", "algorithm": "auto"}
 
 
 def check_cotangent(op: str, backend: Backend, y: Array, dy: Array) -> None:
