@@ -58,7 +58,8 @@ class Backend:
 
     A field that is left out has the meaning of the array API standard. ``close`` wraps the run of a program where a
     library needs it under differentiation or in pieces; ``fold`` calls a planning function with plain values (a graph
-    compiler that traces Python must not look inside).
+    compiler that traces Python must not look inside); ``recompute`` calls a function of arrays so that a recorded
+    gradient keeps its arguments and not what it allocates.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Backend:
     accumulators: dict[str, str] = field(default_factory=dict)
     most_slices: int = 4096
     fold: Callable[..., Any] = _call
+    recompute: Callable[..., Array] = _call
     is_traced: Callable[[Array], bool] = _never
     detach: Callable[[Array], Array] = _same
     scan: Callable[..., Any] | None = None

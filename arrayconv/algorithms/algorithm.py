@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from ..backend import Backend
@@ -20,8 +21,8 @@ class Algorithm:
     """``unsupported`` gives the reason why a problem can't be served, or None; ``cost`` seconds, from shapes alone.
 
     ``execute`` takes canonical arrays, ``x (N, G * I, *s)`` and ``kernel (G * O, I, *k)``, and gives
-    ``y (N, G * O, *o)`` of the problem's dtype. ``unit`` is the temporary bytes for each position of the output, from which the planner
-    takes the tiles; ``parts`` are the geometries that a rewrite hands on.
+    ``y (N, G * O, *o)`` of the problem's dtype. ``unit`` is the temporary bytes for each position of the output, from
+    which the planner takes the tiles; ``parts`` are the geometries that a rewrite hands on.
     """
 
     name: str
@@ -68,7 +69,7 @@ def run_tiled(program: Program, backend: Backend, x: Array, kernel: Array, tile:
     result = x.dtype
     kernel = backend.cast(kernel, wide)
 
-    def compute(ranges: tuple[range, ...]) -> Array:
+    def compute(ranges: tuple[range, ...], x: Array, kernel: Array) -> Array:
         images, *outputs = ranges
         blocks = [axis.block(out, range(axis.kernel)) for axis, out in zip(geometry.axes, outputs, strict=True)]
         part = x[(slice(images.start, images.stop), slice(None), *(piece for piece, _ in blocks))]
@@ -78,7 +79,11 @@ def run_tiled(program: Program, backend: Backend, x: Array, kernel: Array, tile:
 
     counts = [split_ranges(n, step) for n, step in zip((geometry.batch, *geometry.out), program.block, strict=True)]
     if all(len(ranges) == 1 for ranges in counts):
-        return compute(tuple(ranges[0] for ranges in counts))
+        return compute(tuple(ranges[0] for ranges in counts), x, kernel)
+
+    def recomputed(ranges: tuple[range, ...]) -> Array:
+        return backend.recompute(partial(compute, ranges), x, kernel)
+
     images, *spatial = counts
-    rows = [join(backend.xp, [[r], *spatial], compute, axis=1) for r in images]
+    rows = [join(backend.xp, [[r], *spatial], recomputed, axis=1) for r in images]
     return rows[0] if len(rows) == 1 else backend.xp.concat(rows, axis=0)

@@ -21,7 +21,20 @@ from ..primitives import along
 from ..program import Program
 
 Array = Any
-XP = namespace("dask.array")
+MODULE = namespace("dask.array")
+
+
+class Namespace:
+    """Dask's namespace, with the reshape of empty arrays that Dask can't do."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(MODULE, name)
+
+    def reshape(self, x: Array, shape: tuple[int, ...]) -> Array:
+        return da.zeros(shape, dtype=x.dtype) if 0 in x.shape else MODULE.reshape(x, shape)
+
+
+XP = Namespace()
 
 
 def ranges_of(chunks: tuple[int, ...]) -> list[range]:
@@ -87,13 +100,17 @@ def close(backend: Backend, planning: Planning) -> Run:
         geometry = program.geometry
         if 0 in (*geometry.x_shape, *geometry.kernel_shape, *geometry.y_shape):
             return da.zeros(geometry.y_shape, dtype=x.dtype)
+        dtype, problem = x.dtype, program.problem
+        if problem.accumulator != problem.dtype:  # shares are summed, so they may not be rounded
+            x, kernel = x.astype(problem.accumulator), kernel.astype(problem.accumulator)
+            program = replace(program, problem=replace(problem, dtype=problem.accumulator))
         kernel = kernel.rechunk({0: -1})
         shares = []
         for channels, *taps in kernel_chunks(kernel):
             part = kernel[(slice(None), *(slice(r.start, r.stop) for r in (channels, *taps)))]
             own = planning.replan(program, replace(geometry, inputs=len(channels)))
             shares.append(run_tap_chunk(planning, own, _take_channels(geometry, x, channels), part, tuple(taps)))
-        return _tree_sum(shares)
+        return _tree_sum(shares).astype(dtype)
 
     return run
 
@@ -102,9 +119,9 @@ def _take_channels(geometry: Geometry, x: Array, channels: range) -> Array:
     """These channels of every group."""
     if len(channels) == geometry.inputs:
         return x
-    x = x.reshape((geometry.batch, geometry.groups, geometry.inputs, *geometry.sizes))
+    x = XP.reshape(x, (geometry.batch, geometry.groups, geometry.inputs, *geometry.sizes))
     x = x[:, :, channels.start : channels.stop]
-    return x.reshape((geometry.batch, geometry.groups * len(channels), *geometry.sizes))
+    return XP.reshape(x, (geometry.batch, geometry.groups * len(channels), *geometry.sizes))
 
 
 def _tree_sum(shares: list[Array]) -> Array:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from ..backend import Native, namespace, standard_backend
 from ..primitives import Widths, crop
@@ -25,7 +26,7 @@ CONVOLUTIONS: dict[int, Any] = {1: functional.conv1d, 2: functional.conv2d, 3: f
 
 def from_numpy(array: np.ndarray[Any, Any], like: Tensor) -> Tensor:
     """A copy: torch warns of read-only memory and refuses negative strides."""
-    return torch.tensor(np.ascontiguousarray(array), device=like.device)
+    return torch.tensor(np.array(array, order="C"), device=like.device)
 
 
 def to_numpy(array: Tensor) -> np.ndarray[Any, Any]:
@@ -77,6 +78,19 @@ def _is_shape(part: Any) -> bool:
     return isinstance(part, tuple) and all(isinstance(n, int | torch.SymInt) for n in part)
 
 
+def recompute(function: Any, *arrays: Tensor) -> Tensor:
+    """Checkpointing, where autograd records: tiles of im2col would otherwise pile up until the backward pass.
+
+    torch.func's transforms and compilers don't take checkpoints; a compiler decides itself what to recompute.
+    """
+    recorded = torch.is_grad_enabled() and any(array.requires_grad for array in arrays)
+    if not recorded or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        result: Tensor = function(*arrays)
+        return result
+    result = checkpoint(function, *arrays, use_reentrant=False, preserve_rng_state=False)
+    return result
+
+
 def native_unsupported(problem: Problem) -> str | None:
     geometry = problem.geometry
     if geometry.ndim not in CONVOLUTIONS:
@@ -121,5 +135,6 @@ BACKEND = standard_backend(
     native=Native(native_unsupported, native_execute),
     accumulators=WIDER,
     fold=fold,
+    recompute=recompute,
     detach=lambda array: array.detach(),
 )

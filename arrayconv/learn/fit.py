@@ -111,7 +111,9 @@ def _bar(job: Descent) -> Iterator[Callable[[float], None]]:
     try:
         from tqdm import tqdm
     except ImportError as error:
-        raise ImportError(f"{OP}: progress=True needs tqdm; run `pip install tqdm`, or pass progress=False") from error
+        raise ImportError(
+            f"{OP}: progress=True needs tqdm; run `pip install tqdm` or `pip install arrayconv[cli]`"
+        ) from error
     with tqdm(total=job.steps, desc=OP, unit="step") as bar:
 
         def show(loss: float) -> None:

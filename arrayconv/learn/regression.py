@@ -139,20 +139,18 @@ class Regression:
         xp = self.backend.xp
         _, adjoint = self.linearize(start)
 
-        def step(state: tuple[Params, Array]) -> tuple[Params, Array]:
-            vector, norm = state
+        def step(vector: Params) -> Params:
+            norm = self._norm(vector)
             scale = xp.where(norm > 0, norm, xp.ones_like(norm))
-            vector = adjoint(self.predict(tree_map(lambda part: part / scale, vector)))
-            return vector, self._norm(vector)
+            return adjoint(self.predict(tree_map(lambda part: part / scale, vector)))
 
-        state = (start, self._norm(start))
-        traced = any(self.backend.is_traced(array) for array in (self.x, state[1]))
+        traced = any(self.backend.is_traced(array) for array in (self.x, self._norm(start)))
         if traced and self.backend.scan is not None:
-            state, _ = self.backend.scan(lambda state, _: (step(state), None), state, None, length=rounds)
+            start, _ = self.backend.scan(lambda vector, _: (step(vector), None), start, None, length=rounds)
         else:
             for _ in range(rounds):
-                state = tree_map(lambda leaf: settle(self.backend, leaf), step(state))
-        return state[1]
+                start = tree_map(lambda leaf: settle(self.backend, leaf), step(start))
+        return self._norm(start)
 
     def _norm(self, params: Params) -> Array:
         """Euclid's, of parts scaled to 1: squares of what a large image gives overflow float32."""

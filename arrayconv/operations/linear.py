@@ -15,7 +15,7 @@ from ..backend import Backend, dtype_name, gather_arrays, library_backend
 from ..boundary import BOUNDARIES, Run, runs
 from ..geometry import Geometry, WindowDimension, dilated
 from ..layout import Layout
-from ..planner import algorithms, current_settings, derive, execute, make_problem, make_program
+from ..planner import ACCUMULATORS, algorithms, current_settings, derive, execute, make_problem, make_program
 from ..primitives import pad_runs, pad_runs_transpose
 from ..program import ITEM_SIZES, Program, Settings
 from ..transposes import kernel_for_input, swap_leading, x_for_kernel
@@ -28,8 +28,8 @@ Pullback = Callable[[Array], tuple[Array, ...]]
 class LinearCall:
     """A planned call of any linear operation: static, hashable, and the same for equal shapes, dtypes and options.
 
-    ``compute`` is the dtype in which a library can do arithmetic at all; it differs from ``dtype`` for torch's
-    unsigned types alone. ``pieces`` is a boundary's padding, None for zeros, which the program itself pads.
+    ``compute`` is the dtype of the program's arrays; it differs from ``dtype`` for torch's unsigned types, which the
+    library can't add, and for half types with a bias. ``pieces`` is a boundary's padding, None for zeros, which the program itself pads.
     """
 
     op: str
@@ -216,6 +216,8 @@ def plan_call(
         raise ValueError(f"{op}: bias must have shape ({count},), one number an output channel, got {bias_shape}")
     name = dtype_name(result)
     compute = backend.accumulators.get(name, name)
+    if bias_shape is not None:  # the bias is part of the sum, so it is added before the one rounding
+        compute = ACCUMULATORS.get(compute, compute)
     problem = make_problem(geometry, compute, backend, device, chosen)
     program = make_program(problem, backend, options.algorithm, op)
     back = None

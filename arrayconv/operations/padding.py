@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..arguments import PerAxis, read_ints, read_pair, read_per_axis, read_word
-from ..backend import dtype_name, gather_arrays
+from ..backend import Backend, dtype_name, gather_arrays
 from ..boundary import BOUNDARIES, Run, runs
 from ..geometry import dilated
 from ..primitives import add_windows, pad_runs, pad_runs_transpose
@@ -49,7 +49,13 @@ def pad(x: Array, widths: Sequence[tuple[int, int]], *, boundary: str = "constan
     """
     backend, (x,) = gather_arrays("pad", ("x",), (x,))
     pieces = read_pad(x, widths, boundary, value)
-    return pad_runs(backend.xp, x, pieces, value)
+    return padded(backend, x, pieces, value)
+
+
+def padded(backend: Backend, x: Array, pieces: tuple[tuple[Run, ...], ...], value: complex) -> Array:
+    """A new array also where nothing is added: a crop alone would be a view."""
+    y = pad_runs(backend.xp, x, pieces, value)
+    return backend.xp.asarray(y, copy=True) if all(len(runs) == 1 for runs in pieces) else y
 
 
 def read_pad(x: Array, widths: Any, boundary: Any, value: Any) -> tuple[tuple[Run, ...], ...]:
@@ -91,7 +97,7 @@ def pull_pad(x: Array, widths: Any, *, boundary: str = "constant", value: comple
     """`pad`, and its transpose: every padded element goes back to the one that it was read from."""
     backend, (x,) = gather_arrays("pad", ("x",), (x,))
     pieces = read_pad(x, widths, boundary, value)
-    return pad_runs(backend.xp, x, pieces, value), lambda dy: (pad_runs_transpose(backend.xp, dy, pieces, x.shape),)
+    return padded(backend, x, pieces, value), lambda dy: (pad_runs_transpose(backend.xp, dy, pieces, x.shape),)
 
 
 def windows(x: Array, window: Sequence[int], *, stride: PerAxis = 1, dilation: PerAxis = 1) -> Array:

@@ -49,7 +49,8 @@ def wrap_integers(values: NumPyArray, dtype: Any) -> NumPyArray:
     array([255,   0, 255], dtype=uint8)
     """
     info = np.iinfo(dtype)
-    return ((values.astype(object) - int(info.min)) % 2**info.bits + int(info.min)).astype(dtype)
+    wrapped: NumPyArray = (values.astype(object) - int(info.min)) % 2**info.bits + int(info.min)
+    return wrapped.astype(dtype)
 
 
 def operation_name(op: str | Callable[..., Any]) -> str:
