@@ -16,10 +16,15 @@ from .operations.conv import conv as conv
 from .operations.correlate import convolve as convolve
 from .operations.correlate import corr2d as corr2d
 from .operations.correlate import correlate as correlate
+from .operations.depthwise import depthwise_conv as depthwise_conv
+from .operations.depthwise import separable_conv as separable_conv
 from .operations.padding import pad as pad
 from .operations.padding import windows as windows
 from .operations.plan import Plan as Plan
 from .operations.plan import plan as plan
+from .operations.stream import Stream as Stream
+from .operations.stream import stream as stream
+from .operations.transposed import conv_transpose as conv_transpose
 from .operations.vjp import vjp as vjp
 from .planner import algorithms as algorithms
 from .planner import settings as settings

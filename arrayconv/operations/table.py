@@ -9,8 +9,10 @@ from typing import Any
 
 from .conv import conv, read_conv
 from .correlate import convolve, corr2d, correlate, read_convolve, read_corr2d, read_correlate
+from .depthwise import depthwise_conv, pull_separable_conv, read_depthwise_conv, separable_conv
 from .linear import Options, Read, freeze
 from .padding import pad, pull_pad, pull_windows, windows
+from .transposed import conv_transpose, read_conv_transpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,9 @@ OPERATIONS: dict[str, Operation] = {
         Operation(correlate, read_correlate),
         Operation(convolve, read_convolve),
         Operation(conv, read_conv),
+        Operation(conv_transpose, read_conv_transpose),
+        Operation(depthwise_conv, read_depthwise_conv),
+        Operation(separable_conv, pull=pull_separable_conv),
     )
 }
 
