@@ -183,7 +183,10 @@ def dtype_name(dtype: Any) -> str:
 
 def gather_arrays(op: str, names: Sequence[str], arrays: Sequence[Any]) -> tuple[Backend, list[Any]]:
     """One backend for all arrays, NumPy constants beside another library's arrays adopted; None stays None."""
-    owners = [None if array is None else _owner(op, name, array) for name, array in zip(names, arrays, strict=True)]
+    owners = [
+        None if array is None and name in OPTIONAL else _owner(op, name, array)
+        for name, array in zip(names, arrays, strict=True)
+    ]
     foreign = [i for i, owner in enumerate(owners) if owner is not None and owner.name != "numpy"]
     chief = foreign[0] if foreign else 0
     backend = owners[chief]
@@ -211,7 +214,21 @@ def gather_arrays(op: str, names: Sequence[str], arrays: Sequence[Any]) -> tuple
                 f"{op}: {name} has dtype {dtype_name(array.dtype)}; arrayconv takes int8 to int64, uint8 to uint64, "
                 f"float16, bfloat16, float32, float64, complex64 and complex128: cast {name} first"
             )
-    return backend, [None if array is None else backend.admit(array) for array in gathered]
+    return backend, [_admit(op, name, array, backend) for name, array in zip(names, gathered, strict=True)]
+
+
+#: Array arguments that may be None.
+OPTIONAL = ("bias", "mask")
+
+
+def _admit(op: str, name: str, array: Any, backend: Backend) -> Any:
+    """The array as the backend can use it; what it can't use ends in its own words."""
+    if array is None:
+        return None
+    try:
+        return backend.admit(array)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{op}: {name} {error}") from None
 
 
 def _owner(op: str, name: str, array: Any) -> Backend:

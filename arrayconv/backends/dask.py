@@ -135,8 +135,8 @@ def admit(array: Array) -> Array:
     """Chunk sizes are what everything here is computed from."""
     if any(isnan(n) for n in array.shape):
         raise ValueError(
-            f"a Dask array of shape {array.shape} has unknown chunk sizes, and a convolution needs them: "
-            f"call x.compute_chunk_sizes() first"
+            f"of shape {array.shape} has unknown chunk sizes, and blocks are computed from them: "
+            f"call its compute_chunk_sizes() first"
         )
     return array
 

@@ -38,6 +38,12 @@ def promote(a: Tensor, b: Tensor) -> torch.dtype:
     return a.dtype if a.dtype == b.dtype else torch.promote_types(a.dtype, b.dtype)
 
 
+def admit(array: Tensor) -> Tensor:
+    if array.layout != torch.strided:
+        raise TypeError(f"is a {array.layout} tensor; arrayconv takes dense ones: call its to_dense() first")
+    return array
+
+
 def pad(x: Tensor, widths: Widths) -> Tensor:
     """torch's own constant padding, after the crops that it would refuse."""
     x, widths = crop(x, widths)
@@ -129,6 +135,7 @@ BACKEND = standard_backend(
     dtype=lambda name: getattr(torch, name, None),
     promote=promote,
     cast=lambda array, dtype: array.to(dtype),
+    admit=admit,
     pad=pad,
     windows=windows,
     matmul=torch.matmul,

@@ -5,7 +5,7 @@ Data flows one way: arguments, geometry, program, arrays; `LinearCall.pull` walk
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -113,6 +113,10 @@ class Options(NamedTuple):
     factor: Any = None
 
 
+#: The options that are words.
+WORDS = {"boundary": tuple(BOUNDARIES), "channels": ("first", "last"), "algorithm": ("auto", *algorithms())}
+
+
 def freeze(op: str, name: str, value: Any) -> Any:
     """Ints, words and nested tuples of them, hashable; bools and floats, which equal ints, are refused here."""
     if type(value) is int or value is None or isinstance(value, str):
@@ -147,7 +151,12 @@ def linear_call(
         backend, arrays = gather_arrays(op, ("x", "kernel", "bias"), (x, kernel, bias))
         bias_shape, bias_dtype = tuple(arrays[2].shape), arrays[2].dtype
     x, kernel, _ = arrays
+    for name, words in WORDS.items():
+        if type(getattr(options, name)) is not str:  # it may be unhashable
+            read_word(op, name, getattr(options, name), words)
     is_wish = dtype is not None
+    if is_wish and not isinstance(dtype, Hashable):
+        raise TypeError(f"{op}: dtype={dtype!r} is not one of {', '.join(ITEM_SIZES)}")
     call = backend.fold(
         find_call,
         read,
@@ -207,9 +216,8 @@ def plan_call(
     result = read_dtype(op, dtype, backend, [("x", x_dtype), ("kernel", kernel_dtype)]) if is_wish else dtype
     if bias_shape is not None:
         read_dtype(op, result, backend, [("bias", bias_dtype)])
-    read_word(op, "boundary", options.boundary, BOUNDARIES)
-    read_word(op, "channels", options.channels, ("first", "last"))
-    read_word(op, "algorithm", options.algorithm, ("auto", *algorithms()))
+    for option, words in WORDS.items():
+        read_word(op, option, getattr(options, option), words)
     x_layout, kernel_layout, y_layout, pieces, geometry = read(op, x_shape, kernel_shape, options)
     count = geometry.groups * geometry.outputs
     if bias_shape not in (None, (count,)):

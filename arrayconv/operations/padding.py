@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf, isfinite
 from typing import Any
+
+import numpy as np
 
 from ..arguments import PerAxis, read_ints, read_pair, read_per_axis, read_word
 from ..backend import Backend, dtype_name, gather_arrays
@@ -48,6 +51,7 @@ def pad(x: Array, widths: Sequence[tuple[int, int]], *, boundary: str = "constan
     array([2, 3, 4, 3, 2, 1, 2, 3])
     """
     backend, (x,) = gather_arrays("pad", ("x",), (x,))
+    value = plain_number(value)
     pieces = read_pad(x, widths, boundary, value)
     return padded(backend, x, pieces, value)
 
@@ -79,11 +83,27 @@ def read_pad(x: Array, widths: Any, boundary: Any, value: Any) -> tuple[tuple[Ru
     return tuple(pieces)
 
 
+#: The largest number of the types that are narrower than Python's float (IEEE 754, and bfloat16's 8-bit mantissa).
+LARGEST = {
+    "float16": 65504.0,
+    "bfloat16": 3.3895313892515355e38,
+    "float32": 3.4028234663852886e38,
+    "complex64": 3.4028234663852886e38,
+}
+
+
+def plain_number(value: Any) -> Any:
+    """A NumPy scalar as Python's number; anything else as it is, for `read_value` to judge."""
+    return value.item() if isinstance(value, np.number) else value
+
+
 def read_value(x: Array, value: Any) -> None:
     """The fill must mean the same in x's dtype."""
     name = dtype_name(x.dtype)
     if isinstance(value, bool) or not isinstance(value, int | float | complex):
         raise TypeError(f"pad: value must be a number, got {value!r}")
+    if abs(value) > LARGEST.get(name, inf) and isfinite(abs(value)):
+        raise ValueError(f"pad: value={value!r} is too large for {name}; cast x first")
     if ("int" in name and not isinstance(value, int)) or (isinstance(value, complex) and "complex" not in name):
         raise ValueError(f"pad: value={value!r} is no {name}; cast x or take another value")
     if "int" in name:
@@ -96,6 +116,7 @@ def read_value(x: Array, value: Any) -> None:
 def pull_pad(x: Array, widths: Any, *, boundary: str = "constant", value: complex = 0) -> Any:
     """`pad`, and its transpose: every padded element goes back to the one that it was read from."""
     backend, (x,) = gather_arrays("pad", ("x",), (x,))
+    value = plain_number(value)
     pieces = read_pad(x, widths, boundary, value)
     return padded(backend, x, pieces, value), lambda dy: (pad_runs_transpose(backend.xp, dy, pieces, x.shape),)
 
