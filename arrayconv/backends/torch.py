@@ -40,7 +40,7 @@ def promote(a: Tensor, b: Tensor) -> torch.dtype:
 
 def admit(array: Tensor) -> Tensor:
     if array.layout != torch.strided:
-        raise TypeError(f"is a {array.layout} tensor; arrayconv takes dense ones: call its to_dense() first")
+        raise TypeError(f"is a sparse tensor ({array.layout}); arrayconv takes dense ones: call its to_dense() first")
     return array
 
 
