@@ -56,7 +56,8 @@ def _never(*_: Any) -> bool:
 class Backend:
     """One library: its array API namespace, and the few things that it does better or differently.
 
-    A field that is left out has the meaning of the array API standard. ``close`` wraps the run of a program where a
+    A field that is left out has the meaning of the array API standard. ``empty`` makes a buffer that may be written;
+    libraries without one join parts. ``close`` wraps the run of a program where a
     library needs it under differentiation or in pieces; ``fold`` calls a planning function with plain values (a graph
     compiler that traces Python must not look inside); ``recompute`` calls a function of arrays so that a recorded
     gradient keeps its arguments and not what it allocates.
@@ -76,6 +77,8 @@ class Backend:
     pad: Callable[..., Array] = lambda x, widths: x
     windows: Callable[..., Array] = lambda x, window, stride, dilation: x
     matmul: Callable[[Array, Array], Array] = lambda a, b: a
+    sum_products: Callable[[list[tuple[Array, Array]]], Array] = primitives.sum_products
+    empty: Callable[..., Array] | None = None
     close: Callable[[Backend, Planning], Run] | None = None
     native: Native | None = None
     accumulators: dict[str, str] = field(default_factory=dict)

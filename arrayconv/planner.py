@@ -130,7 +130,8 @@ def options(problem: Problem, backend: Backend, requested: str = "auto") -> list
         unit = algorithm.unit(problem)
         block = block_shape(problem.geometry, unit, problem.settings.workspace)
         workspace = unit * prod(block) + sum(part.workspace for part in parts[:1])
-        rows.append(Option(name, seconds, Program(problem, name, requested, block, workspace, parts), ""))
+        prepared = algorithm.prepare(problem, block)
+        rows.append(Option(name, seconds, Program(problem, name, requested, block, workspace, parts, prepared), ""))
     return rows
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -119,6 +119,14 @@ def tap_slice(taps: Sequence[int], out: Sequence[int], stride: Sequence[int], di
     return (..., *(slice(t * d, t * d + (n - 1) * s + 1 if n else t * d, s) for t, n, s, d in axes))
 
 
+def sum_products(pairs: Sequence[tuple[Array, Array]]) -> Array:
+    """``a * b`` of all pairs, added up in order."""
+    total = None
+    for a, b in pairs:
+        total = a * b if total is None else total + a * b
+    return total
+
+
 def windows(xp: Any, x: Array, window: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Array:
     """Sliding windows over the last axes, ``(..., *out, *window)``, as a stack of shifted slices."""
     sizes = x.shape[x.ndim - len(window) :]
@@ -155,15 +163,11 @@ def add_windows(
     return total
 
 
-def join(xp: Any, counts: Sequence[Sequence[range]], compute: Callable[[tuple[range, ...]], Array], axis: int) -> Array:
-    """Blocks computed one by one, joined along ``axis``, ``axis + 1``, ...: one sequence of ranges an axis."""
-
-    def level(depth: int, ranges: tuple[range, ...]) -> Array:
-        if depth == len(counts):
-            return compute(ranges)
-        return concat(xp, [level(depth + 1, (*ranges, r)) for r in counts[depth]], axis + depth)
-
-    return level(0, ())
+def join(xp: Any, parts: list[Array], counts: Sequence[int], axes: Sequence[int]) -> Array:
+    """Blocks of a grid, the last axis fastest, as one array: ``counts[i]`` of them along ``axes[i]``."""
+    for count, axis in zip(reversed(counts), reversed(axes), strict=True):
+        parts = [concat(xp, parts[i : i + count], axis) for i in range(0, len(parts), count)]
+    return parts[0]
 
 
 def split_ranges(count: int, step: int) -> list[range]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .geometry import Geometry
 
@@ -68,7 +68,8 @@ class Program:
 
     ``requested`` is the user's word, kept so that derivatives and batches are planned in the same spirit.
     ``block`` is the largest piece ``(batch, *out)`` that is computed at once, ``workspace`` its temporary bytes, and
-    ``parts`` are the programs that a rewrite (`algorithms/phases.py`) runs.
+    ``parts`` are the programs that a rewrite (`algorithms/phases.py`) runs. ``prepared`` is what the algorithm derived
+    from all this once (slices, widths), so that a call only moves arrays.
     """
 
     problem: Problem
@@ -77,6 +78,7 @@ class Program:
     block: tuple[int, ...] = ()
     workspace: int = 0
     parts: tuple[Program, ...] = ()
+    prepared: Any = field(default=None, compare=False, repr=False)
 
     @property
     def geometry(self) -> Geometry:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from itertools import product
+from typing import Any, NamedTuple
 
 from ..backend import Backend
 from ..geometry import Geometry
@@ -13,7 +14,6 @@ from ..primitives import join, split_ranges
 from ..program import Problem, Program
 
 Array = Any
-Tile = Callable[[Geometry, Array, Array], Array]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,8 @@ class Algorithm:
 
     ``execute`` takes canonical arrays, ``x (N, G * I, *s)`` and ``kernel (G * O, I, *k)``, and gives
     ``y (N, G * O, *o)`` of the problem's dtype. ``unit`` is the temporary bytes for each position of the output, from
-    which the planner takes the tiles; ``parts`` are the geometries that a rewrite hands on.
+    which the planner takes the blocks that ``prepare`` makes tiles of; ``parts`` are the geometries that a rewrite
+    hands on.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Algorithm:
     cost: Callable[[Problem, Backend], float]
     execute: Callable[[Program, Backend, Array, Array], Array]
     unit: Callable[[Problem], int] = lambda problem: 0
+    prepare: Callable[[Problem, tuple[int, ...]], Any] = lambda problem, block: None
     parts: Callable[[Geometry], tuple[Geometry, ...]] = lambda geometry: ()
 
 
@@ -59,31 +61,67 @@ def block_shape(geometry: Geometry, unit: int, budget: int) -> tuple[int, ...]:
     return tuple(reversed(block))
 
 
-def run_tiled(program: Program, backend: Backend, x: Array, kernel: Array, tile: Tile) -> Array:
-    """``tile(geometry, x, kernel)`` for blocks of batch and outputs, joined.
+class Tile(NamedTuple):
+    """A block of batch and outputs: where it lies in y, what it reads of x, the zeros around that, its own geometry."""
 
-    A tile's x is cropped, padded and in the accumulator's type, so its geometry has no padding left.
-    """
-    problem, geometry = program.problem, program.geometry
-    wide = backend.dtype(problem.accumulator)
-    result = x.dtype
-    kernel = backend.cast(kernel, wide)
+    target: tuple[slice, ...]
+    source: tuple[slice, ...]
+    widths: tuple[tuple[int, int], ...] | None
+    geometry: Geometry
+    details: Any
 
-    def compute(ranges: tuple[range, ...], x: Array, kernel: Array) -> Array:
-        images, *outputs = ranges
+
+class Tiling(NamedTuple):
+    """All tiles, the last axis fastest, and how many there are along the batch and each spatial axis."""
+
+    counts: tuple[int, ...]
+    tiles: tuple[Tile, ...]
+
+
+def make_tiling(problem: Problem, block: tuple[int, ...], prepare: Callable[[Geometry], Any]) -> Tiling:
+    """Tiles of ``block``; ``prepare`` derives details from a tile's own geometry, which has no padding."""
+    geometry = problem.geometry
+    counts = [split_ranges(n, step) for n, step in zip((geometry.batch, *geometry.out), block, strict=True)]
+    tiles = []
+    for images, *outputs in product(*counts):
         blocks = [axis.block(out, range(axis.kernel)) for axis, out in zip(geometry.axes, outputs, strict=True)]
-        part = x[(slice(images.start, images.stop), slice(None), *(piece for piece, _ in blocks))]
-        part = backend.pad(backend.cast(part, wide), [(axis.low, axis.high) for _, axis in blocks])
+        widths = tuple((axis.low, axis.high) for _, axis in blocks)
         axes = tuple(replace(axis, size=axis.padded, low=0, high=0) for _, axis in blocks)
-        return backend.cast(tile(replace(geometry, batch=len(images), axes=axes), part, kernel), result)
+        own = replace(geometry, batch=len(images), axes=axes)
+        batch = (slice(images.start, images.stop), slice(None))
+        target = (*batch, *(slice(out.start, out.stop) for out in outputs))
+        source = (*batch, *(part for part, _ in blocks))
+        padding = widths if any(low or high for low, high in widths) else None
+        tiles.append(Tile(target, source, padding, own, prepare(own)))
+    return Tiling(tuple(len(ranges) for ranges in counts), tuple(tiles))
 
-    counts = [split_ranges(n, step) for n, step in zip((geometry.batch, *geometry.out), program.block, strict=True)]
-    if all(len(ranges) == 1 for ranges in counts):
-        return compute(tuple(ranges[0] for ranges in counts), x, kernel)
 
-    def recomputed(ranges: tuple[range, ...]) -> Array:
-        return backend.recompute(partial(compute, ranges), x, kernel)
+Compute = Callable[[Tile, Array, Array], Array]
 
-    images, *spatial = counts
-    rows = [join(backend.xp, [[r], *spatial], recomputed, axis=1) for r in images]
-    return rows[0] if len(rows) == 1 else backend.xp.concat(rows, axis=0)
+
+def run_tiled(program: Program, backend: Backend, x: Array, kernel: Array, compute: Compute) -> Array:
+    """``compute(tile, x, kernel)`` for every tile, whose x is cropped, padded and in the accumulator's type; joined."""
+    problem, tiling = program.problem, program.prepared
+    is_wide = problem.accumulator != problem.dtype
+    result, wide = x.dtype, backend.dtype(problem.accumulator) if is_wide else None
+    if is_wide:
+        kernel = backend.cast(kernel, wide)
+
+    def one(tile: Tile, x: Array, kernel: Array) -> Array:
+        x = x[tile.source]
+        if is_wide:
+            x = backend.cast(x, wide)
+        if tile.widths is not None:
+            x = backend.pad(x, tile.widths)
+        y = compute(tile, x, kernel)
+        return backend.cast(y, result) if is_wide else y
+
+    if len(tiling.tiles) == 1:
+        return one(tiling.tiles[0], x, kernel)
+    parts = (backend.recompute(partial(one, tile), x, kernel) for tile in tiling.tiles)
+    if backend.empty is None:
+        return join(backend.xp, list(parts), tiling.counts, (0, *range(2, x.ndim)))
+    y = backend.empty(problem.geometry.y_shape, result)
+    for tile, part in zip(tiling.tiles, parts, strict=True):
+        y[tile.target] = part
+    return y

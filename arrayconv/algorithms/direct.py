@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from itertools import product
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..backend import Backend
 from ..geometry import Geometry
 from ..primitives import tap_slice
 from ..program import Problem, Program
-from .algorithm import Algorithm, base_dilated, run_tiled
+from .algorithm import Algorithm, Tile, Tiling, base_dilated, make_tiling, run_tiled
 from .rates import rates
 
 Array = Any
@@ -39,23 +39,53 @@ def cost(problem: Problem, backend: Backend) -> float:
     return calls + products * rate.slice_passes * problem.itemsize / rate.stream
 
 
+class Term(NamedTuple):
+    """One shifted slice: where it lies in x, and which numbers of the kernel it is multiplied by."""
+
+    source: tuple[Any, ...]
+    weight: tuple[Any, ...]
+
+
+def is_plain(geometry: Geometry) -> bool:
+    """One channel in and out of each group: no axes to add."""
+    return geometry.inputs == geometry.outputs == 1
+
+
+def terms(geometry: Geometry) -> tuple[Term, ...]:
+    """A term for each tap and input channel, over ``x (N, G, *s)``, or ``(N, G, 1, I, *s)`` with channels."""
+    stride = [axis.stride for axis in geometry.axes]
+    dilation = [axis.window_dilation for axis in geometry.axes]
+    spread, every = (None,) * geometry.ndim, slice(None)
+    shifts = [
+        (tap_slice(taps, geometry.out, stride, dilation)[1:], taps) for taps in product(*map(range, geometry.window))
+    ]
+    if is_plain(geometry):
+        return tuple(Term((every, every, *shift), (every, 0, *taps, *spread)) for shift, taps in shifts)
+    return tuple(
+        Term((every, every, every, i, *shift), (every, every, i, *taps, *spread))
+        for shift, taps in shifts
+        for i in range(geometry.inputs)
+    )
+
+
+def prepare(problem: Problem, block: tuple[int, ...]) -> Tiling:
+    return make_tiling(problem, block, terms)
+
+
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
-    def tile(geometry: Geometry, x: Array, kernel: Array) -> Array:
-        groups, inputs, outputs = geometry.groups, geometry.inputs, geometry.outputs
-        stride = [axis.stride for axis in geometry.axes]
-        dilation = [axis.window_dilation for axis in geometry.axes]
-        x = backend.xp.reshape(x, (geometry.batch, groups, 1, inputs, *geometry.sizes))
+    geometry = program.geometry
+    groups, inputs, outputs = geometry.groups, geometry.inputs, geometry.outputs
+    if not is_plain(geometry):
         kernel = backend.xp.reshape(kernel, (groups, outputs, inputs, *geometry.window))
-        spread = (...,) + (None,) * geometry.ndim
-        total = None
-        for taps in product(*map(range, geometry.window)):
-            shifted = x[tap_slice(taps, geometry.out, stride, dilation)]
-            for i in range(inputs):
-                term = shifted[:, :, :, i, ...] * kernel[(slice(None), slice(None), i, *taps)][spread]
-                total = term if total is None else total + term
-        return backend.xp.reshape(total, geometry.y_shape)
 
-    return run_tiled(program, backend, x, kernel, tile)
+    def compute(tile: Tile, x: Array, kernel: Array) -> Array:
+        if is_plain(geometry):
+            return backend.sum_products([(x[source], kernel[weight]) for source, weight in tile.details])
+        x = backend.xp.reshape(x, (tile.geometry.batch, groups, 1, inputs, *tile.geometry.sizes))
+        y = backend.sum_products([(x[source], kernel[weight]) for source, weight in tile.details])
+        return backend.xp.reshape(y, tile.geometry.y_shape)
+
+    return run_tiled(program, backend, x, kernel, compute)
 
 
-DIRECT = Algorithm("direct", unsupported, cost, execute, unit)
+DIRECT = Algorithm("direct", unsupported, cost, execute, unit, prepare)

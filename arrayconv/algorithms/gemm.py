@@ -6,9 +6,8 @@ from math import prod
 from typing import Any
 
 from ..backend import Backend
-from ..geometry import Geometry
 from ..program import Problem, Program
-from .algorithm import Algorithm, base_dilated, run_tiled
+from .algorithm import Algorithm, Tile, Tiling, base_dilated, make_tiling, run_tiled
 from .rates import rates
 
 Array = Any
@@ -34,19 +33,25 @@ def cost(problem: Problem, backend: Backend) -> float:
     return rate.call * 8 + 2 * columns / rate.gather + geometry.multiply_adds / rate_of_product
 
 
+def prepare(problem: Problem, block: tuple[int, ...]) -> Tiling:
+    return make_tiling(problem, block, lambda geometry: None)
+
+
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
-    def tile(geometry: Geometry, x: Array, kernel: Array) -> Array:
-        xp, ndim = backend.xp, geometry.ndim
-        batch, groups, inputs, outputs = geometry.batch, geometry.groups, geometry.inputs, geometry.outputs
-        stride = [axis.stride for axis in geometry.axes]
-        dilation = [axis.window_dilation for axis in geometry.axes]
-        columns = backend.windows(x, geometry.window, stride, dilation)
-        taps_first = (0, 1, *range(2 + ndim, 2 + 2 * ndim), *range(2, 2 + ndim))
-        columns = xp.reshape(xp.permute_dims(columns, taps_first), (batch, groups, inputs * geometry.taps, -1))
-        rows = xp.reshape(kernel, (groups, outputs, inputs * geometry.taps))
-        return xp.reshape(backend.matmul(rows, columns), geometry.y_shape)
+    geometry = program.geometry
+    stride = [axis.stride for axis in geometry.axes]
+    dilation = [axis.window_dilation for axis in geometry.axes]
+    groups, terms, ndim = geometry.groups, geometry.inputs * geometry.taps, geometry.ndim
+    taps_first = (0, 1, *range(2 + ndim, 2 + 2 * ndim), *range(2, 2 + ndim))
+    xp = backend.xp
+    rows = xp.reshape(kernel, (groups, geometry.outputs, terms))
 
-    return run_tiled(program, backend, x, kernel, tile)
+    def compute(tile: Tile, x: Array, rows: Array) -> Array:
+        columns = xp.permute_dims(backend.windows(x, geometry.window, stride, dilation), taps_first)
+        columns = xp.reshape(columns, (tile.geometry.batch, groups, terms, -1))
+        return xp.reshape(backend.matmul(rows, columns), tile.geometry.y_shape)
+
+    return run_tiled(program, backend, x, rows, compute)
 
 
-GEMM = Algorithm("gemm", unsupported, cost, execute, unit)
+GEMM = Algorithm("gemm", unsupported, cost, execute, unit, prepare)

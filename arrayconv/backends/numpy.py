@@ -42,6 +42,17 @@ def windows(x: Array, window: Sequence[int], stride: Sequence[int], dilation: Se
     return as_strided(x, (*x.shape[:first], *out, *window), strides, writeable=False)
 
 
+def sum_products(pairs: Sequence[tuple[Array, Array]]) -> Array:
+    """Two buffers, however many products."""
+    (a, b), *others = pairs
+    total = np.asarray(a * b)
+    if others:
+        product = np.empty_like(total)
+        for a, b in others:
+            np.add(total, np.multiply(a, b, out=product), out=total)
+    return total
+
+
 def promote(a: Array, b: Array) -> Any:
     return np.result_type(a.dtype, b.dtype)
 
@@ -58,4 +69,6 @@ BACKEND = standard_backend(
     pad=pad,
     windows=windows,
     matmul=np.matmul,
+    sum_products=sum_products,
+    empty=np.empty,
 )
