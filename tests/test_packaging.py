@@ -54,6 +54,7 @@ OWNERS = {
     "hypothesis": {"testing"},  # strategies for other test suites, imported when one is asked for
     "PIL": {"cli"},  # reads and writes photographs; extra "cli"
     "matplotlib": {"cli"},  # draws `learn --plot`; extra "cli"
+    "skimage": {"cli"},  # brings a photograph; without it the user names one
     "tqdm": {"cli", "learn"},  # `progress=True`; extra "cli"
 }
 

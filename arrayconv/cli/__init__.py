@@ -1,7 +1,7 @@
 """``python -m arrayconv``: a table of commands. Each is a module here, read only once it is asked for.
 
 A command's module has ``add(parser)``, which adds its arguments, and ``run(args)``, which returns the exit code and
-raises `BadArgument` for what argparse can't see.
+raises `UsageError` for what argparse can't see.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ COMMANDS = {
 PROGRAM = "python -m arrayconv"
 
 
-class BadArgument(Exception):
+class UsageError(Exception):
     """One line for standard error; the exit code is 2."""
 
 
@@ -29,7 +29,7 @@ class Parser(ArgumentParser):
     """A parser whose errors are one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
-        raise BadArgument(message)
+        raise UsageError(message)
 
 
 def _parser(chosen: str) -> ArgumentParser:
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         args = _parser(words[0]).parse_args(words)
         code: int = args.run(args)
-    except BadArgument as error:
+    except UsageError as error:
         print(f"{PROGRAM} {words[0]}:", *str(error).split(), file=sys.stderr)
         return 2
     return code

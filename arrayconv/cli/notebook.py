@@ -16,7 +16,7 @@ from ..learn import learn_kernel, sgd
 from ..operations.conv import conv
 from ..operations.correlate import corr2d, correlate
 from ..shapes import output_size
-from . import BadArgument
+from . import UsageError
 from .photo import draw_edges, png_path
 
 Array = Any
@@ -54,7 +54,7 @@ class Cell(NamedTuple):
     """What one library shows in one row: its numbers as text, how many they are, and how many aren't the notebook's."""
 
     text: str
-    count: int = 0
+    total: int = 0
     wrong: int = 0
 
 
@@ -139,7 +139,8 @@ def _show(found: float, printed: str) -> str:
     return f"{found + 0:.{decimals}f}" if decimals else f"{found + 0:.6g}"
 
 
-def _compare(found: Numbers, printed: str) -> Cell:
+def compare(found: Numbers, printed: str) -> Cell:
+    """The cell of what was found, beside the numbers that the notebook prints in this row."""
     words = printed.split()
     pairs = list(zip(found, words * (len(found) // len(words)), strict=True))
     return Cell(" ".join(_show(*pair) for pair in pairs), len(pairs), sum(not _agrees(*pair) for pair in pairs))
@@ -149,7 +150,18 @@ def _column(section: Section, backend: Backend) -> list[Cell]:
     """A library's cells, one a row."""
     if section.learns and backend.name in FORWARD_ONLY:
         return [Cell("forward only"), *[Cell("")] * (len(section.rows) - 1)]
-    return [_compare(*pair) for pair in zip(section.measure(backend), section.rows.values(), strict=True)]
+    return [compare(*pair) for pair in zip(section.measure(backend), section.rows.values(), strict=True)]
+
+
+def _backends() -> dict[str, Backend]:
+    """Every library that imports; a broken installation gets a line of its own."""
+    backends = {}
+    for name in installed_libraries():
+        try:
+            backends[name] = library_backend(name)
+        except ImportError as error:
+            print(f"{name} is installed but does not import: {error}\n")
+    return backends
 
 
 def _line(texts: Iterable[str], widths: Iterable[int]) -> None:
@@ -168,7 +180,7 @@ def _verdict(count: int, wrong: Mapping[str, int]) -> str:
 def tell() -> bool:
     """Print the notebook's numbers, those of each library beside them; whether all agree."""
     print(f"arrayconv {__version__} repeats a notebook on convolution with every library that is installed here\n")
-    backends = {name: library_backend(name) for name in installed_libraries()}
+    backends = _backends()
     heads = [("notebook", ""), *((name, str(import_module(name).__version__)) for name in backends)]
     widths = [12, *(max(14, *map(len, head)) for head in heads)]
     for texts in zip(*heads, strict=True):
@@ -180,7 +192,7 @@ def tell() -> bool:
         for (row, printed), cells in zip(section.rows.items(), zip(*columns, strict=True), strict=True):
             _line((f"  {row}", printed, *(cell.text for cell in cells)), widths)
             for name, cell in zip(backends, cells, strict=True):
-                count += cell.count
+                count += cell.total
                 wrong[f"{name} in {section.topic} {row}"] = cell.wrong
     print(f"\n{_verdict(count, wrong)}")
     return not any(wrong.values())
@@ -195,7 +207,7 @@ def add(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """0 where every number agrees."""
     if args.photo is not None and args.plot is None:
-        raise BadArgument("--photo does nothing without --plot FILE")
+        raise UsageError("--photo does nothing without --plot FILE")
     if args.plot is not None:
         draw_edges(args.photo, args.plot)
     agree = tell()

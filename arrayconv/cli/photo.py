@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentTypeError
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from ..kernels import edges, sobel
 from ..operations.correlate import correlate
-from . import BadArgument
+from . import UsageError
 
 Array = Any
 
@@ -34,10 +34,10 @@ def png_path(text: str) -> Path:
 
 
 def require(option: str) -> None:
-    """`BadArgument` with what to install, where Pillow or matplotlib is missing."""
+    """`UsageError` with what to install, where Pillow or matplotlib is missing."""
     missing = [package for module, package in PACKAGES.items() if find_spec(module) is None]
     if missing:
-        raise BadArgument(f"{option} needs {' and '.join(missing)}; run: pip install {' '.join(missing)}")
+        raise UsageError(f"{option} needs {' and '.join(missing)}; run: pip install {' '.join(missing)}")
 
 
 def read_gray(path: str) -> Array:
@@ -52,7 +52,7 @@ def read_gray(path: str) -> Array:
             image.thumbnail((LONGEST, LONGEST))
             return np.asarray(image, np.float32)
     except (OSError, Image.DecompressionBombError) as error:
-        raise BadArgument(f"--photo {path}: {getattr(error, 'strerror', None) or error}") from error
+        raise UsageError(f"--photo {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def sample_photo() -> Array:
@@ -60,8 +60,9 @@ def sample_photo() -> Array:
     try:
         from skimage import data
     except ImportError:
-        raise BadArgument("--plot needs a photograph: pass --photo FILE, or run: pip install scikit-image") from None
-    return data.camera().astype(np.float32)
+        raise UsageError("--plot needs a photograph: pass --photo FILE, or run: pip install scikit-image") from None
+    load: Callable[[], Array] = data.camera
+    return load().astype(np.float32)
 
 
 def _panels(image: Array) -> Iterator[tuple[str, Array, str, float, float]]:
@@ -100,4 +101,4 @@ def draw_edges(photo: str | None, plot: Path) -> None:
     try:
         figure.savefig(plot, format="png", dpi=120)
     except OSError as error:
-        raise BadArgument(f"--plot {plot}: {error.strerror or error}") from error
+        raise UsageError(f"--plot {plot}: {error.strerror or error}") from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from inspect import signature
 from math import inf, prod
 from typing import Any
 
@@ -12,7 +11,7 @@ from ..backend import Backend, dtype_name, get_backend, installed_libraries, lib
 from ..planner import current_settings, options
 from ..program import ITEM_SIZES, Program
 from .linear import LinearCall, plan_call, read_dtype
-from .table import find_operation, linear_options
+from .table import bind, find_operation, linear_options
 
 Array = Any
 
@@ -122,7 +121,7 @@ def plan(
     row = find_operation("plan", op)
     if row.read is None:
         raise TypeError(f"plan: {row.name} is not planned, it runs one way; plan one of the linear operations")
-    arguments = signature(op).bind(*shapes_or_arrays, **op_options).arguments
+    arguments = bind("plan", row, shapes_or_arrays, op_options)
     given = [arguments.pop(name) for name in ("x", "kernel", "bias") if name in arguments]
     arrays = [part for part in given if hasattr(part, "dtype")]
     if arrays:

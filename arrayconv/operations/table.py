@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
@@ -50,6 +50,15 @@ def find_operation(caller: str, op: Any) -> Operation:
     if row is None or row.function is not op:
         raise TypeError(f"{caller}: op must be a function of arrayconv ({', '.join(OPERATIONS)}), got {op!r}")
     return row
+
+
+def bind(caller: str, row: Operation, arrays: Sequence[Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments by name; those that the operation doesn't have are refused in its own words."""
+    own = signature(row.function)
+    try:
+        return own.bind(*arrays, **options).arguments
+    except TypeError as error:
+        raise TypeError(f"{caller}: {row.name}{own} can't take these arguments: {error}") from None
 
 
 def linear_options(row: Operation, arguments: Mapping[str, Any]) -> Options:

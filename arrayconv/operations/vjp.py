@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from inspect import signature
 from typing import Any
 
 from ..backend import Backend, dtype_name, get_backend
 from .linear import Pullback, linear_call
-from .table import Operation, find_operation, linear_options
+from .table import Operation, bind, find_operation, linear_options
 
 Array = Any
 
@@ -41,7 +40,7 @@ def vjp(op: Callable[..., Array], *arrays: Array, **options: Any) -> tuple[Array
     (array([ 1., 10.,  0.]), array([1., 2.]))
     """
     row = find_operation("vjp", op)
-    arguments = signature(op).bind(*arrays, **options).arguments
+    arguments = bind("vjp", row, arrays, options)
     y, pullback = _pull(row, arguments)
     backend = get_backend(y)
 

@@ -1,0 +1,257 @@
+"""A planned deformable convolution: its arguments read into static values, and the loop over its tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from math import prod
+from typing import Any, NamedTuple
+
+from ..arguments import read_word
+from ..backend import Backend, dtype_name, library_backend
+from ..geometry import Geometry
+from ..layout import Layout, identity_or
+from ..planner import ACCUMULATORS, current_settings
+from ..primitives import concat, full, split_ranges
+from ..program import ITEM_SIZES, Settings
+from .conv import channel_shape, read_conv, read_ranks
+from .linear import WORDS, Options, read_dtype
+from .sampling import Grid, pull_tile, row_table, run_tile
+
+Array = Any
+Shape = tuple[int, ...]
+OP = "deform_conv"
+
+
+class Arrays(NamedTuple):
+    """The array arguments of a call."""
+
+    x: Array
+    offset: Array
+    kernel: Array
+    bias: Array | None
+    mask: Array | None
+
+
+class Layouts(NamedTuple):
+    """``x (N, size, C)``, ``offset (D, fields, N, L, K)``, ``kernel`` in `Grid.kernel_shape`, ``mask (fields, N, L, K)``,
+    ``y (groups, N, L, O / groups)``, with L outputs, K taps, and a field for each offset group.
+    """
+
+    x: Layout
+    offset: Layout
+    kernel: Layout
+    mask: Layout
+    y: Layout
+
+
+@dataclass(frozen=True, slots=True)
+class DeformCall:
+    """Static, hashable, and the same for equal shapes, dtypes and options.
+
+    ``block`` is the images and outputs of a tile, ``pull_block`` those of a tile on the way back.
+    """
+
+    grid: Grid
+    layouts: Layouts
+    channels: str
+    dtype: Any
+    compute: Any
+    block: tuple[int, int]
+    pull_block: tuple[int, int]
+
+    def run(self, backend: Backend, arrays: Arrays) -> Array:
+        """The result in the caller's layout; where autograd records, several tiles are recomputed."""
+        xp, x, offset, kernel, mask = backend.xp, *self._canonical(backend, arrays)
+        bias = None if arrays.bias is None else backend.cast(arrays.bias, self.compute)
+        rows = []
+        for images, spans in self._tiles(self.block):
+            table = row_table(backend, self.grid, x[images.start : images.stop, ...])
+            parts = []
+            for span in spans:
+                own = [table, cut(offset, images, span), kernel]
+                own += [] if mask is None else [cut(mask, images, span)]
+                tile = partial(run_tile, backend, self.grid, span)
+                y = tile(*own) if self._is_whole else backend.recompute(tile, *own)
+                parts.append(self._finish(backend, y, bias))
+            rows.append(concat(xp, parts, 2 if self.channels == "first" else 1))
+        return xp.reshape(concat(xp, rows, 0), self.layouts.y.shape)
+
+    def cotangents(self, backend: Backend, arrays: Arrays, dy: Array) -> Arrays:
+        """One for each array, in the type of the arithmetic."""
+        xp, x, offset, kernel, mask = backend.xp, *self._canonical(backend, arrays)
+        dy = self.layouts.y.apply(xp, backend.cast(dy, self.compute))
+        d_x, d_offset, d_mask, d_kernel = [], [], [], full(xp, kernel, kernel.shape)
+        for images, spans in self._tiles(self.pull_block):
+            table = row_table(backend, self.grid, x[images.start : images.stop, ...])
+            count = self.grid.rows(len(images))
+            total, parts = full(xp, table, (count + 1, self.grid.channels)), []
+            for span in spans:
+                own = [cut(array, images, span) for array in (offset, dy)]
+                own.append(None if mask is None else cut(mask, images, span))
+                parts.append(pull_tile(backend, self.grid, span, total, table, kernel, *own))
+                total, d_kernel = parts[-1].total, d_kernel + parts[-1].kernel
+            d_x.append(xp.reshape(total[:count, :], (len(images), *x.shape[1:])))
+            d_offset.append(concat(xp, [part.offset for part in parts], 3))
+            d_mask.append(None if mask is None else concat(xp, [part.mask for part in parts], 2))
+        return Arrays(
+            self.layouts.x.undo(xp, concat(xp, d_x, 0)),
+            self.layouts.offset.undo(xp, concat(xp, d_offset, 2)),
+            self.layouts.kernel.undo(xp, d_kernel),
+            None if arrays.bias is None else xp.reshape(xp.sum(dy, axis=(1, 2), dtype=dy.dtype), arrays.bias.shape),
+            None if mask is None else self.layouts.mask.undo(xp, concat(xp, d_mask, 1)),
+        )
+
+    @property
+    def _is_whole(self) -> bool:
+        images, outputs = self.block
+        return images >= self.grid.geometry.batch and outputs >= self.grid.positions
+
+    def _tiles(self, block: tuple[int, int]) -> Iterator[tuple[range, list[range]]]:
+        """Images, and the outputs in which they are computed; one empty tile where there are no images."""
+        for images in split_ranges(self.grid.geometry.batch, block[0]) or [range(0)]:
+            yield images, split_ranges(self.grid.positions, block[1])
+
+    def _canonical(self, backend: Backend, arrays: Arrays) -> tuple[Array, Array, Array, Array | None]:
+        """x, offset, kernel and mask; a tile of x is cast when it is taken, the offsets when they are floored."""
+        xp, layouts = backend.xp, self.layouts
+        mask = None
+        if arrays.mask is not None:
+            mask = layouts.mask.apply(xp, backend.cast(arrays.mask, self.grid.real))
+        return (
+            layouts.x.apply(xp, backend.cast(arrays.x, self.compute)),
+            layouts.offset.apply(xp, backend.cast(arrays.offset, self.grid.coordinate)),
+            layouts.kernel.apply(xp, backend.cast(arrays.kernel, self.compute)),
+            mask,
+        )
+
+    def _finish(self, backend: Backend, y: Array, bias: Array | None) -> Array:
+        """A tile in the caller's order of axes, with the bias, rounded once."""
+        xp = backend.xp
+        groups, images, outputs, count = y.shape
+        if self.channels == "first":
+            y = xp.reshape(xp.permute_dims(y, (1, 0, 3, 2)), (images, groups * count, outputs))
+            bias = None if bias is None else bias[:, None]
+        else:
+            y = xp.reshape(xp.permute_dims(y, (1, 2, 0, 3)), (images, outputs, groups * count))
+        return backend.cast(y if bias is None else y + bias, self.dtype)
+
+
+def cut(array: Array, images: range, outputs: range) -> Array:
+    """The part of ``array (..., N, L, rest)`` that a tile needs."""
+    return array[..., images.start : images.stop, outputs.start : outputs.stop, :]
+
+
+def find_deform(*key: Any) -> DeformCall:
+    """The cached plan, under the settings in force."""
+    return plan_deform(current_settings(), *key)
+
+
+@lru_cache(maxsize=4096)
+def plan_deform(chosen: Settings, library: str, result: Any, *given: Any) -> DeformCall:
+    """``given`` are the options, then the shapes and the dtypes of `Arrays`, all checked here."""
+    backend, count = library_backend(library), len(Options._fields)
+    options, shapes, dtypes = Options(*given[:count]), Arrays(*given[count : count + 5]), Arrays(*given[count + 5 :])
+    name = read_types(backend, dtypes, result)
+    read_word(OP, "channels", options.channels, WORDS["channels"])
+    ndim = read_ranks(OP, shapes.x, shapes.kernel)
+    if ndim > 3:
+        raise ValueError(
+            f"{OP}: kernel of shape {shapes.kernel} has {ndim} spatial axes, deformable convolution serves 1, 2 or 3; "
+            f"move the others into the batch"
+        )
+    geometry = read_conv(OP, shapes.x, shapes.kernel, options)[-1]
+    outputs = geometry.groups * geometry.outputs
+    if shapes.bias not in (None, (outputs,)):
+        raise ValueError(f"{OP}: bias must have shape ({outputs},), one number an output channel, got {shapes.bias}")
+    real = _REAL_OF.get(name, name)
+    wide = max(real, dtype_name(dtypes.offset), key=ITEM_SIZES.__getitem__)
+    integer = "int32" if backend.dtype("int64") is None else "int64"
+    fields = read_fields(shapes, geometry, options.channels)
+    grid = Grid(geometry, fields, *(backend.dtype(kind) for kind in (real, wide, integer)))
+    item, room = ITEM_SIZES[name], chosen.workspace
+    return DeformCall(
+        grid,
+        make_layouts(grid, shapes, options.channels),
+        options.channels,
+        result,
+        backend.dtype(name),
+        tile_shape(grid, item, room, tables=3, samples=4),
+        tile_shape(grid, item, room, tables=4, samples=8),
+    )
+
+
+_REAL_OF = {"complex64": "float32", "complex128": "float64"}
+
+
+def read_types(backend: Backend, dtypes: Arrays, result: Any) -> str:
+    """The name of the type of the arithmetic."""
+    for name, real in (("x", False), ("kernel", False), ("offset", True), ("mask", True)):
+        own = getattr(dtypes, name)
+        if own is not None and ("int" in dtype_name(own) or (real and "complex" in dtype_name(own))):
+            kind = "real floating" if real else "floating"
+            raise TypeError(
+                f"{OP}: {name} has dtype {dtype_name(own)}, samples between elements need a {kind} type; "
+                f"cast {name} to float32, for example"
+            )
+    if dtypes.bias is not None:
+        read_dtype(OP, result, backend, [("bias", dtypes.bias)])
+    return ACCUMULATORS.get(dtype_name(result), dtype_name(result))
+
+
+def read_fields(shapes: Arrays, geometry: Geometry, channels: str) -> int:
+    """The number of offset groups, from the shape of the offsets; the mask must agree."""
+    lead = shapes.x[: len(shapes.x) - geometry.ndim - 1]
+    unit = geometry.taps * geometry.ndim
+    found = _channels(shapes.offset, lead, geometry, channels)
+    if found is None:
+        like = channel_shape(lead, unit, geometry.out, channels)
+        raise ValueError(
+            f"{OP}: offset has shape {shapes.offset}, expected {like} for one offset group: x's batch, {geometry.taps} "
+            f"taps * {geometry.ndim} axes, and the sizes of the output; compute it with the stride, padding and "
+            f"dilation of this call"
+        )
+    if found == 0 or found % unit:
+        raise ValueError(
+            f"{OP}: offset has {found} channels, expected a multiple of {unit}: {geometry.taps} taps * "
+            f"{geometry.ndim} axes for each offset group (offset: {shapes.offset}, kernel: {shapes.kernel}, "
+            f"channels={channels!r})"
+        )
+    fields, count = found // unit, geometry.groups * geometry.inputs
+    if count % fields:
+        raise ValueError(
+            f"{OP}: offset has {found} channels, which is {fields} offset groups ({geometry.taps} taps * "
+            f"{geometry.ndim} axes each), and they must divide x's {count} channels"
+        )
+    expected = channel_shape(lead, fields * geometry.taps, geometry.out, channels)
+    if shapes.mask not in (None, expected):
+        raise ValueError(
+            f"{OP}: mask must have shape {expected}, one factor for each of {geometry.taps} taps in {fields} offset "
+            f"groups, got {shapes.mask}"
+        )
+    return fields
+
+
+def _channels(shape: Shape, lead: Shape, geometry: Geometry, channels: str) -> int | None:
+    """Channels of an array in y's layout; None where batch or sizes differ."""
+    if len(shape) != len(lead) + 1 + geometry.ndim:
+        return None
+    count = shape[len(lead)] if channels == "first" else shape[-1]
+    return count if shape == channel_shape(lead, count, geometry.out, channels) else None
+
+
+def make_layouts(grid: Grid, shapes: Arrays, channels: str) -> Layouts:
+    """Permutations between the caller's axes and those of the arithmetic."""
+    geometry, fields, last = grid.geometry, grid.fields, channels == "last"
+    batch, taps, groups, ndim = geometry.batch, geometry.taps, geometry.groups, geometry.ndim
+    outputs, inner = geometry.outputs, grid.count // grid.blocks
+    parts = grid.blocks // groups
+    lead = shapes.x[: len(shapes.x) - ndim - 1]
+
+    def layout(shape: Shape, split: Shape, first_axes: Shape, last_split: Shape, last_axes: Shape, **more: Any) -> Layout:
+        axes, split = (last_axes, last_split) if last else (first_axes, split)
+        return identity_or(shape, split=split, axes=axes, **more)
+
+    def of_fields(shape: Shape, *rest: int) -> Layout:
+        ...
