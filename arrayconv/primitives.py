@@ -14,14 +14,17 @@ Widths = Sequence[tuple[int, int]]
 
 
 def full(xp: Any, like: Array, shape: Sequence[int], value: Any = 0) -> Array:
-    """A constant array of ``like``'s dtype beside ``like``.
+    """A constant array of ``like``'s dtype beside ``like``."""
+    return xp.full(tuple(shape), value, dtype=like.dtype, **placement(like))
+
+
+def placement(like: Array) -> dict[str, Any]:
+    """The keyword that puts a new array beside ``like``.
 
     Lazy arrays and tracers have no device; a JAX array on several has a sharding that fits its own shape only.
     """
     device = getattr(like, "device", None)
-    if device is None or hasattr(device, "device_set"):
-        return xp.full(tuple(shape), value, dtype=like.dtype)
-    return xp.full(tuple(shape), value, dtype=like.dtype, device=device)
+    return {} if device is None or hasattr(device, "device_set") else {"device": device}
 
 
 def along(axis: int, part: slice) -> tuple[Any, ...]:
@@ -127,12 +130,36 @@ def sum_products(pairs: Sequence[tuple[Array, Array]]) -> Array:
     return total
 
 
+#: Taps of one axis above which windows are doubled and not stacked: a traced graph grows with every slice.
+MOST_STACKED = 32
+
+
 def windows(xp: Any, x: Array, window: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Array:
-    """Sliding windows over the last axes, ``(..., *out, *window)``, as a stack of shifted slices."""
-    sizes = x.shape[x.ndim - len(window) :]
-    out = [(n - (k - 1) * d - 1) // s + 1 for n, k, s, d in zip(sizes, window, stride, dilation, strict=True)]
-    slices = [x[tap_slice(taps, out, stride, dilation)] for taps in product(*map(range, window))]
-    return xp.reshape(xp.stack(slices, axis=-1), (*slices[0].shape, *window))
+    """Sliding windows over the last axes, ``(..., *out, *window)``, one axis after the other."""
+    ndim = len(window)
+    first = x.ndim - ndim
+    for i, (k, s, d) in enumerate(zip(window, stride, dilation, strict=True)):
+        axis = first + 2 * i
+        if k > MOST_STACKED:
+            x = _doubled_windows(xp, x, axis, k, d)[along(axis, slice(None, None, s))]
+        else:
+            span = (x.shape[axis] - (k - 1) * d - 1) // s * s + 1
+            x = xp.stack([x[along(axis, slice(t, t + span, s))] for t in range(0, k * d, d)], axis=axis + 1)
+    pairs = range(first, first + 2 * ndim, 2)
+    return xp.permute_dims(x, (*range(first), *pairs, *(axis + 1 for axis in pairs)))
+
+
+def _doubled_windows(xp: Any, x: Array, axis: int, taps: int, dilation: int) -> Array:
+    """All windows of one axis in log2(taps) steps: the last taps of a wider window are those of a later one."""
+    size, width = x.shape[axis], 1
+    x = xp.expand_dims(x, axis=axis + 1)
+    while width < taps:
+        more = min(width, taps - width)
+        count, shift = size - (width + more - 1) * dilation, more * dilation
+        later = x[along(axis, slice(shift, shift + count))][along(axis + 1, slice(width - more, width))]
+        x = xp.concat([x[along(axis, slice(0, count))], later], axis=axis + 1)
+        width += more
+    return x
 
 
 def dilate(xp: Any, x: Array, dilation: Sequence[int]) -> Array:

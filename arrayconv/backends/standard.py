@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import Backend, standard_backend
+from ..backend import Backend, dtype_name, standard_backend
 
 
 @cache
@@ -18,7 +18,7 @@ def backend_of(xp: Any) -> Backend:
         name,
         xp,
         owns=lambda array: getattr(array, "__array_namespace__", lambda: None)() is xp,
-        to_numpy=lambda array: np.from_dlpack(array) if array.size else np.zeros(array.shape, _numpy_dtype(array)),
+        to_numpy=lambda array: _to_numpy(xp, array),
         device=lambda array: array.device,
         device_kind=lambda array: "cpu",
         dtype=lambda dtype: getattr(xp, dtype, None),
@@ -26,5 +26,8 @@ def backend_of(xp: Any) -> Backend:
     )
 
 
-def _numpy_dtype(array: Any) -> Any:
-    return np.dtype(str(array.dtype).rpartition(".")[2])
+def _to_numpy(xp: Any, array: Any) -> np.ndarray[Any, Any]:
+    """A copy first: NumPy before 2.1 doesn't export read-only memory, and none exports an empty array everywhere."""
+    if array.size == 0:
+        return np.zeros(array.shape, np.dtype(dtype_name(array.dtype)))
+    return np.from_dlpack(xp.asarray(array, copy=True))
