@@ -88,6 +88,7 @@ class Backend:
     is_traced: Callable[[Array], bool] = _never
     detach: Callable[[Array], Array] = _same
     scan: Callable[..., Any] | None = None
+    scatter_add: Callable[[Array, Array, Array], Array] | None = None
 
 
 def standard_backend(name: str, xp: Any, **own: Any) -> Backend:

@@ -25,18 +25,21 @@ class Example(NamedTuple):
     """Shapes of an operation's arrays in order, a bias the last where there is one, and its options."""
 
     shapes: tuple[tuple[int, ...], ...]
-    options: dict[str, Any] = {}
+    options: dict[str, Any]
     with_bias: bool = False
 
 
-#: Calls of each operation. A new row of `OPERATIONS` needs one here.
+#: The operations that are one planned geometry.
+LINEAR = [name for name, row in OPERATIONS.items() if row.read is not None]
+
+#: Calls of each linear operation, and of those that are made of them. A new one needs a row here.
 EXAMPLES: dict[str, list[Example]] = {
     "pad": [
         Example(((4, 3),), {"widths": [(7, -1), (0, 5)], "boundary": boundary})
         for boundary in ("constant", "edge", "reflect", "symmetric", "wrap")
     ],
     "windows": [Example(((2, 7, 5),), {"window": (3, 2), "stride": (2, 1), "dilation": (1, 3)})],
-    "corr2d": [Example(((5, 6), (2, 3)))],
+    "corr2d": [Example(((5, 6), (2, 3)), {})],
     "correlate": [
         Example(((2, 7, 6), (3, 2)), {"stride": (2, 1), "dilation": (1, 2), "padding": ((2, 1), (-1, 3))}),
         Example(((5, 3, 6), (4, 2)), {"axes": (2, 0), "padding": "same", "boundary": "reflect"}),
@@ -120,10 +123,9 @@ def check_identities(
         assert np.sum(library.to_numpy(cotangent) * change) == np.sum(expected * dy), (name, i)
 
 
-def test_every_operation_has_examples() -> None:
-    missing = [name for name in OPERATIONS if not EXAMPLES.get(name)]
+def test_every_linear_operation_has_examples() -> None:
+    missing = [name for name in LINEAR if not EXAMPLES.get(name)]
     assert not missing, f"give {missing} a row in EXAMPLES, so that their derivatives are tested"
-    assert set(EXAMPLES) == set(OPERATIONS)
 
 
 # Integers, exactly
@@ -140,36 +142,29 @@ def test_identities_of_random_calls(library: Library, name: str) -> None:
         arrays = [array for array in (call.x, call.kernel, call.bias) if array is not None]
         check_identities(library, name, arrays, call.options, call.bias is not None)
 
-    library.for_all(problems(name, dtype="int64"), check)
-
-
-def test_identities_of_random_calls_in_four_dimensions(library: Library) -> None:
-    library.for_all(
-        problems("conv", dtype="int64", min_ndim=4, max_ndim=4),
-        lambda call: check_identities(library, "conv", [call.x, call.kernel], call.options, False),
-    )
+    library.for_all(problems(name, dtype="int64", max_ndim=4 if library.share == 1 else 2), check)
 
 
 @pytest.mark.parametrize("algorithm", ac.algorithms())
 def test_identities_by_every_algorithm(library: Library, algorithm: str) -> None:
     served = 0
-    for name, examples in EXAMPLES.items():
-        for example in examples if OPERATIONS[name].read else ():
-            options = example.options | ({} if name == "corr2d" else {"algorithm": algorithm})
-            try:
-                check_identities(library, name, samples(example), options, example.with_bias)
-            except ValueError as error:
-                assert f"algorithm={algorithm!r} can't serve this call: " in str(error)
-            else:
-                served += name != "corr2d"
+    for name in ("correlate", "conv", "conv_transpose"):
+        example = EXAMPLES[name][0]
+        options = example.options | {"algorithm": algorithm}
+        try:
+            check_identities(library, name, samples(example), options, example.with_bias)
+        except ValueError as error:
+            assert f"algorithm={algorithm!r} can't serve this call: " in str(error)
+        else:
+            served += 1
     assert served or algorithm == "native"
 
 
 def test_identities_in_a_small_workspace(library: Library) -> None:
     with ac.settings(workspace=2**9):
         for name in ("correlate", "conv", "conv_transpose"):
-            for example in EXAMPLES[name]:
-                check_identities(library, name, samples(example), example.options, example.with_bias)
+            example = EXAMPLES[name][0]
+            check_identities(library, name, samples(example), example.options, example.with_bias)
 
 
 # Floats and complex numbers, as others differentiate
@@ -185,28 +180,37 @@ def torch_vjp(op: Any, arrays: list[NumPyArray], dy: NumPyArray, options: dict[s
 
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
 @pytest.mark.parametrize(("name", "example"), CALLS)
-def test_agrees_with_autograd_and_jax(name: str, example: Example, dtype: str) -> None:
+def test_agrees_with_autograd(name: str, example: Example, dtype: str) -> None:
     op, arrays = OPERATIONS[name].function, samples(example, dtype)
     y, pullback = ac.vjp(op, *arrays, **example.options)
     dy = sample(y.shape, dtype, 9)
-    ours = pullback(dy)
+    for got, expected in zip(pullback(dy), torch_vjp(op, arrays, dy, example.options), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_agrees_with_jax(name: str) -> None:
+    op, example = OPERATIONS[name].function, EXAMPLES[name][0]
+    arrays = samples(example, "complex128")
+    y, pullback = ac.vjp(op, *arrays, **example.options)
+    dy = sample(y.shape, "complex128", 9)
     _, jax_pullback = jax.vjp(lambda *own: op(*own, **example.options), *map(jax.numpy.asarray, arrays))
-    for expected in (torch_vjp(op, arrays, dy, example.options), jax_pullback(jax.numpy.asarray(dy))):
-        for got, other in zip(ours, expected, strict=True):
-            np.testing.assert_allclose(got, other, rtol=0, atol=1e-12)
+    for got, expected in zip(pullback(dy), jax_pullback(jax.numpy.asarray(dy)), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "complex64"])
-@pytest.mark.parametrize(("name", "example"), CALLS)
-def test_every_library_agrees(library: Library, name: str, example: Example, dtype: str) -> None:
-    op, arrays = OPERATIONS[name].function, samples(example, dtype)
-    y, pullback = ac.vjp(op, *map(library.asarray, arrays), **example.options)
-    dy = sample(tuple(y.shape), dtype, 9)
+def test_every_library_agrees(library: Library, dtype: str) -> None:
     wide = "complex128" if dtype == "complex64" else "float64"
-    expected = ac.vjp(op, *(array.astype(wide) for array in arrays), **example.options)[1](dy.astype(wide))
-    for cotangent, array, other in zip(pullback(library.asarray(dy)), arrays, expected, strict=True):
-        assert dtype_name(cotangent.dtype) == dtype and tuple(cotangent.shape) == array.shape
-        np.testing.assert_allclose(library.to_numpy(cotangent), other, rtol=0, atol=1e-4)
+    for name in ("correlate", "conv", "conv_transpose", "separable_conv"):
+        example = EXAMPLES[name][0]
+        op, options, arrays = OPERATIONS[name].function, example.options, samples(example, dtype)
+        y, pullback = ac.vjp(op, *map(library.asarray, arrays), **options)
+        dy = sample(tuple(y.shape), dtype, 9)
+        expected = ac.vjp(op, *(array.astype(wide) for array in arrays), **options)[1](dy.astype(wide))
+        for cotangent, array, other in zip(pullback(library.asarray(dy)), arrays, expected, strict=True):
+            assert dtype_name(cotangent.dtype) == dtype and tuple(cotangent.shape) == array.shape
+            np.testing.assert_allclose(library.to_numpy(cotangent), other, rtol=0, atol=1e-4)
 
 
 def test_agrees_with_the_derivatives_of_xla_s_convolution() -> None:
@@ -299,7 +303,7 @@ def test_a_pullback_serves_twice_and_changes_nothing(library: Library) -> None:
 
 
 def test_what_no_output_reads_has_cotangent_zero(library: Library) -> None:
-    x, kernel = library.asarray(sample((2, 9))), library.asarray(sample((3,)))
+    x, kernel = library.asarray(sample((2, 9))), library.asarray(np.array([1, 2, 3]))
     y, pullback = ac.vjp(ac.correlate, x, kernel, stride=4)
     dx = library.to_numpy(pullback(library.asarray(np.ones(tuple(y.shape), int)))[0])
     assert not dx[:, [3, 7, 8]].any() and dx[:, [0, 4]].any()

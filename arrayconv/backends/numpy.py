@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..backend import namespace, standard_backend
-from ..primitives import Widths, crop
+from ..primitives import Widths, crop, split_ranges
 
 Array = np.ndarray[Any, Any]
 
@@ -53,6 +53,16 @@ def sum_products(pairs: Sequence[tuple[Array, Array]]) -> Array:
     return total
 
 
+def scatter_add(total: Array, index: Array, values: Array) -> Array:
+    """Rows added into ``total`` itself. `numpy.add.at` is fast for flat indices; in pieces, since they are many."""
+    width = total.shape[1]
+    columns, flat = np.arange(width), total.reshape(-1)
+    for part in split_ranges(len(index), max(1, 2**16 // max(1, width))):
+        own = slice(part.start, part.stop)
+        np.add.at(flat, (index[own, None] * width + columns).reshape(-1), values[own].reshape(-1))
+    return total
+
+
 def promote(a: Array, b: Array) -> Any:
     return np.result_type(a.dtype, b.dtype)
 
@@ -71,4 +81,5 @@ BACKEND = standard_backend(
     matmul=np.matmul,
     sum_products=sum_products,
     empty=np.empty,
+    scatter_add=scatter_add,
 )

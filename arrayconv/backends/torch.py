@@ -144,4 +144,5 @@ BACKEND = standard_backend(
     fold=fold,
     recompute=recompute,
     detach=lambda array: array.detach(),
+    scatter_add=lambda total, index, values: total.index_add(0, index, values),
 )

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import prod
-from typing import Any
+from math import gcd, prod
+from typing import Any, NamedTuple
 
 from ..arguments import Padding, PerAxis, read_ints, read_word
 from ..backend import Backend, dtype_name, gather_arrays
 from ..boundary import Run
 from ..geometry import WindowDimension
 from ..planner import ACCUMULATORS
-from ..primitives import along, full, pad_runs
+from ..primitives import MOST_STACKED, along, full, pad_runs
 from .conv import channel_shape
 from .linear import Options, Pullback, as_dtype, freeze, window_axes
 
@@ -60,12 +60,11 @@ class Columns:
         return first + 1 + i, first + 1 + 2 * i
 
     def unfold(self, backend: Backend, x: Array) -> Array:
-        """x as columns, a new array: stacking copies."""
+        """x as columns, a new array."""
         xp = backend.xp
         x = pad_axes(xp, x, self.positions(0)[1], [(axis.low, axis.high) for axis in self.axes])
         for i, axis in enumerate(self.axes):
-            taps, spatial = self.positions(i)
-            x = xp.stack([x[along(spatial, part)] for part in tap_slices(axis)], axis=taps)
+            x = take_taps(xp, x, axis, *self.positions(i))
         return xp.reshape(x, self.shape)
 
     def fold(self, backend: Backend, columns: Array) -> Array:
@@ -101,33 +100,126 @@ def zero_runs(n: int, low: int, high: int) -> tuple[Run, ...]:
     return tuple(run for run in pieces if run[1])
 
 
-def tap_slices(axis: WindowDimension) -> list[slice]:
-    """For each tap, the elements of the padded axis that it meets."""
-    reach = (axis.output - 1) * axis.stride + 1
-    starts = range(0, axis.kernel * axis.window_dilation, axis.window_dilation)
-    return [slice(start, start + reach, axis.stride) for start in starts]
+class Taps(NamedTuple):
+    """An axis of padded length n read as a matrix of ``stride`` phases: element ``row * stride + phase``.
 
-
-def add_taps(xp: Any, y: Array, axis: WindowDimension, taps: int, spatial: int) -> Array:
-    """The transpose of stacking `tap_slices`: axis ``taps`` of y summed into axis ``spatial``.
-
-    Tap t of output j belongs at ``j * stride + t * dilation``. The taps of one remainder ``t * dilation % stride`` are
-    added undilated, shifted by ``t * dilation // stride``, and the remainders interleave at the end: no zero is
-    inserted between neighbours, and taps that don't overlap (stride >= window) are only moved.
+    With ``g = gcd(stride, dilation)`` tap ``t = m * period + u``, where ``period = stride / g``, stands ``t * dilation =
+    m * step * stride + u * dilation`` after output j's first element, where ``step = dilation / g``: in the phase
+    ``u * dilation % stride``, ``m * step + u * dilation // stride`` rows on. So u picks phases once, and m shifts them.
     """
-    stride, rows = axis.stride, -(-axis.padded // axis.stride)
-    phases: dict[int, Array] = {}
-    for t, part in enumerate(xp.unstack(y, axis=taps)):
-        shift, phase = divmod(t * axis.window_dilation, stride)
-        part = pad_axes(xp, part, spatial, [(shift, rows - shift - axis.output)])
-        phases[phase] = phases[phase] + part if phase in phases else part
-    if stride == 1 and axis.kernel > 1:
-        return phases[0]  # a sum; one tap alone may be a view of y, and is copied below
+
+    period: int
+    count: int
+    step: int
+    rows: int
+    places: tuple[tuple[int, int], ...]
+
+    @property
+    def in_order(self) -> bool:
+        """Whether tap u is phase u."""
+        return self.places == tuple((0, u) for u in range(self.period))
+
+    @property
+    def reach(self) -> int:
+        """Rows of the matrix: all that any tap meets."""
+        return self.rows + self.places[-1][0]
+
+
+def read_taps(axis: WindowDimension) -> Taps:
+    """The matrix of one axis."""
+    shared = gcd(axis.stride, axis.window_dilation)
+    period, step = min(axis.kernel, axis.stride // shared), axis.window_dilation // shared
+    count = -(-axis.kernel // period)
+    places = tuple(divmod(u * axis.window_dilation, axis.stride) for u in range(period))
+    return Taps(period, count, step, axis.output + (count - 1) * step, places)
+
+
+def take_taps(xp: Any, x: Array, axis: WindowDimension, at: int, spatial: int) -> Array:
+    """The axis ``spatial`` as windows, with their taps as a new axis ``at``; a new array."""
+    taps, stride = read_taps(axis), axis.stride
+    x = pad_axes(xp, x, spatial, [(0, taps.reach * stride - axis.padded)])
+    x = xp.reshape(x, (*x.shape[:spatial], taps.reach, stride, *x.shape[spatial + 1 :]))
+    if taps.in_order:
+        x = x[along(spatial + 1, slice(0, taps.period))]
+    else:
+        cells = [(slice(None),) * spatial + (slice(row, row + taps.rows), u, ...) for row, u in taps.places]
+        x = xp.stack([x[cell] for cell in cells], axis=spatial + 1)
+    x = move_axis(xp, x, spatial + 1, at)
+    rows = spatial + (at <= spatial)
+    if taps.count > MOST_STACKED:
+        x = skew(xp, x, rows, taps, axis.output)
+        x = move_axis(xp, x, rows, at)
+        x = xp.reshape(x, (*x.shape[:at], taps.count * taps.period, *x.shape[at + 2 :]))
+        return x[along(at, slice(0, axis.kernel))]
+    parts = []
+    for m in range(taps.count):
+        part = x[along(rows, slice(m * taps.step, m * taps.step + axis.output))]
+        parts.append(part[along(at, slice(0, axis.kernel - m * taps.period))])
+    return xp.concat(parts, axis=at)
+
+
+def add_taps(xp: Any, y: Array, axis: WindowDimension, at: int, spatial: int) -> Array:
+    """The transpose of `take_taps`, step by step: taps are summed undilated, and no zero is put between them."""
+    taps, stride = read_taps(axis), axis.stride
+    rows = spatial + (at <= spatial)
+    if taps.count > MOST_STACKED:
+        y = pad_axes(xp, y, at, [(0, taps.count * taps.period - axis.kernel)])
+        y = xp.reshape(y, (*y.shape[:at], taps.count, taps.period, *y.shape[at + 1 :]))
+        y = sum_skewed(xp, move_axis(xp, y, at, rows), rows, taps)
+    else:
+        total = None
+        for m in range(taps.count):
+            part = y[along(at, slice(m * taps.period, min(axis.kernel, (m + 1) * taps.period)))]
+            part = pad_axes(xp, part, at, [(0, taps.period - part.shape[at])])
+            shift = m * taps.step
+            part = pad_axes(xp, part, rows, [(shift, taps.rows - shift - axis.output)])
+            total = part if total is None else total + part
+        y = total if taps.count > 1 else xp.concat([total], axis=at)  # a new array also where nothing is added
+    y = move_axis(xp, y, at, spatial + 1)
+    if taps.in_order:
+        y = pad_axes(xp, y, spatial + 1, [(0, stride - taps.period)])
+    else:
+        y = spread(xp, y, taps, stride, spatial)
+    y = xp.reshape(y, (*y.shape[:spatial], taps.reach * stride, *y.shape[spatial + 2 :]))
+    return pad_axes(xp, y, spatial, [(0, axis.padded - taps.reach * stride)])
+
+
+def spread(xp: Any, y: Array, taps: Taps, stride: int, spatial: int) -> Array:
+    """Every u back to its phase, a few rows on."""
+    phases = {}
+    for part, (row, phase) in zip(xp.unstack(y, axis=spatial + 1), taps.places, strict=True):
+        phases[phase] = pad_axes(xp, part, spatial, [(row, taps.reach - taps.rows - row)])
     zero = full(xp, y, phases[0].shape)
-    woven = xp.stack([phases.get(phase, zero) for phase in range(max(phases) + 1)], axis=spatial + 1)
-    woven = pad_axes(xp, woven, spatial + 1, [(0, stride - woven.shape[spatial + 1])])
-    woven = xp.reshape(woven, (*zero.shape[:spatial], rows * stride, *zero.shape[spatial + 1 :]))
-    return pad_axes(xp, woven, spatial, [(0, axis.padded - rows * stride)])
+    return xp.stack([phases.get(phase, zero) for phase in range(stride)], axis=spatial + 1)
+
+
+def skew(xp: Any, x: Array, rows: int, taps: Taps, output: int) -> Array:
+    """Shift m of the axis ``rows`` as element m of a new axis before it, without one slice a shift.
+
+    ``count`` copies of R rows, one after the other, read as rows of ``R + step``, start ``m * step`` later each.
+    """
+    lead, length, rest = x.shape[:rows], taps.rows, x.shape[rows + 1 :]
+    x = xp.broadcast_to(xp.expand_dims(x, axis=rows), (*lead, taps.count, length, *rest))
+    x = xp.reshape(x, (*lead, taps.count * length, *rest))
+    x = pad_axes(xp, x, rows, [(0, taps.count * taps.step)])
+    x = xp.reshape(x, (*lead, taps.count, length + taps.step, *rest))
+    return x[along(rows + 1, slice(0, output))]
+
+
+def sum_skewed(xp: Any, y: Array, rows: int, taps: Taps) -> Array:
+    """The transpose of `skew`."""
+    lead, length, rest = y.shape[:rows], taps.rows, y.shape[rows + 2 :]
+    y = pad_axes(xp, y, rows + 1, [(0, length + taps.step - y.shape[rows + 1])])
+    y = xp.reshape(y, (*lead, taps.count * (length + taps.step), *rest))
+    y = xp.reshape(y[along(rows, slice(0, taps.count * length))], (*lead, taps.count, length, *rest))
+    return xp.sum(y, axis=rows, dtype=y.dtype)
+
+
+def move_axis(xp: Any, x: Array, source: int, target: int) -> Array:
+    """One axis to another place, a view where the library has views."""
+    order = [*range(x.ndim)]
+    order.insert(target, order.pop(source))
+    return xp.permute_dims(x, tuple(order))
 
 
 def read_axes(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from math import prod
 from typing import Any, NamedTuple
 
 from ..arguments import read_word
@@ -16,7 +15,7 @@ from ..planner import ACCUMULATORS, current_settings
 from ..primitives import concat, full, split_ranges
 from ..program import ITEM_SIZES, Settings
 from .conv import channel_shape, read_conv, read_ranks
-from .linear import WORDS, Options, read_dtype
+from .linear import WORDS, Options, promote, read_dtype
 from .sampling import Grid, pull_tile, row_table, run_tile
 
 Array = Any
@@ -35,8 +34,8 @@ class Arrays(NamedTuple):
 
 
 class Layouts(NamedTuple):
-    """``x (N, size, C)``, ``offset (D, fields, N, L, K)``, ``kernel`` in `Grid.kernel_shape`, ``mask (fields, N, L, K)``,
-    ``y (groups, N, L, O / groups)``, with L outputs, K taps, and a field for each offset group.
+    """``x (N, size, C)``, ``offset (D, fields, N, L, K)``, the kernel in `Grid.kernel_shape`, ``mask (fields, N, L, K)``,
+    ``y (groups, N, L, O / groups)``: with L outputs, K taps, and a field for each offset group.
     """
 
     x: Layout
@@ -57,14 +56,13 @@ class DeformCall:
     layouts: Layouts
     channels: str
     dtype: Any
-    compute: Any
     block: tuple[int, int]
     pull_block: tuple[int, int]
 
     def run(self, backend: Backend, arrays: Arrays) -> Array:
         """The result in the caller's layout; where autograd records, several tiles are recomputed."""
         xp, x, offset, kernel, mask = backend.xp, *self._canonical(backend, arrays)
-        bias = None if arrays.bias is None else backend.cast(arrays.bias, self.compute)
+        bias = None if arrays.bias is None else backend.cast(arrays.bias, self.grid.compute)
         rows = []
         for images, spans in self._tiles(self.block):
             table = row_table(backend, self.grid, x[images.start : images.stop, ...])
@@ -81,7 +79,7 @@ class DeformCall:
     def cotangents(self, backend: Backend, arrays: Arrays, dy: Array) -> Arrays:
         """One for each array, in the type of the arithmetic."""
         xp, x, offset, kernel, mask = backend.xp, *self._canonical(backend, arrays)
-        dy = self.layouts.y.apply(xp, backend.cast(dy, self.compute))
+        dy = self.layouts.y.apply(xp, backend.cast(dy, self.grid.compute))
         d_x, d_offset, d_mask, d_kernel = [], [], [], full(xp, kernel, kernel.shape)
         for images, spans in self._tiles(self.pull_block):
             table = row_table(backend, self.grid, x[images.start : images.stop, ...])
@@ -114,16 +112,13 @@ class DeformCall:
             yield images, split_ranges(self.grid.positions, block[1])
 
     def _canonical(self, backend: Backend, arrays: Arrays) -> tuple[Array, Array, Array, Array | None]:
-        """x, offset, kernel and mask; a tile of x is cast when it is taken, the offsets when they are floored."""
+        """x, offset, kernel and mask; all but the kernel are cast tile by tile."""
         xp, layouts = backend.xp, self.layouts
-        mask = None
-        if arrays.mask is not None:
-            mask = layouts.mask.apply(xp, backend.cast(arrays.mask, self.grid.real))
         return (
-            layouts.x.apply(xp, backend.cast(arrays.x, self.compute)),
-            layouts.offset.apply(xp, backend.cast(arrays.offset, self.grid.coordinate)),
-            layouts.kernel.apply(xp, backend.cast(arrays.kernel, self.compute)),
-            mask,
+            layouts.x.apply(xp, arrays.x),
+            layouts.offset.apply(xp, arrays.offset),
+            layouts.kernel.apply(xp, backend.cast(arrays.kernel, self.grid.compute)),
+            None if arrays.mask is None else layouts.mask.apply(xp, arrays.mask),
         )
 
     def _finish(self, backend: Backend, y: Array, bias: Array | None) -> Array:
@@ -143,6 +138,13 @@ def cut(array: Array, images: range, outputs: range) -> Array:
     return array[..., images.start : images.stop, outputs.start : outputs.stop, :]
 
 
+def call_key(backend: Backend, arrays: Arrays, options: Options) -> tuple[Any, ...]:
+    """What a plan depends on beside the settings."""
+    shapes = [None if array is None else tuple(array.shape) for array in arrays]
+    dtypes = [None if array is None else array.dtype for array in arrays]
+    return (backend.name, promote(OP, backend, arrays.x, arrays.kernel), *options, *shapes, *dtypes)
+
+
 def find_deform(*key: Any) -> DeformCall:
     """The cached plan, under the settings in force."""
     return plan_deform(current_settings(), *key)
@@ -151,8 +153,8 @@ def find_deform(*key: Any) -> DeformCall:
 @lru_cache(maxsize=4096)
 def plan_deform(chosen: Settings, library: str, result: Any, *given: Any) -> DeformCall:
     """``given`` are the options, then the shapes and the dtypes of `Arrays`, all checked here."""
-    backend, count = library_backend(library), len(Options._fields)
-    options, shapes, dtypes = Options(*given[:count]), Arrays(*given[count : count + 5]), Arrays(*given[count + 5 :])
+    backend = library_backend(library)
+    options, shapes, dtypes = Options(*given[:-10]), Arrays(*given[-10:-5]), Arrays(*given[-5:])
     name = read_types(backend, dtypes, result)
     read_word(OP, "channels", options.channels, WORDS["channels"])
     ndim = read_ranks(OP, shapes.x, shapes.kernel)
@@ -169,14 +171,13 @@ def plan_deform(chosen: Settings, library: str, result: Any, *given: Any) -> Def
     wide = max(real, dtype_name(dtypes.offset), key=ITEM_SIZES.__getitem__)
     integer = "int32" if backend.dtype("int64") is None else "int64"
     fields = read_fields(shapes, geometry, options.channels)
-    grid = Grid(geometry, fields, *(backend.dtype(kind) for kind in (real, wide, integer)))
+    grid = Grid(geometry, fields, *(backend.dtype(kind) for kind in (name, real, wide, integer)))
     item, room = ITEM_SIZES[name], chosen.workspace
     return DeformCall(
         grid,
         make_layouts(grid, shapes, options.channels),
         options.channels,
         result,
-        backend.dtype(name),
         tile_shape(grid, item, room, tables=3, samples=4),
         tile_shape(grid, item, room, tables=4, samples=8),
     )
@@ -242,16 +243,51 @@ def _channels(shape: Shape, lead: Shape, geometry: Geometry, channels: str) -> i
 
 
 def make_layouts(grid: Grid, shapes: Arrays, channels: str) -> Layouts:
-    """Permutations between the caller's axes and those of the arithmetic."""
-    geometry, fields, last = grid.geometry, grid.fields, channels == "last"
-    batch, taps, groups, ndim = geometry.batch, geometry.taps, geometry.groups, geometry.ndim
-    outputs, inner = geometry.outputs, grid.count // grid.blocks
-    parts = grid.blocks // groups
+    """Splits of the caller's axes, and the permutation of the parts."""
+    geometry, fields = grid.geometry, grid.fields
+    batch, taps, ndim, positions = geometry.batch, geometry.taps, geometry.ndim, grid.positions
+    groups, parts, height, outputs = grid.kernel_shape
+    inner = grid.count // grid.blocks
+    steps: dict[str, tuple[Shape, Shape]] = {
+        "x": ((batch, grid.count, grid.size), (0, 2, 1)),
+        "offset": ((batch, fields, taps, ndim, positions), (3, 1, 0, 4, 2)),
+        "kernel": ((groups, outputs, parts, inner, taps), (0, 2, 4, 3, 1)),
+        "mask": ((batch, fields, taps, positions), (1, 0, 3, 2)),
+        "y": ((batch, groups, outputs, positions), (1, 0, 3, 2)),
+    }
+    if channels == "last":
+        steps = {
+            "x": ((batch, grid.size, grid.count), (0, 1, 2)),
+            "offset": ((batch, positions, fields, taps, ndim), (4, 2, 0, 1, 3)),
+            "kernel": ((taps, parts, inner, groups, outputs), (3, 1, 0, 2, 4)),
+            "mask": ((batch, positions, fields, taps), (2, 0, 1, 3)),
+            "y": ((batch, positions, groups, outputs), (2, 0, 1, 3)),
+        }
     lead = shapes.x[: len(shapes.x) - ndim - 1]
+    own = shapes._asdict() | {
+        "mask": channel_shape(lead, fields * taps, geometry.out, channels),
+        "y": channel_shape(lead, groups * outputs, geometry.out, channels),
+    }
+    merged = {"kernel": (groups, parts, height, outputs)}
+    return Layouts(
+        **{
+            name: identity_or(own[name], split=split, axes=axes, merged=merged.get(name))
+            for name, (split, axes) in steps.items()
+        }
+    )
 
-    def layout(shape: Shape, split: Shape, first_axes: Shape, last_split: Shape, last_axes: Shape, **more: Any) -> Layout:
-        axes, split = (last_axes, last_split) if last else (first_axes, split)
-        return identity_or(shape, split=split, axes=axes, **more)
 
-    def of_fields(shape: Shape, *rest: int) -> Layout:
-        ...
+def tile_shape(grid: Grid, item: int, room: int, *, tables: int, samples: int) -> tuple[int, int]:
+    """Images and outputs of a tile, so that ``tables`` copies of its images and ``samples`` of its samples fit.
+
+    The images' tables are needed whatever the tile, so where they fill the room, a quarter of it serves the outputs.
+    """
+    geometry = grid.geometry
+    _, parts, _, outputs = grid.kernel_shape
+    indices = 8 * grid.fields * geometry.taps * (6 * geometry.ndim + 8)  # of every corner, in 8 bytes
+    columns = item * (samples * grid.count * geometry.taps + geometry.groups * outputs * (parts + 3))
+    table, unit = tables * grid.size * grid.count * item, indices + columns
+    images = room // (table + grid.positions * unit)
+    if images:
+        return min(images, max(1, geometry.batch)), grid.positions
+    return 1, max(1, min(grid.positions, max(room - table, room // 4) // unit))

@@ -7,46 +7,22 @@ that has one, and is the first of that row, so each fold need only keep the earl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from itertools import groupby
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
 from math import inf
 from numbers import Real
+from operator import add
 from typing import Any
 
-from ..arguments import Padding, Pairs, PerAxis, read_flag, read_ints, read_padding, read_per_axis, read_word, resolve
+from ..arguments import Padding, PerAxis, read_flag, read_word
 from ..backend import Backend, dtype_name, gather_arrays
-from ..boundary import Run
 from ..geometry import WindowDimension, dilated
 from ..planner import ACCUMULATORS
 from ..primitives import along, concat, dilate, full, pad_runs, pad_runs_transpose
-from ..shapes import output_size
-from .linear import Pullback, as_dtype, freeze
+from .linear import Pullback, freeze
+from .pool_axes import Counts, Pooling, nearest, read_pooling
 
 Array = Any
-
-#: A number for each window along an axis, as ``(number, how many windows in a row)``.
-Counts = tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Pooling:
-    """A checked call: what negative padding crops, then the axes, which pad so that the last window just fits.
-
-    They are the last axes of x; channels at the end are one more, with a window of one. ``inside`` and ``elements``
-    say how much of each window lies in the padded input and in the input.
-    """
-
-    crops: Pairs
-    axes: tuple[WindowDimension, ...]
-    inside: tuple[Counts, ...]
-    elements: tuple[Counts, ...]
-
-    @property
-    def restored(self) -> Pairs:
-        """The padding that undoes the crops."""
-        return tuple((-low, -high) for low, high in self.crops)
 
 
 def max_pool(
@@ -90,13 +66,8 @@ def max_pool(
     >>> ac.max_pool(np.array([[3, 1, 4, 1, 5, 9, 2]]), (3,), stride=2, padding="same")
     array([[3, 4, 9, 9]])
     """
-    backend, x, pooling = read_call("max_pool", x, window, stride, padding, dilation, ceil, channels)
-    y = pad_runs(backend.xp, ordered(backend, x), [nearest(axis) for axis in pooling.axes])
-    for i, axis in last_first(y, pooling.axes):
-        y = max_along(backend.xp, y, i, axis)
-    if all(axis.kernel == 1 for axis in pooling.axes):  # y is a slice of x, perhaps a view
-        y = backend.xp.asarray(y, copy=True)
-    return unordered(backend, y, x.dtype)
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "ceil": ceil, "channels": channels}
+    return pull_max_pool(x, window, **options)[0]
 
 
 def avg_pool(
@@ -133,22 +104,19 @@ def avg_pool(
     >>> ac.avg_pool(x, (2,), padding=1), ac.avg_pool(x, (2,), padding=1, count_padding=False)
     (array([[1., 5., 4.]]), array([[2., 5., 8.]]))
     """
-    count_padding = read_flag("avg_pool", "count_padding", count_padding)
-    backend, x, pooling = read_call("avg_pool", x, window, stride, padding, dilation, ceil, channels)
-    wide, dtype = widened(backend, x)
-    y = window_sum(backend, wide, pooling.axes)
-    return backend.cast(divide(backend, y, pooling.inside if count_padding else pooling.elements), dtype)
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "ceil": ceil, "channels": channels}
+    return pull_avg_pool(x, window, count_padding=count_padding, **options)[0]
 
 
 def lp_pool(
     x: Array,
     window: Sequence[int],
     *,
-    p: float = 2,
     stride: PerAxis | None = None,
     padding: Padding = "valid",
     dilation: PerAxis = 1,
     ceil: bool = False,
+    p: float = 2,
     channels: str = "first",
 ) -> Array:
     """The p-norm of every window: ``y[c, j] = (sum_t |x[c, j * stride + t * dilation - low]|^p)^(1/p)``.
@@ -175,28 +143,24 @@ def lp_pool(
     >>> ac.lp_pool(np.array([[3.0, -4.0, 0.0, 0.0]]), (2,))
     array([[5., 0.]])
     """
-    p = read_power("lp_pool", p)
-    backend, x, pooling = read_call("lp_pool", x, window, stride, padding, dilation, ceil, channels)
-    return lp_forward(backend, x, pooling, p)[0]
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "ceil": ceil, "channels": channels}
+    return pull_lp_pool(x, window, p=p, **options)[0]
 
 
 def pull_max_pool(x: Array, window: Sequence[int], **options: Any) -> tuple[Array, Pullback]:
     """`max_pool`, and the transpose of the choice that it made."""
     backend, x, pooling = read_call("max_pool", x, window, **options)
-    xp, pieces = backend.xp, [nearest(axis) for axis in pooling.axes]
-    y, stages = pad_runs(xp, ordered(backend, x), pieces), []
-    for i, axis in last_first(y, pooling.axes):
-        stages.append((y, i, axis))
-        y = max_along(xp, y, i, axis)
-    name = dtype_name(x.dtype)
-    wide = backend.dtype(ACCUMULATORS.get(name) or backend.accumulators.get(name, name)) or x.dtype
+    y = window_max(backend, ordered(backend, x), pooling.axes)
+    if all(axis.kernel == 1 for axis in pooling.axes):  # y is a slice of x, perhaps a view
+        y = backend.xp.asarray(y, copy=True)
 
     def pullback(dy: Array) -> tuple[Array, ...]:
-        dx = as_dtype(backend, dy, wide)
-        for stage in reversed(stages):
-            dx = route_along(backend, dx, *stage)
-        dx = pad_runs_transpose(xp, dx, pieces, [axis.size for axis in pooling.axes])
-        return (as_dtype(backend, backend.pad(dx, pooling.restored), x.dtype),)
+        name, pieces = dtype_name(x.dtype), [nearest(axis) for axis in pooling.axes]
+        dx = backend.cast(dy, backend.dtype(ACCUMULATORS.get(name) or backend.accumulators.get(name, name)))
+        padded = pad_runs(backend.xp, ordered(backend, x), pieces)
+        dx = route(backend, dx, padded, last_first(x, pooling.axes))
+        dx = pad_runs_transpose(backend.xp, dx, pieces, [axis.size for axis in pooling.axes])
+        return (backend.cast(backend.pad(dx, pooling.restored), x.dtype),)
 
     return unordered(backend, y, x.dtype), pullback
 
@@ -212,7 +176,8 @@ def pull_avg_pool(
 
     def pullback(dy: Array) -> tuple[Array, ...]:
         dy = divide(backend, backend.cast(dy, wide.dtype), counts)
-        return (as_dtype(backend, spread(backend, dy, pooling), x.dtype),)
+        dx = window_sum(backend, dy, pooling.transposed)
+        return (backend.cast(backend.pad(dx, pooling.restored), x.dtype),)
 
     y = window_sum(backend, wide, pooling.axes)
     return backend.cast(divide(backend, y, counts), dtype), pullback
@@ -223,18 +188,20 @@ def pull_lp_pool(x: Array, window: Sequence[int], *, p: float = 2, **options: An
     p = read_power("lp_pool", p)
     backend, x, pooling = read_call("lp_pool", x, window, **options)
     xp = backend.xp
-    result, wide, y = lp_forward(backend, x, pooling, p)
+    wide, dtype = widened(backend, x)
+    is_complex = "complex" in dtype_name(dtype)
+    powers = wide * wide if p == 2 and not is_complex else power(xp, xp.abs(wide), p)
+    y = power(xp, window_sum(backend, powers, pooling.axes), 1 / p)
 
     def pullback(dy: Array) -> tuple[Array, ...]:
-        dy = as_dtype(backend, dy, y.dtype) * power(xp, y, 1 - p)
+        dy = backend.cast(dy, y.dtype) * power(xp, y, 1 - p)
         size = xp.abs(wide)
-        if "complex" in dtype_name(wide.dtype):
-            slope = xp.conj(wide) * power(xp, size, p - 2)
-        else:
-            slope = xp.sign(wide) * power(xp, size, p - 1)
-        return (as_dtype(backend, spread(backend, dy, pooling) * slope, x.dtype),)
+        # JAX's convention for complex x: the cotangent of abs(x) comes back times conj(x) / |x|.
+        slope = xp.conj(wide) * power(xp, size, p - 2) if is_complex else xp.sign(wide) * power(xp, size, p - 1)
+        dx = window_sum(backend, dy, pooling.transposed) * slope
+        return (backend.cast(backend.pad(dx, pooling.restored), x.dtype),)
 
-    return result, pullback
+    return backend.cast(y, y.dtype if is_complex else dtype), pullback
 
 
 def read_call(
@@ -273,80 +240,11 @@ def find_pooling(*key: Any) -> Pooling:
     return read_pooling(*key)
 
 
-@lru_cache(maxsize=4096)
-def read_pooling(
-    op: str, shape: tuple[int, ...], window: Any, stride: Any, padding: Any, dilation: Any, ceil: bool, channels: str
-) -> Pooling:
-    """Options checked against the shape of x."""
-    kernels = read_ints(op, "window", window, 1)
-    ndim = len(kernels)
-    if not 1 <= ndim < len(shape):
-        raise ValueError(
-            f"{op}: window={kernels} must have one entry for each spatial axis, and x a channel axis beside them, "
-            f"got x of shape {shape}; x[None] adds a channel axis in front"
-        )
-    sizes = shape[-ndim:] if channels == "first" else shape[-ndim - 1 : -1]
-    strides = kernels if stride is None else read_per_axis(op, "stride", stride, ndim, 1)
-    dilations = read_per_axis(op, "dilation", dilation, ndim, 1)
-    covered = tuple(dilated(k, d) for k, d in zip(kernels, dilations, strict=True))
-    pairs = resolve(read_padding(op, padding, ndim), sizes, covered, strides)
-    asked = [
-        WindowDimension(n, k, s, low, high, d)
-        for n, k, s, (low, high), d in zip(sizes, kernels, strides, pairs, dilations, strict=True)
-    ]
-    crops = tuple((min(low, 0), min(high, 0)) for low, high in pairs)
-    axes, inside, elements = zip(*(read_axis(op, i, axis, ceil) for i, axis in enumerate(asked)), strict=True)
-    if channels == "first":
-        return Pooling(crops, axes, inside, elements)
-    one = ((1, shape[-1]),)
-    return Pooling((*crops, (0, 0)), (*axes, WindowDimension(shape[-1], 1)), (*inside, one), (*elements, one))
-
-
-def read_axis(op: str, i: int, asked: WindowDimension, ceil: bool) -> tuple[WindowDimension, Counts, Counts]:
-    """The axis after its crops, padded to the end of the last window, and the counts of `Pooling`."""
-    where = f"(size {asked.size}, padding {(asked.low, asked.high)})"
-    if asked.window > asked.padded:
-        raise ValueError(
-            f"{op}: window[{i}]={asked.kernel} is longer than the padded input: with "
-            f"dilation={asked.window_dilation} it covers {asked.window} elements of {asked.padded} {where}; pass a "
-            f"smaller window or more padding"
-        )
-    size = max(0, asked.size + min(asked.low, 0) + min(asked.high, 0))
-    low, high, dilation = max(asked.low, 0), max(asked.high, 0), asked.window_dilation
-    out = output_size(size, asked.kernel, stride=asked.stride, padding=(low, high), dilation=dilation, ceil=ceil)
-    needed = dilated(out, asked.stride) + asked.window - 1
-    axis = WindowDimension(size, asked.kernel, asked.stride, low, needed - size - low, dilation)
-    elements = window_counts(axis, low, low + size)
-    if any(count == 0 for count, _ in elements):
-        raise ValueError(
-            f"{op}: a window along spatial axis {i} would hold nothing but padding {where}; pad less or take a longer "
-            f"window than {asked.kernel}"
-        )
-    return axis, window_counts(axis, 0, low + size + high), elements
-
-
-def window_counts(axis: WindowDimension, start: int, stop: int) -> Counts:
-    """How many places of each window lie in ``start, ..., stop - 1`` of the padded axis."""
-    stride, dilation, out = axis.stride, axis.window_dilation, axis.output
-
-    def count(j: int) -> int:
-        first = max(0, -((j * stride - start) // dilation))
-        last = min(axis.kernel - 1, (stop - 1 - j * stride) // dilation)
-        return max(0, last - first + 1)
-
-    first = min(out, -(-start // stride))  # windows first, ..., last - 1 lie inside as a whole
-    last = max(first, min(out, (stop - axis.window) // stride + 1))
-    runs = [*((count(j), 1) for j in range(first)), (axis.kernel, last - first)]
-    runs += ((count(j), 1) for j in range(last, out))
-    merged = groupby((run for run in runs if run[1]), key=lambda run: run[0])
-    return tuple((number, sum(length for _, length in group)) for number, group in merged)
-
-
 def read_power(op: str, p: Any) -> float:
     """The exponent of `lp_pool`."""
     if isinstance(p, bool) or not isinstance(p, Real):
         raise TypeError(f"{op}: p must be a number, got {p!r}")
-    if not 0 < p < inf:
+    if not 0 < float(p) < inf:
         raise ValueError(f"{op}: p={p} must be positive and finite; the limit at infinity is max_pool of abs(x)")
     return float(p)
 
@@ -363,18 +261,6 @@ def taps(x: Array, i: int, axis: WindowDimension) -> Iterator[Array]:
         yield x[along(i, slice(start, start + dilated(axis.output, axis.stride), axis.stride))]
 
 
-def nearest(axis: WindowDimension) -> tuple[Run, ...]:
-    """Padding by which no maximum changes: each window reads there its own first or last element once more.
-
-    A window that reads place i < 0 also reads ``i % dilation``, the first of its places that holds an element. So
-    neither a smallest value nor a mask is needed, and the gradient of a tie with padding reaches an element.
-    """
-    n, d, low, high = axis.size, axis.window_dilation, axis.low, axis.high
-    below = [(min(i % d, n - 1), 1, 1) for i in range(-low, 0)] if d > 1 else [(0, low, 0)]
-    above = [(max(n - d + i % d, 0), 1, 1) for i in range(high)] if d > 1 else [(n - 1, high, 0)]
-    return tuple(run for run in (*below, (0, n + min(high, 0), 1), *above) if run[1] > 0)
-
-
 def ordered(backend: Backend, x: Array) -> Array:
     """x in a type that the library can compare (torch's unsigned types are wider ones).
 
@@ -384,13 +270,36 @@ def ordered(backend: Backend, x: Array) -> Array:
     if wide is None:
         return x
     x, shift = backend.cast(x, backend.dtype(wide)), dtype_name(x.dtype) == "uint64"
-    return x - 2**63 if shift else x
+    return x + -(2**63) if shift else x
 
 
 def unordered(backend: Backend, y: Array, dtype: Any) -> Array:
     """The inverse of `ordered`."""
     shift = dtype_name(dtype) == "uint64" and dtype_name(y.dtype) == "int64"
-    return backend.cast(y - 2**63 if shift else y, dtype)
+    return backend.cast(y + -(2**63) if shift else y, dtype)
+
+
+#: Elements of a window up to which they are combined one by one; beyond, a traced graph would grow too long.
+MOST_FOLDED = 32
+
+
+def windowed(combine: Callable[[Array, Array], Array], x: Array, i: int, axis: WindowDimension) -> Array:
+    """Every window along axis i of the padded x combined from its first element to its last.
+
+    Long windows are put together from windows of 1, 2, 4, ... elements, one for each binary digit of their length.
+    """
+    if axis.kernel <= MOST_FOLDED:
+        return reduce(combine, taps(x, i, axis))
+    whole, done, width, dilation = None, 0, 1, axis.window_dilation
+    while True:
+        if axis.kernel & width:
+            start = done * dilation
+            part = x[along(i, slice(start, start + dilated(axis.output, axis.stride), axis.stride))]
+            whole, done = part if whole is None else combine(whole, part), done + width
+        if 2 * width > axis.kernel:
+            return whole
+        shift = width * dilation
+        x, width = combine(x[along(i, slice(0, -shift))], x[along(i, slice(shift, None))]), 2 * width
 
 
 def beats(xp: Any, new: Array, best: Array) -> Array:
@@ -399,34 +308,51 @@ def beats(xp: Any, new: Array, best: Array) -> Array:
     return wins | xp.isnan(new) if "float" in dtype_name(new.dtype) else wins
 
 
-def max_along(xp: Any, x: Array, i: int, axis: WindowDimension) -> Array:
-    """The first maximum of the windows along one axis; not xp.maximum, which splits the gradient of a tie."""
-    best, *later = taps(x, i, axis)
-    for new in later:
-        best = xp.where(beats(xp, new, best), new, best)
-    return best
+def window_max(backend: Backend, x: Array, axes: Sequence[WindowDimension]) -> Array:
+    """The first maximum of every window; not by xp.maximum, which splits the gradient of a tie."""
+    xp = backend.xp
+    x = pad_runs(xp, x, [nearest(axis) for axis in axes])
+    for i, axis in last_first(x, axes):
+        x = windowed(lambda best, new: xp.where(beats(xp, new, best), new, best), x, i, axis)
+    return x
 
 
-def route_along(backend: Backend, dy: Array, x: Array, i: int, axis: WindowDimension) -> Array:
-    """The transpose of `max_along` at x: each cotangent goes to the last element that replaced the others."""
-    xp, (best, *later) = backend.xp, taps(x, i, axis)
-    wins = []
+def route(backend: Backend, dy: Array, x: Array, axes: Sequence[tuple[int, WindowDimension]]) -> Array:
+    """The transpose of `window_max` at the padded x: each cotangent goes to the element that won its window."""
+    if not axes:
+        return dy
+    (i, axis), *inner = axes
+    xp, later, wins = backend.xp, taps(x, i, axis), []
+    best = next(later)
     for new in later:
         wins.append(beats(xp, new, best))
         best = xp.where(wins[-1], new, best)
-    zero, rest = xp.zeros_like(dy), [(0, 0)] * (x.ndim - 1 - i)
+    dy = route(backend, dy, best, inner)
+    zero, shares = xp.zeros_like(dy), []
+    for win in reversed(wins):  # the last element that beat those before it is the winner
+        shares.append(xp.where(win, dy, zero))
+        dy = xp.where(win, zero, dy)
+    return interleave(backend, [dy, *reversed(shares)], i, axis)
 
-    def place(part: Array, t: int) -> Array:
-        start = t * axis.window_dilation
-        part = dilate(xp, part, (axis.stride, *(1 for _ in rest)))
-        return backend.pad(part, [(start, axis.window - 1 - start), *rest])
 
-    total = None
-    for t in range(axis.kernel - 1, 0, -1):
-        share = place(xp.where(wins[t - 1], dy, zero), t)
-        total = share if total is None else total + share
-        dy = xp.where(wins[t - 1], zero, dy)
-    return place(dy, 0) if total is None else total + place(dy, 0)
+def interleave(backend: Backend, shares: Sequence[Array], i: int, axis: WindowDimension) -> Array:
+    """The transpose of `taps`: what each tap of each window gives back, summed along axis i of the padded x.
+
+    Window j reads with tap t the place ``j * stride + t * dilation = (j + q) * stride + r``, so a tap shifts its share
+    by q within the r-th of ``stride`` interleaved parts.
+    """
+    xp, stride, rest = backend.xp, axis.stride, [(0, 0)] * (shares[0].ndim - 1 - i)
+    most = (axis.window - 1) // stride
+    parts: list[Any] = [None] * min(stride, axis.window)
+    for t, share in enumerate(shares):
+        q, r = divmod(t * axis.window_dilation, stride)
+        moved = backend.pad(share, [(q, most - q), *rest])
+        parts[r] = moved if parts[r] is None else parts[r] + moved
+    zero = xp.zeros_like(parts[0])
+    x = xp.stack([zero if part is None else part for part in parts], axis=i + 1)
+    x = backend.pad(x, [(0, stride - len(parts)), *rest])
+    x = xp.reshape(x, (*x.shape[:i], (axis.output + most) * stride, *x.shape[i + 2 :]))
+    return x[along(i, slice(0, dilated(axis.output, stride) + axis.window - 1))]
 
 
 def widened(backend: Backend, x: Array) -> tuple[Array, Any]:
@@ -439,25 +365,16 @@ def widened(backend: Backend, x: Array) -> tuple[Array, Any]:
 
 
 def window_sum(backend: Backend, x: Array, axes: Sequence[WindowDimension]) -> Array:
-    """The sum of every window; with its axes transposed, its own transpose."""
+    """The sum of every window; along `Pooling.transposed` its own transpose."""
     x = dilate(backend.xp, x, [axis.base_dilation for axis in axes])
     x = backend.pad(x, [(axis.low, axis.high) for axis in axes])
     for i, axis in last_first(x, axes):
-        if axis.output == 1:  # one window, as in global pooling, however long
+        if axis.output == 1 < axis.kernel:  # one window, as in global pooling, however long
             x = x[along(i, slice(0, axis.window, axis.window_dilation))]
             x = backend.xp.sum(x, axis=i, keepdims=True, dtype=x.dtype)
-            continue
-        total, *later = taps(x, i, axis)
-        for tap in later:
-            total = total + tap
-        x = total
+        else:
+            x = windowed(add, x, i, axis)
     return x
-
-
-def spread(backend: Backend, dy: Array, pooling: Pooling) -> Array:
-    """The transpose of `window_sum` and of the crops before it."""
-    dx = window_sum(backend, dy, [axis.input_transpose() for axis in pooling.axes])
-    return backend.pad(dx, pooling.restored)
 
 
 def divide(backend: Backend, y: Array, counts: Sequence[Counts]) -> Array:
@@ -471,17 +388,6 @@ def divide(backend: Backend, y: Array, counts: Sequence[Counts]) -> Array:
         factor = concat(xp, [full(xp, y, (length, *ones), number) for number, length in runs], 0)
         factors = factor if factors is None else factors * factor
     return y / scale if factors is None else y / (factors * scale)
-
-
-def lp_forward(backend: Backend, x: Array, pooling: Pooling, p: float) -> tuple[Array, Array, Array]:
-    """The result, x in the type of the computation, and the result in it."""
-    wide, dtype = widened(backend, x)
-    if "complex" in dtype_name(dtype) or p != 2:
-        powers = power(backend.xp, backend.xp.abs(wide), p)
-    else:
-        powers = wide * wide
-    y = power(backend.xp, window_sum(backend, powers, pooling.axes), 1 / p)
-    return backend.cast(y, y.dtype if "complex" in dtype_name(dtype) else dtype), wide, y
 
 
 def power(xp: Any, x: Array, p: float) -> Array:

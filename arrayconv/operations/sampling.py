@@ -33,6 +33,7 @@ class Grid:
 
     geometry: Geometry
     fields: int
+    compute: Any
     real: Any
     coordinate: Any
     integer: Any
@@ -110,7 +111,7 @@ def row_table(backend: Backend, grid: Grid, x: Array) -> Array:
     samples that do not touch it. (Leaving that corner out would do as well for the value, but not for its derivative.)
     """
     xp = backend.xp
-    rows = xp.reshape(x, (grid.rows(x.shape[0]), grid.channels))
+    rows = xp.reshape(backend.cast(x, grid.compute), (grid.rows(x.shape[0]), grid.channels))
     finite = xp.where(xp.isfinite(rows), rows, xp.zeros_like(rows))
     return xp.concat([rows, finite, full(xp, rows, (1, grid.channels))], axis=0)
 
@@ -135,9 +136,7 @@ def corners(backend: Backend, grid: Grid, offset: Array, outputs: range) -> Iter
         yield Corner(bits, place * grid.fields + fields, inside, tuple(side.factor for side in chosen))
 
 
-def _sides(
-    backend: Backend, grid: Grid, axis: WindowDimension, base: Array, offset: Array
-) -> tuple[Side, Side]:
+def _sides(backend: Backend, grid: Grid, axis: WindowDimension, base: Array, offset: Array) -> tuple[Side, Side]:
     """Both neighbours along one axis of positions ``base + offset``.
 
     An offset is cut off where every position is outside anyway, so that it has an integer; a NaN stays in the factors.
@@ -222,7 +221,7 @@ def run_tile(
     backend: Backend, grid: Grid, outputs: range, table: Array, offset: Array, kernel: Array, mask: Array | None = None
 ) -> Array:
     """``y (groups, images, outputs, O / groups)`` from ``kernel`` in `Grid.kernel_shape`."""
-    samples = None
+    samples, mask = None, _factors(backend, grid, mask)
     for corner in corners(backend, grid, offset, outputs):
         weight = corner.weight
         values = gather(backend, grid, table, corner, weight)
@@ -233,9 +232,9 @@ def run_tile(
 
 
 class Cotangents(NamedTuple):
-    """Of a tile's table (added to the others'), offset, kernel and mask."""
+    """Of the table (all tiles until now), and of a tile's offset, kernel and mask."""
 
-    table: Array
+    total: Array
     offset: Array
     kernel: Array
     mask: Array | None
@@ -247,10 +246,10 @@ def pull_tile(
     outputs: range,
     total: Array,
     table: Array,
-    offset: Array,
     kernel: Array,
-    mask: Array | None,
+    offset: Array,
     dy: Array,
+    mask: Array | None,
 ) -> Cotangents:
     """The way back from ``dy (groups, images, outputs, O / groups)``.
 
@@ -263,6 +262,7 @@ def pull_tile(
     dy = xp.reshape(dy, (dy.shape[0], 1, shape[1] * shape[2], dy.shape[3]))
     back = column_samples(backend, grid, backend.matmul(dy, xp.matrix_transpose(kernel)), shape)
     samples, d_mask, slopes = None, None, [None] * grid.geometry.ndim
+    mask = _factors(backend, grid, mask)
     for corner in corners(backend, grid, offset, outputs):
         weight = corner.weight
         values = gather(backend, grid, table, corner, weight)
@@ -275,6 +275,10 @@ def pull_tile(
         total = scatter(backend, grid, total, corner, weight[..., None] * back)
     columns = xp.matrix_transpose(sample_columns(backend, grid, samples))
     return Cotangents(total, xp.stack(slopes), backend.matmul(columns, dy), d_mask)
+
+
+def _factors(backend: Backend, grid: Grid, mask: Array | None) -> Array | None:
+    return None if mask is None else backend.cast(mask, grid.real)
 
 
 def _plus(total: Array | None, share: Array) -> Array:

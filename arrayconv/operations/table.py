@@ -7,11 +7,24 @@ from dataclasses import dataclass
 from inspect import signature
 from typing import Any
 
+from .columns import fold, pull_fold, pull_unfold, unfold
 from .conv import conv, read_conv
 from .correlate import convolve, corr2d, correlate, read_convolve, read_corr2d, read_correlate
+from .deform import deform_conv, pull_deform_conv
 from .depthwise import depthwise_conv, pull_separable_conv, read_depthwise_conv, separable_conv
 from .linear import Options, Read, freeze
 from .padding import pad, pull_pad, pull_windows, windows
+from .pixel import (
+    icnr,
+    pixel_shuffle,
+    pixel_unshuffle,
+    pull_icnr,
+    pull_pixel_shuffle,
+    pull_pixel_unshuffle,
+    read_subpixel_conv,
+    subpixel_conv,
+)
+from .pool import avg_pool, lp_pool, max_pool, pull_avg_pool, pull_lp_pool, pull_max_pool
 from .transposed import conv_transpose, read_conv_transpose
 
 
@@ -40,6 +53,16 @@ OPERATIONS: dict[str, Operation] = {
         Operation(conv_transpose, read_conv_transpose),
         Operation(depthwise_conv, read_depthwise_conv),
         Operation(separable_conv, pull=pull_separable_conv),
+        Operation(deform_conv, pull=pull_deform_conv),
+        Operation(subpixel_conv, read_subpixel_conv),
+        Operation(pixel_shuffle, pull=pull_pixel_shuffle),
+        Operation(pixel_unshuffle, pull=pull_pixel_unshuffle),
+        Operation(icnr, pull=pull_icnr),
+        Operation(unfold, pull=pull_unfold),
+        Operation(fold, pull=pull_fold),
+        Operation(max_pool, pull=pull_max_pool),
+        Operation(avg_pool, pull=pull_avg_pool),
+        Operation(lp_pool, pull=pull_lp_pool),
     )
 }
 

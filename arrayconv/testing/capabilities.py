@@ -1,18 +1,16 @@
 """The table in README.md of what each library can do, found by doing it.
 
 ``python -m arrayconv.testing.capabilities`` prints it, ``--write README.md`` puts it between the markers of that file.
-A new operation needs a row in `EXAMPLES`. The libraries of `LIBRARIES` must be installed.
+A new operation needs a row in `EXAMPLES`, `examples.py`. The libraries of `LIBRARIES` must be installed.
 """
 
 from __future__ import annotations
 
-import sys
 import warnings
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from textwrap import fill
@@ -23,51 +21,14 @@ import numpy as np
 from ..backend import get_backend, library_backend
 from ..operations.correlate import correlate
 from ..operations.table import OPERATIONS
-from ..operations.vjp import vjp
 from ..program import ITEM_SIZES
 from .bound import assert_within_bound
-from .oracle import OPERATIONS as ORACLE
-from .oracle import reference
-
-Array = Any
-Arrays = tuple[Array, ...]
-Function = Callable[..., Any]
+from .examples import Array, Arrays, Case, Function
 
 BEGIN, END = "<!-- capabilities: begin -->", "<!-- capabilities: end -->"
 
 
-class Example:
-    """Arguments of one call: shapes of the arrays, in order, and options; an option may be a shape by ``arrays``."""
-
-    def __init__(self, *shapes: tuple[int, ...], **options: Any) -> None:
-        self.shapes, self.options = shapes, options
-
-
-#: One small call for each row of `OPERATIONS`.
-EXAMPLES = {
-    "pad": Example((3, 4), widths=((2, 1), (-1, 5)), boundary="reflect"),
-    "windows": Example((2, 6, 5), window=(3, 2), stride=2),
-    "corr2d": Example((4, 5), (2, 3)),
-    "correlate": Example((2, 6, 5), (3, 2), stride=2, padding="same"),
-    "convolve": Example((2, 6, 5), (3, 2), padding="full", boundary="wrap"),
-    "conv": Example((2, 4, 6, 5), (6, 2, 3, 2), (6,), stride=2, padding="same", groups=2),
-    "conv_transpose": Example((2, 4, 3, 3), (4, 3, 3, 2), (6,), stride=2, groups=2),
-    "depthwise_conv": Example((2, 3, 6, 5), (3, 2, 3, 2), (6,), dilation=2),
-    "separable_conv": Example((2, 3, 6, 5), (3, 2, 3, 2), (4, 6), (4,), padding="same"),
-    "deform_conv": Example((2, 4, 5, 4), (2, 8, 4, 3), (3, 4, 2, 2), (3,)),
-    "unfold": Example((2, 3, 6, 5), window=(3, 2), stride=2),
-    "fold": Example((2, 18, 8), spatial_shape=(6, 5), window=(3, 2), stride=(2, 1), padding=((0, 0), (0, 0))),
-    "pixel_shuffle": Example((2, 12, 3, 2), factor=2),
-    "pixel_unshuffle": Example((2, 3, 6, 4), factor=2),
-    "subpixel_conv": Example((2, 3, 4, 3), (8, 3, 3, 3), (8,), factor=2, padding="same"),
-    "icnr": Example((2, 3, 3, 3), factor=2),
-    "max_pool": Example((2, 3, 6, 5), window=(3, 2), stride=2, padding="same"),
-    "avg_pool": Example((2, 3, 6, 5), window=(3, 2), stride=2, padding="same"),
-    "lp_pool": Example((2, 3, 6, 5), window=(3, 2), stride=2),
-}
-
-
-class Lacking(Exception):
+class LackError(Exception):
     """A library has no such thing; the text says so and what to call instead."""
 
 
@@ -75,7 +36,8 @@ class Lacking(Exception):
 class Library:
     """A column: ``make`` gives its arrays, the others are its own transformations, None where it has none.
 
-    ``hessian(loss, arrays, tangents)`` is the product of the loss' second derivative and the tangents.
+    Each is a function of the library's module and: a NumPy array (``make``), a function (``compile``, ``vmap``), or a
+    loss, arrays and tangents (``hessian``, the product of the loss' second derivative and the tangents).
     """
 
     name: str
@@ -87,167 +49,97 @@ class Library:
     lacks: str = ""
     letters: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def module(self) -> Any:
+        library_backend(self.name)  # imports dask.array too
+        return import_module(self.name)
 
-def _dask_array(array: Array) -> Array:
-    """Two uneven chunks along every axis that has three elements."""
-    chunks = tuple((n // 3, n - n // 3) if n >= 3 else (n,) for n in array.shape)
-    return import_module("dask.array").from_array(array, chunks=chunks)
+    def arrays(self, arrays: Sequence[Array]) -> Arrays:
+        return tuple(self.make(self.module, array) for array in arrays)
+
+    def transform(self, own: Function | None, *arguments: Any) -> Any:
+        """One of the library's transformations of these arguments."""
+        if own is None:
+            raise LackError(self.lacks)
+        return own(self.module, *arguments)
 
 
-def _lazy(function: Function) -> Function:
+def _dask_array(dask: Any, array: Array) -> Array:
+    """Two uneven chunks along every axis of five elements or more."""
+    chunks = tuple((n // 3, n - n // 3) if n >= 5 else (n,) for n in array.shape)
+    return dask.array.from_array(array, chunks=chunks)
+
+
+def _lazy(dask: Any, function: Function) -> Function:
     """``function`` on Dask arrays, in which nothing may be computed."""
 
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("computes while the graph is built")
 
     def build(*arrays: Array) -> Any:
-        with import_module("dask").config.set(scheduler=refuse):
+        with dask.config.set(scheduler=refuse):
             return function(*arrays)
 
     return build
 
 
-def _torch_compile(function: Function) -> Function:
-    torch = import_module("torch")
+def _torch_compile(torch: Any, function: Function) -> Any:
     torch.compiler.reset()
-    compiled: Function = torch.compile(function, fullgraph=True, backend="eager")
-    return compiled
+    return torch.compile(function, fullgraph=True, backend="eager")
 
 
-def _torch_hessian(loss: Function, arrays: Arrays, tangents: Arrays) -> Any:
+def _torch_hessian(torch: Any, loss: Function, arrays: Arrays, tangents: Arrays) -> Any:
     """Double backward."""
-    grad = import_module("torch").autograd.grad
     arrays = tuple(array.requires_grad_() for array in arrays)
-    return grad(grad(loss(*arrays), arrays, create_graph=True), arrays, tangents)
+    gradient = torch.autograd.grad(loss(*arrays), arrays, create_graph=True)
+    return torch.autograd.grad(gradient, arrays, tangents)
 
 
-def _jax_hessian(loss: Function, arrays: Arrays, tangents: Arrays) -> Any:
+def _jax_hessian(jax: Any, loss: Function, arrays: Arrays, tangents: Arrays) -> Any:
     """Forward over reverse, in one compilation."""
-    jax = import_module("jax")
     gradient = jax.grad(loss, tuple(range(len(arrays))))
     return jax.jit(lambda *tangents: jax.jvp(gradient, arrays, tangents)[1])(*tangents)
 
 
-LIBRARIES = (
-    Library(
-        "numpy",
-        "NumPy",
-        np.asarray,
-        lacks="NumPy has no compiler, `vmap` or derivatives of its own: call as it is, batch along the leading axes, "
-        "take first derivatives from `arrayconv.vjp` and second ones from JAX or PyTorch.",
-    ),
-    Library(
-        "torch",
-        "PyTorch",
-        lambda array: import_module("torch").tensor(array),
-        _torch_compile,
-        lambda function: import_module("torch").func.vmap(function),
-        _torch_hessian,
-    ),
-    Library(
-        "jax",
-        "JAX",
-        lambda array: import_module("jax.numpy").asarray(array),
-        lambda function: import_module("jax").jit(function),
-        lambda function: import_module("jax").jit(import_module("jax").vmap(function)),
-        _jax_hessian,
-    ),
-    Library(
-        "dask",
-        "Dask",
-        _dask_array,
-        _lazy,
-        letters={"J": "L"},
-        lacks="Dask has no `vmap` or derivatives of its own: batch along the leading axes, take first derivatives from "
-        "`arrayconv.vjp` and second ones from JAX or PyTorch.",
-    ),
-    Library(
-        "array_api_strict",
-        "array-api-strict",
-        lambda array: import_module("array_api_strict").asarray(array),
-        lacks="The array API standard has no compiler, `vmap` or derivatives: as for NumPy.",
-    ),
+NUMPY = Library(
+    "numpy",
+    "NumPy",
+    lambda numpy, array: array,
+    lacks="NumPy has no compiler, `vmap` or derivatives of its own: call as it is, batch along the leading axes, take "
+    "first derivatives from `vjp` and second ones from JAX or PyTorch.",
 )
-
-STEP = 1e-5  # of central differences: their error is about STEP**2 and eps / STEP
-
-
-@dataclass(frozen=True)
-class Case:
-    """A row's call with random arrays, and what it must give: by NumPy, the oracle and central differences."""
-
-    op: str
-    seed: int = 0
-
-    @property
-    def example(self) -> Example:
-        if self.op not in EXAMPLES:
-            raise LookupError(f"{self.op} has no example; give it a row in EXAMPLES of {__name__}")
-        return EXAMPLES[self.op]
-
-    @cached_property
-    def arrays(self) -> Arrays:
-        return self._draw(*self.example.shapes)
-
-    @cached_property
-    def tangents(self) -> Arrays:
-        return self._draw(*self.example.shapes, kind=1)
-
-    @cached_property
-    def cotangent(self) -> Array:
-        return self._draw(self.y.shape, kind=2)[0]
-
-    def _draw(self, *shapes: tuple[int, ...], kind: int = 0) -> Arrays:
-        random = np.random.default_rng((self.seed, kind))
-        return tuple(random.standard_normal(shape) for shape in shapes)
-
-    def call(self, *arrays: Array) -> Array:
-        return OPERATIONS[self.op].function(*arrays, **self.example.options)
-
-    def pull(self, *arrays: Array) -> Arrays:
-        """The cotangents of all arrays but the last, which is the cotangent of the result."""
-        _, pullback = vjp(OPERATIONS[self.op].function, *arrays[:-1], **self.example.options)
-        return pullback(arrays[-1])
-
-    def both(self, *arrays: Array) -> Arrays:
-        return self.call(*arrays[:-1]), *self.pull(*arrays)
-
-    def loss(self, *arrays: Array) -> Array:
-        """``sum(y**2) / 2``, whose second derivative is not zero for linear operations either."""
-        y = self.call(*arrays)
-        return (y * y).sum() / 2
-
-    @cached_property
-    def y(self) -> Array:
-        oracle = self.op in ORACLE
-        return reference(self.op, *self.arrays, **self.example.options) if oracle else self.call(*self.arrays)
-
-    @cached_property
-    def cotangents(self) -> Arrays:
-        """One difference of ``<cotangent, y>`` for each element of each array."""
-        gradients = []
-        for i, array in enumerate(self.arrays):
-            units = np.eye(array.size).reshape(array.size, *array.shape)
-            slopes = [
-                self._slope(lambda *arrays: (np.sum(self.cotangent * self.call(*arrays)),), self._only(i, unit))[0]
-                for unit in units
-            ]
-            gradients.append(np.reshape(slopes, array.shape))
-        return tuple(gradients)
-
-    @cached_property
-    def curvature(self) -> Arrays:
-        """The difference of the loss' gradient along the tangents."""
-        return self._slope(lambda *arrays: self.pull(*arrays, self.call(*arrays)), self.tangents)
-
-    def _only(self, i: int, tangent: Array) -> Arrays:
-        return tuple(tangent if j == i else np.zeros_like(array) for j, array in enumerate(self.arrays))
-
-    def _slope(self, function: Function, tangents: Arrays) -> Arrays:
-        up, down = (
-            function(*(a + step * t for a, t in zip(self.arrays, tangents, strict=True))) for step in (STEP, -STEP)
-        )
-        return tuple((a - b) / (2 * STEP) for a, b in zip(up, down, strict=True))
+TORCH = Library(
+    "torch",
+    "PyTorch",
+    lambda torch, array: torch.tensor(array),
+    _torch_compile,
+    lambda torch, function: torch.func.vmap(function),
+    _torch_hessian,
+)
+JAX = Library(
+    "jax",
+    "JAX",
+    lambda jax, array: jax.numpy.asarray(array),
+    lambda jax, function: jax.jit(function),
+    lambda jax, function: jax.jit(jax.vmap(function)),
+    _jax_hessian,
+)
+DASK = Library(
+    "dask",
+    "Dask",
+    _dask_array,
+    _lazy,
+    letters={"J": "L"},
+    lacks="Dask has no `vmap` or derivatives of its own: batch along the leading axes, take first derivatives from "
+    "`vjp` and second ones from JAX or PyTorch.",
+)
+STRICT = Library(
+    "array_api_strict",
+    "array-api-strict",
+    lambda strict, array: strict.asarray(array),
+    lacks="The array API standard has no compiler, `vmap` or derivatives: as for NumPy.",
+)
+LIBRARIES = (NUMPY, TORCH, JAX, DASK, STRICT)
 
 
 def _compare(library: Library, results: Sequence[Array], expected: Sequence[Array], tolerance: float = 1e-7) -> None:
@@ -259,39 +151,30 @@ def _compare(library: Library, results: Sequence[Array], expected: Sequence[Arra
         np.testing.assert_allclose(backend.to_numpy(result), right, tolerance, tolerance)
 
 
-def _own(library: Library, *arrays: Array) -> Arrays:
-    return tuple(library.make(array) for array in arrays)
-
-
 def check_forward(library: Library, case: Case) -> None:
-    _compare(library, [case.call(*_own(library, *case.arrays))], [case.y], 1e-12)
+    _compare(library, [case.call(*library.arrays(case.arrays))], [case.y], 1e-12)
 
 
 def check_vjp(library: Library, case: Case) -> None:
-    _compare(library, case.pull(*_own(library, *case.arrays, case.cotangent)), case.cotangents)
+    _compare(library, case.pull(*library.arrays(case.inputs)), case.cotangents)
 
 
 def check_compile(library: Library, case: Case) -> None:
-    if library.compile is None:
-        raise Lacking(library.lacks)
-    results = library.compile(case.both)(*_own(library, *case.arrays, case.cotangent))
-    _compare(library, results, [case.y, *case.cotangents])
+    compiled = library.transform(library.compile, case.both)
+    _compare(library, compiled(*library.arrays(case.inputs)), case.outputs)
 
 
 def check_vmap(library: Library, case: Case) -> None:
-    if library.vmap is None:
-        raise Lacking(library.lacks)
-    cases = (case, Case(case.op, 1))
-    stacked = [np.stack(pair) for pair in zip(*((*c.arrays, c.cotangent) for c in cases), strict=True)]
-    expected = [np.stack(pair) for pair in zip(*((c.y, *c.cotangents) for c in cases), strict=True)]
-    _compare(library, library.vmap(case.both)(*_own(library, *stacked)), expected)
+    mapped = library.transform(library.vmap, case.both)
+    other = Case(case.op, seed=1)
+    inputs = [np.stack(pair) for pair in zip(case.inputs, other.inputs, strict=True)]
+    outputs = [np.stack(pair) for pair in zip(case.outputs, other.outputs, strict=True)]
+    _compare(library, mapped(*library.arrays(inputs)), outputs)
 
 
 def check_second(library: Library, case: Case) -> None:
-    if library.hessian is None:
-        raise Lacking(library.lacks)
-    arrays, tangents = _own(library, *case.arrays), _own(library, *case.tangents)
-    _compare(library, library.hessian(case.loss, arrays, tangents), case.curvature)
+    arrays, tangents = library.arrays(case.arrays), library.arrays(case.tangents)
+    _compare(library, library.transform(library.hessian, case.loss, arrays, tangents), case.curvature)
 
 
 class Check(NamedTuple):
@@ -304,16 +187,23 @@ class Check(NamedTuple):
 
 
 CHECKS = (
-    Check("F", "forward", check_forward, "convert to NumPy"),
-    Check("V", "first derivatives by `arrayconv.vjp`", check_vjp, "use the library's own"),
+    Check("F", "forward, in float64 the values that NumPy gives", check_forward, "convert to NumPy"),
+    Check("V", "first derivatives by `vjp`, equal to finite differences", check_vjp, "convert to NumPy"),
     Check(
         "J",
-        "both under `jax.jit` or `torch.compile(fullgraph=True)` (on Dask L: lazy, nothing computed while building)",
+        "F and V in one graph of `jax.jit` or `torch.compile(fullgraph=True)`. On Dask L: lazy, no chunk is computed "
+        "before the result is asked for",
         check_compile,
         "call it uncompiled",
     ),
-    Check("M", "both under `vmap` over every array", check_vmap, "give the batch as leading axes, or loop"),
-    Check("2", "second derivatives by the library's own differentiation", check_second, "use differences of `vjp`"),
+    Check("M", "F and V under the library's `vmap`, over every array at once", check_vmap, "batch on leading axes"),
+    Check(
+        "2",
+        "second derivatives by the library's own differentiation (`jax.jvp` of `jax.grad`, PyTorch's double backward), "
+        "equal to finite differences",
+        check_second,
+        "difference the first derivatives",
+    ),
 )
 
 
@@ -329,35 +219,39 @@ class Footnotes:
         return f"({self.texts.index(text) + 1})"
 
     def __str__(self) -> str:
-        lines = (f"{i}. {text}" for i, text in enumerate(self.texts, 1))
-        return "\n".join(fill(line, 120, subsequent_indent="   ", break_on_hyphens=False) for line in lines)
+        return "\n".join(_filled(f"{i}. {text}") for i, text in enumerate(self.texts, 1))
+
+
+def _filled(item: str) -> str:
+    """An item of a list in lines of 120."""
+    return fill(item, 120, subsequent_indent=" " * (item.index(" ") + 1), break_on_hyphens=False)
 
 
 def _first_line(error: Exception) -> str:
     line = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {line}"[:160]
+    return f"{type(error).__name__}: {line}"[:200].rstrip(".")
 
 
 def _cell(library: Library, case: Case, notes: Footnotes) -> str:
+    """The letters that hold; a "-" with a footnote for each that doesn't, unless the column's heading has it."""
     letters, marks = [], []
     for check in CHECKS:
         letter = library.letters.get(check.letter, check.letter)
         try:
             check.run(library, case)
-        except Lacking:  # the column's heading has the note
+        except LackError:
             letter = "-"
         except Exception as error:
+            marks.append(notes.mark(f"{letter} on {library.title}: {_first_line(error)}; {check.instead}."))
             letter = "-"
-            marks.append(notes.mark(f"`{case.op}` on {library.title}, {check.letter}: {_first_line(error)}; {check.instead}."))
         letters.append(letter)
     return " ".join([*letters, *marks])
 
 
 def _operations_table(notes: Footnotes) -> Iterator[Sequence[str]]:
-    yield ["", *(f"{c.title} {notes.mark(c.lacks)}" if c.lacks else c.title for c in LIBRARIES)]
-    for op in OPERATIONS:
-        case = Case(op)
-        yield [f"`{op}`", *(_cell(library, case, notes) for library in LIBRARIES)]
+    yield ["operation", *(f"{c.title} {notes.mark(c.lacks)}" if c.lacks else c.title for c in LIBRARIES)]
+    for case in [Case(op) for op in OPERATIONS]:
+        yield [f"`{case.op}`", *(_cell(library, case, notes) for library in LIBRARIES)]
 
 
 def _dtype_cell(library: Library, dtype: str, notes: Footnotes) -> str:
@@ -365,16 +259,16 @@ def _dtype_cell(library: Library, dtype: str, notes: Footnotes) -> str:
     backend = library_backend(library.name)
     own = backend.dtype(dtype)
     if own is None:
-        return f"- {notes.mark(f'{library.title} has no {dtype}.')}"
-    x, kernel = (_random(shape, dtype) for shape in ((2, 70), (40,)))
+        return f"- {notes.mark(f'The library has no {dtype}; cast to float32.')}"
+    arrays = [_random(shape, dtype) for shape in ((2, 70), (40,))]
     try:
-        x, kernel = (backend.cast(library.make(array), own) for array in (x, kernel))
+        x, kernel = (backend.cast(array, own) for array in library.arrays(arrays))
         y = correlate(x, kernel)
         assert_within_bound(y, x, kernel, op="correlate")
         if y.dtype != x.dtype:
             raise AssertionError(f"gives {y.dtype}")
     except Exception as error:
-        return f"- {notes.mark(f'{dtype} on {library.title}: {_first_line(error)}.')}"
+        return f"- {notes.mark(f'{library.title}: {_first_line(error)}.')}"
     return "exact" if "int" in dtype else "yes"
 
 
@@ -392,23 +286,34 @@ def _dtypes_table(notes: Footnotes) -> Iterator[Sequence[str]]:
         yield [dtype, *(_dtype_cell(library, dtype, notes) for library in LIBRARIES)]
 
 
+DTYPES = """\
+Dtypes of `correlate`. exact: integers of the whole range, wrapped where the dtype overflows, right to the last bit;
+yes: within the documented error bound."""
+
+
 def _markdown(rows: Iterator[Sequence[str]]) -> str:
     head, *body = rows
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *body))
 
 
+#: JAX's settings while the table is made: the time goes into compiling, so XLA compiles quickly.
+JAX_SETTINGS = {"jax_enable_x64": True, "jax_disable_most_optimizations": True}
+
+
 @contextmanager
 def _settled() -> Iterator[None]:
-    """JAX with 64-bit types and every warning an error, whatever the process has chosen."""
-    config = import_module("jax").config
-    wide = config.jax_enable_x64
-    config.update("jax_enable_x64", True)
+    """The same outcome in every process: JAX set as above, and every warning an error."""
+    config = JAX.module.config
+    before = {name: config.read(name) for name in JAX_SETTINGS}
     try:
+        for name, value in JAX_SETTINGS.items():
+            config.update(name, value)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             yield
     finally:
-        config.update("jax_enable_x64", wide)
+        for name, value in before.items():
+            config.update(name, value)
 
 
 def capability_table() -> str:
@@ -416,5 +321,34 @@ def capability_table() -> str:
     notes = Footnotes()
     with _settled():
         operations, dtypes = _markdown(_operations_table(notes)), _markdown(_dtypes_table(notes))
-    legend = "; ".join(f"**{check.letter}** {check.meaning}" for check in CHECKS)
-    return "\n\n".join((legend, operations, dtypes, str(notes)))
+    legend = "\n".join(_filled(f"- {check.letter}: {check.meaning}.") for check in CHECKS)
+    return "\n\n".join((legend, operations, DTYPES, dtypes, str(notes)))
+
+
+def replace_region(text: str, table: str) -> str:
+    """``text`` with ``table`` between its two markers.
+
+    >>> replace_region(f"a {BEGIN} old {END} z", "new").split()
+    ['a', '<!--', 'capabilities:', 'begin', '-->', 'new', '<!--', 'capabilities:', 'end', '-->', 'z']
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the text has no line {BEGIN!r} followed by a line {END!r}; write them where the table goes")
+    return f"{before}{begin}\n\n{table}\n\n{end}{after}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table, or write it."""
+    parser = ArgumentParser(prog="python -m arrayconv.testing.capabilities", description="What each library can do.")
+    parser.add_argument("--write", type=Path, metavar="FILE", help=f"write it into FILE, after its line {BEGIN}")
+    path = parser.parse_args(arguments).write
+    table = capability_table()
+    if path is None:
+        print(table)
+    else:
+        path.write_text(replace_region(path.read_text(encoding="utf-8"), table), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

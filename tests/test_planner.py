@@ -1,0 +1,283 @@
+"""The planner: what a plan prints and promises, settings, every algorithm's word, and the bound on memory."""
+
+from __future__ import annotations
+
+import threading
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+import pytest
+import torch
+from test_vjp import EXAMPLES, LINEAR, samples
+
+import arrayconv as ac
+from arrayconv.operations.table import OPERATIONS
+from arrayconv.planner import current_settings
+
+if TYPE_CHECKING:
+    from conftest import Library
+
+LIBRARIES = ("numpy", "torch", "jax", "dask", "array_api_strict")
+SHAPES = ((2, 4, 9), (6, 4, 3))
+
+
+# What a plan says
+
+
+def rows(plan: ac.Plan) -> dict[str, str]:
+    """The printed table: each algorithm's estimate or reason, the chosen one marked by a star."""
+    lines = str(plan).split("algorithm   estimate\n")[1].splitlines()
+    return {line[:13].strip(): line[13:].strip() for line in lines}
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("name", LINEAR)
+def test_a_plan_prints_a_row_for_each_algorithm(name: str, library: str) -> None:
+    for example in EXAMPLES[name]:
+        plan = ac.plan(OPERATIONS[name].function, *example.shapes, library=library, **example.options)
+        table = rows(plan)
+        assert {row.removeprefix("* ") for row in table} == {*ac.algorithms()}
+        assert [row for row in table if row.startswith("* ")] == [f"* {plan.algorithm}"]
+        assert all(entry.endswith((" s", " ms", " us")) or len(entry) > 10 for entry in table.values())
+
+
+def test_the_head_of_a_plan() -> None:
+    plan = ac.plan(ac.conv, (8, 64, 56, 56), (64, 64, 3, 3), stride=2, library="jax")
+    assert str(plan).splitlines()[:6] == [
+        "conv (8, 64, 56, 56) x (64, 64, 3, 3) -> (8, 64, 27, 27), float32 on jax (cpu)",
+        "  multiply-adds  214,990,848",
+        f"  bytes          {4 * (8 * 64 * 56 * 56 + 64 * 64 * 9 + 8 * 64 * 27 * 27):,} of arguments and result",
+        f"  workspace      {plan.program.workspace:,} of {2**26:,}",
+        "  accuracy       elementwise",
+        f"  algorithm      {plan.algorithm}",
+    ]
+
+
+def test_estimates_are_sorted_and_the_cheapest_is_chosen() -> None:
+    for shapes in (SHAPES, ((1, 1, 512, 512), (1, 1, 3, 3)), ((8, 64, 28, 28), (64, 64, 3, 3))):
+        for library in LIBRARIES:
+            table = list(rows(ac.plan(ac.conv, *shapes, library=library)))
+            assert table[0].startswith("* ")
+
+
+def test_a_requested_algorithm_is_the_marked_one() -> None:
+    for algorithm in ("gemm", "direct"):
+        plan = ac.plan(ac.conv, *SHAPES, algorithm=algorithm)
+        assert plan.algorithm == algorithm and f"* {algorithm}" in rows(plan)
+
+
+def test_planning_is_deterministic_and_cached() -> None:
+    first, again = (ac.plan(ac.conv, *SHAPES, padding="same") for _ in range(2))
+    assert first == again and str(first) == str(again) and hash(first) == hash(again)
+    assert first.program is again.program
+    with ac.settings(workspace=2**20):
+        other = ac.plan(ac.conv, *SHAPES, padding="same")
+    assert other != first and other.program.problem.settings.workspace == 2**20
+
+
+# What a plan is made from
+
+
+def test_arrays_serve_as_well_as_shapes(library: Library) -> None:
+    for name in LINEAR:
+        example = EXAMPLES[name][0]
+        arrays = [library.asarray(array) for array in samples(example, "float32")]
+        op = OPERATIONS[name].function
+        plan = ac.plan(op, *arrays, **example.options)
+        assert plan == ac.plan(op, *example.shapes, library=library.name, **example.options)
+        assert plan.output_shape == tuple(op(*arrays, **example.options).shape)
+        expected = library.to_numpy(op(*arrays, **example.options))
+        np.testing.assert_array_equal(library.to_numpy(plan(*arrays)), expected)
+
+
+def test_arrays_are_not_read() -> None:
+    """torch's meta tensors have no elements."""
+    x, kernel = torch.empty(SHAPES[0], device="meta"), torch.empty(SHAPES[1], device="meta")
+    assert ac.plan(ac.conv, x, kernel).output_shape == (2, 6, 7)
+    large = ac.plan(ac.conv, (10**6, 64, 10**4, 10**4), (64, 64, 3, 3))
+    assert large.output_shape == (10**6, 64, 9998, 9998)
+
+
+def test_a_constant_is_adopted_as_in_the_call(library: Library) -> None:
+    """NumPy arrays beside another library's: the plan is that of the call."""
+    x, kernel = np.ones(SHAPES[0], "float32"), np.ones(SHAPES[1], "float32")
+    for arrays in ((library.asarray(x), kernel), (x, library.asarray(kernel))):
+        plan = ac.plan(ac.conv, *arrays)
+        assert (plan.backend.name, plan.dtype) == (library.name, "float32")
+
+
+def test_arrays_of_two_types_are_planned_as_they_are_called() -> None:
+    x, kernel = np.ones(SHAPES[0], "int8"), np.ones(SHAPES[1], "float64")
+    assert ac.plan(ac.conv, x, kernel).program.problem.dtype == "float64"
+
+
+def test_a_bias_of_none_is_no_bias() -> None:
+    assert ac.plan(ac.conv, *SHAPES, None) == ac.plan(ac.conv, *SHAPES) == ac.plan(ac.conv, *SHAPES, bias=None)
+
+
+@pytest.mark.parametrize("dtype", ["float64", np.float64, np.dtype("float64")])
+def test_a_dtype_by_name_or_object(dtype: Any) -> None:
+    x, kernel = (np.ones(shape) for shape in SHAPES)
+    plan = ac.plan(ac.conv, *SHAPES, dtype=dtype)
+    assert plan.dtype == "float64"
+    np.testing.assert_array_equal(plan(x, kernel), ac.conv(x, kernel))
+
+
+def test_a_plan_under_jit() -> None:
+    x, kernel = (jax.numpy.ones(shape) for shape in SHAPES)
+    y = jax.jit(lambda x, kernel: ac.plan(ac.conv, x, kernel, padding="same")(x, kernel))(x, kernel)
+    np.testing.assert_allclose(y, ac.conv(x, kernel, padding="same"), rtol=0, atol=1e-12)
+
+
+# What a plan refuses
+
+
+PLAN = ac.plan(ac.conv, *SHAPES, (6,))
+X, KERNEL, BIAS = (np.ones(shape, "float32") for shape in (*SHAPES, (6,)))
+
+ERRORS = [
+    (lambda: PLAN(X[:1], KERNEL, BIAS), ValueError, r"plan: planned for shapes .* got \(\(1, 4, 9\), .* plan again"),
+    (lambda: PLAN(X, KERNEL), ValueError, r"plan: planned for shapes .*\(6,\)\), got .*\(6, 4, 3\)\); plan again"),
+    (lambda: PLAN(X.astype(float), KERNEL, BIAS), TypeError, "plan: x must be a float32 array of numpy"),
+    (lambda: PLAN(X, KERNEL, BIAS.astype(float)), TypeError, "plan: bias must be a float32 array of numpy"),
+    (lambda: PLAN(X, torch.tensor(KERNEL), BIAS), TypeError, "plan: kernel must be a float32 array of numpy"),
+    (lambda: PLAN([1.0], KERNEL, BIAS), TypeError, "plan: x must be a float32 array of numpy"),
+    (lambda: ac.plan(np.convolve, *SHAPES), TypeError, "plan: op must be a function of arrayconv"),
+    (lambda: ac.plan(ac.pad, (3,), [(1, 1)]), TypeError, "plan: pad is not planned"),
+    (lambda: ac.plan(ac.conv, (2, 4, 9)), TypeError, "'kernel'"),
+    (lambda: ac.plan(ac.conv, *SHAPES, strides=2), TypeError, "'strides'"),
+    (lambda: ac.plan(ac.conv, 3, (6, 4, 3)), TypeError, "plan: expected a shape or an array, got 3"),
+    (lambda: ac.plan(ac.conv, (2, 4.5, 9), (6, 4, 3)), TypeError, r"plan: .*4\.5"),
+    (lambda: ac.plan(ac.conv, (-2, 4, 9), (6, 4, 3)), ValueError, "plan: .*-2"),
+    (lambda: ac.plan(ac.conv, *SHAPES, library="nothing"), ValueError, "plan: library='nothing' is not one of"),
+    (lambda: ac.plan(ac.conv, *SHAPES, library="math"), ValueError, "plan: library='math' is not one of"),
+    (lambda: ac.plan(ac.conv, *SHAPES, library=""), ValueError, "plan: library='' is not one of"),
+    (lambda: ac.plan(ac.conv, *SHAPES, dtype="bool"), TypeError, "plan: dtype='bool' is not one of"),
+    (lambda: ac.plan(ac.conv, *SHAPES, dtype="bfloat16"), ValueError, "plan: dtype='bfloat16' .* numpy"),
+    (lambda: ac.plan(ac.conv, *SHAPES, stride=0), ValueError, "conv: stride must be >= 1, got 0"),
+    (lambda: ac.plan(ac.conv, (2, 5, 9), (6, 4, 3)), ValueError, "conv: kernel expects 4 input channels per group"),
+    (lambda: ac.plan(ac.conv, *SHAPES, (5,)), ValueError, r"conv: bias must have shape \(6,\)"),
+    (lambda: ac.plan(ac.conv, *SHAPES, algorithm="magic"), ValueError, "conv: algorithm='magic' is not one of 'auto'"),
+    (lambda: ac.plan(ac.conv, *SHAPES, algorithm="native"), ValueError, "'native' can't serve .* of its own; use"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), ERRORS, ids=range(len(ERRORS)))
+def test_errors(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
+
+
+# Algorithms
+
+
+@pytest.mark.parametrize("algorithm", ac.algorithms())
+@pytest.mark.parametrize("name", [name for name in LINEAR if name != "corr2d"])
+def test_an_algorithm_runs_or_says_why_not(library: Library, name: str, algorithm: str) -> None:
+    example = EXAMPLES[name][0]
+    op, arrays = OPERATIONS[name].function, [library.asarray(array) for array in samples(example)]
+    reason = rows(ac.plan(op, *arrays, **example.options)).get(algorithm, "chosen")
+    options = example.options | {"algorithm": algorithm}
+    try:
+        y = op(*arrays, **options)
+    except ValueError as error:
+        assert str(error) == f"{name}: algorithm={algorithm!r} can't serve this call: {reason}; use algorithm='auto'"
+        with pytest.raises(ValueError, match="can't serve this call"):
+            ac.plan(op, *arrays, **options)
+    else:
+        np.testing.assert_array_equal(library.to_numpy(y), op(*samples(example), **example.options))
+
+
+# Settings
+
+
+def test_settings_nest_and_reset() -> None:
+    outside = current_settings()
+    with ac.settings(workspace=2**20) as first:
+        assert (first.workspace, first.accuracy) == (2**20, outside.accuracy)
+        with ac.settings(accuracy="normwise") as second:
+            assert current_settings() is second
+            assert (second.workspace, second.accuracy) == (2**20, "normwise")
+            with pytest.raises(ZeroDivisionError), ac.settings(workspace=1):
+                1 / 0  # noqa: B018
+            assert current_settings() is second
+        assert current_settings() is first
+    assert current_settings() is outside
+
+
+def test_settings_are_each_threads_own() -> None:
+    """Two threads inside their own blocks at once, and one outside of any."""
+    inside = threading.Barrier(2)
+
+    def workspace(chosen: int | None) -> int:
+        if chosen is None:
+            return current_settings().workspace
+        with ac.settings(workspace=chosen):
+            inside.wait(10)
+            return ac.plan(ac.conv, *SHAPES).program.problem.settings.workspace
+
+    with ThreadPoolExecutor(3) as pool, ac.settings(workspace=2**10):
+        assert list(pool.map(workspace, (2**12, 2**13, None))) == [2**12, 2**13, 2**26]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "error", "message"),
+    [
+        ({"workspace": 0}, ValueError, "settings: workspace must be >= 1, got 0"),
+        ({"workspace": 1e6}, TypeError, "settings: workspace must be an int, got 1000000.0"),
+        ({"workspace": True}, TypeError, "settings: workspace must be an int, got True"),
+        ({"accuracy": "best"}, ValueError, "settings: accuracy='best' is not one of 'elementwise', 'normwise'"),
+        ({"accuracy": 1}, TypeError, "settings: accuracy must be one of .* got 1"),
+    ],
+)
+def test_settings_refuse(chosen: dict[str, Any], error: type[Exception], message: str) -> None:
+    before = current_settings()
+    with pytest.raises(error, match=message), ac.settings(**chosen):
+        pass
+    assert current_settings() is before
+
+
+# Memory
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int32"])
+@pytest.mark.parametrize(
+    ("shapes", "options"),
+    [
+        (((4, 8, 128, 128), (8, 8, 3, 3)), {"padding": "same"}),
+        (((1, 1, 1024, 1024), (1, 1, 5, 5)), {"padding": "same"}),
+        (((1, 1, 1024, 1024), (1, 1, 2, 2)), {"stride": 2}),
+        (((16, 16, 32, 32), (32, 8, 3, 3)), {"groups": 2, "dilation": 2}),
+        (((1, 4, 200_000), (4, 4, 9)), {"padding": "causal"}),
+    ],
+)
+@pytest.mark.parametrize("algorithm", ["gemm", "direct"])
+def test_temporary_memory_stays_under_the_workspace(algorithm: str, shapes: Any, options: Any, dtype: str) -> None:
+    """Beside the result, and the kernel in the type in which it is summed."""
+    x, kernel = (np.ones(shape, dtype) for shape in shapes)
+    with ac.settings(workspace=2**20):
+        ac.conv(x[..., :40], kernel, algorithm=algorithm, **options)
+        tracemalloc.start()
+        try:
+            y = ac.conv(x, kernel, algorithm=algorithm, **options)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak <= 2**20 + y.nbytes + kernel.size * 8 + 2**17
+    assert ac.plan(ac.conv, x, kernel, algorithm=algorithm, **options).program.workspace > 2**20
+
+
+def test_the_gradient_s_temporary_memory_too() -> None:
+    x, kernel = np.ones((1, 8, 512, 512), "float32"), np.ones((8, 8, 3, 3), "float32")
+    with ac.settings(workspace=2**20):
+        y, pullback = ac.vjp(ac.conv, x, kernel, padding="same")
+        tracemalloc.start()
+        try:
+            cotangents = pullback(y)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak <= 2**20 + sum(cotangent.nbytes for cotangent in cotangents) + 2**17
