@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import kernels as kernels
+from .backend import meet_imported
 from .learn.fit import Fit as Fit
 from .learn.fit import learn_kernel as learn_kernel
 from .learn.layer import Conv2D as Conv2D
@@ -33,9 +34,6 @@ from .operations.pool import avg_pool as avg_pool
 from .operations.pool import lp_pool as lp_pool
 from .operations.pool import max_pool as max_pool
 from .operations.stream import Stream as Stream
-from .operations.pool import avg_pool as avg_pool
-from .operations.pool import lp_pool as lp_pool
-from .operations.pool import max_pool as max_pool
 from .operations.stream import stream as stream
 from .operations.transposed import conv_transpose as conv_transpose
 from .operations.vjp import vjp as vjp
@@ -51,3 +49,5 @@ from .shapes import resolve_padding as resolve_padding
 from .shapes import transposed_size as transposed_size
 
 __version__ = "0.1.0"
+
+meet_imported()

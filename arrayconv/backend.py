@@ -57,7 +57,8 @@ class Backend:
     """One library: its array API namespace, and the few things that it does better or differently.
 
     A field that is left out has the meaning of the array API standard. ``empty`` makes a buffer that may be written;
-    libraries without one join parts. ``close`` wraps the run of a program where a
+    libraries without one join parts. ``all_true`` may look at values where that is cheap and allowed (eager arrays of a
+    CPU), else it says no. ``close`` wraps the run of a program where a
     library needs it under differentiation or in pieces; ``fold`` calls a planning function with plain values (a graph
     compiler that traces Python must not look inside); ``recompute`` calls a function of arrays so that a recorded
     gradient keeps its arguments and not what it allocates.
@@ -81,10 +82,12 @@ class Backend:
     empty: Callable[..., Array] | None = None
     close: Callable[[Backend, Planning], Run] | None = None
     native: Native | None = None
+    types: tuple[type, ...] = ()
     accumulators: dict[str, str] = field(default_factory=dict)
     most_slices: int = 4096
     fold: Callable[..., Any] = _call
     recompute: Callable[..., Array] = _call
+    all_true: Callable[[Array], bool] = _never
     is_traced: Callable[[Array], bool] = _never
     detach: Callable[[Array], Array] = _same
     scan: Callable[..., Any] | None = None
@@ -123,6 +126,17 @@ BACKENDS: dict[str, Row] = {
 }
 
 _BY_TYPE: dict[type, Backend] = {}
+
+
+def meet_imported() -> None:
+    """The backends of libraries that are imported already, known by the types of their arrays from the first call on.
+
+    A graph compiler can't trace an import, so its first call must find the backend there.
+    """
+    for name, row in BACKENDS.items():
+        if row.library in sys.modules:
+            backend = library_backend(name)
+            _BY_TYPE.update(dict.fromkeys(backend.types, backend))
 
 
 def namespace(library: str) -> Any:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tracemalloc
-from dataclasses import replace
+from collections.abc import Mapping
 from itertools import product
 from math import floor, prod
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import array_api_strict
+import dask.array as da
 import jax
 import numpy as np
 import pytest
@@ -76,7 +78,7 @@ class Case(NamedTuple):
     fields: int = 1
     groups: int = 1
     with_mask: bool = False
-    options: dict[str, Any] = {}
+    options: Mapping[str, Any] = MappingProxyType({})
     channels: int = 4
 
 
@@ -96,7 +98,10 @@ def arrays(case: Case, batch: int = 2, dtype: str = "float64", reach: float = 1.
     """Random arrays of a case, channels first."""
     taps, ndim = prod(case.window), len(case.window)
     options = {"stride": 1, "dilation": 1, "padding": "valid"} | case.options
-    out = [axis.outputs for axis in fit(options["padding"], case.sizes, case.window, options["stride"], options["dilation"])]
+    out = [
+        axis.outputs
+        for axis in fit(options["padding"], case.sizes, case.window, options["stride"], options["dilation"])
+    ]
     outputs = 2 * case.groups
     shapes = {
         "x": (batch, case.channels, *case.sizes),
@@ -124,6 +129,16 @@ def run(library: Library, made: dict[str, Any], **options: Any) -> Any:
     if library.name != "jax":
         return deform_conv(**made, **options)
     return jax.jit(lambda arrays: deform_conv(**arrays, **options))(made)
+
+
+def pull(library: Library, made: dict[str, Any], dy: Any, **options: Any) -> Any:
+    """The result and all cotangents, compiled as in `run`."""
+
+    def both(made: dict[str, Any], dy: Any) -> Any:
+        y, pullback = pull_deform_conv(**made, **options)
+        return y, pullback(dy)
+
+    return (jax.jit(both) if library.name == "jax" else both)(made, dy)
 
 
 def call(library: Library, given: dict[str, NumPyArray], dtype: str | None = None, **options: Any) -> Any:
@@ -278,9 +293,7 @@ def autograd(given: dict[str, NumPyArray], dy: NumPyArray, **options: Any) -> di
 
 @pytest.mark.parametrize("name", CASES)
 def test_torch_differentiates_twice(name: str) -> None:
-    case = CASES[name]
-    small = case._replace(options=case.options | ({} if "padding" in case.options else {"padding": 0}))
-    given = torch_arrays({key: array[:1] if key in ("x", "offset", "mask") else array for key, array in arrays(small).items()})
+    case, given = CASES[name], torch_arrays(arrays(CASES[name], 1))
 
     def function(*tensors: torch.Tensor) -> torch.Tensor:
         named = dict(zip(given, tensors, strict=True))
@@ -292,7 +305,7 @@ def test_torch_differentiates_twice(name: str) -> None:
     assert torch.autograd.gradgradcheck(function, tensors, fast_mode=True)
 
 
-@pytest.mark.parametrize("name", ["1d", "2d-across"])
+@pytest.mark.parametrize("name", ["1d", "2d-groups"])
 def test_jax_differentiates_twice(name: str) -> None:
     case, given = CASES[name], arrays(CASES[name], 1)
 
@@ -310,12 +323,8 @@ def test_pullback_is_autograd_s(library: Library, name: str) -> None:
     dy = RANDOM.standard_normal(reference(**given, **options).shape)
     expected = autograd(given, dy, **options)
 
-    def pull(made: dict[str, Any], dy: Any) -> Any:
-        y, pullback = pull_deform_conv(**made, **options)
-        return y, pullback(dy)
-
     made = {key: own(library, array) for key, array in given.items()}
-    y, grads = (jax.jit(pull) if library.name == "jax" else pull)(made, library.asarray(dy))
+    y, grads = pull(library, made, library.asarray(dy), **options)
     np.testing.assert_allclose(library.to_numpy(y), reference(**given, **options), rtol=0, atol=1e-12)
     assert len(grads) == len(expected)
     for (key, want), grad in zip(expected.items(), grads, strict=True):
@@ -324,23 +333,20 @@ def test_pullback_is_autograd_s(library: Library, name: str) -> None:
 
 
 def test_pullback_in_tiles_of_any_batch(library: Library) -> None:
-    case, given = CASES["2d-across"], arrays(CASES["2d-across"], 6)
+    case, given = CASES["2d-across"], arrays(CASES["2d-across"], 2)
     made = {}
     for name, array in given.items():
         array = array if name in ("kernel", "bias") else np.moveaxis(array, 1, -1)
         array = np.moveaxis(array, (0, 1), (-1, -2)) if name == "kernel" else array
-        made[name] = array.reshape(2, 3, *array.shape[1:]) if name in ("x", "offset") else array
+        made[name] = array.reshape(2, 1, *array.shape[1:]) if name in ("x", "offset") else array
     options: dict[str, Any] = {"groups": case.groups, "channels": "last", **case.options}
     dy = RANDOM.standard_normal(deform_conv(**made, **options).shape)
     expected = autograd(made, dy, **options)
 
-    def pull(arrays: dict[str, Any], dy: Any) -> Any:
-        return pull_deform_conv(**arrays, **options)[1](dy)
-
-    for workspace in (20_000,) if library.name == "jax" else (1, 20_000, 60_000):
-        own_arrays = {key: own(library, array, 2 if key in ("x", "offset") else 0) for key, array in made.items()}
+    for workspace in (60_000,) if library.name == "jax" else (1, 20_000, 60_000):
+        chunked = {key: own(library, array, 2 if key in ("x", "offset") else 0) for key, array in made.items()}
         with ac.settings(workspace=workspace):
-            grads = (jax.jit(pull) if library.name == "jax" else pull)(own_arrays, library.asarray(dy))
+            _, grads = pull(library, chunked, library.asarray(dy), **options)
         for want, grad in zip(expected.values(), grads, strict=True):
             np.testing.assert_allclose(library.to_numpy(grad), want, rtol=0, atol=1e-11)
 
@@ -363,7 +369,7 @@ def test_pullback_in_half_precision_sums_in_float32(library: Library) -> None:
     for dtype in library.halves:
         given = {"x": np.ones((1, 1, 4096)), "offset": np.zeros((1, 1, 4096)), "kernel": np.ones((1, 1, 1))}
         made = {name: own(library, array, dtype=dtype) for name, array in given.items()}
-        _, _, d_kernel = pull_deform_conv(**made)[1](made["x"])
+        _, (_, _, d_kernel) = pull(library, made, made["x"])
         assert dtype_name(d_kernel.dtype) == dtype
         np.testing.assert_array_equal(library.to_numpy(d_kernel).astype("float64"), 4096)
 
@@ -373,7 +379,7 @@ def test_at_an_integer_the_offset_s_derivative_is_the_one_from_the_right(library
     x = np.array([[[1.0, 3.0, 9.0]]])
     given = {"x": x, "offset": np.full((1, 1, 3), at), "kernel": np.ones((1, 1, 1))}
     made = {name: own(library, array) for name, array in given.items()}
-    _, grad, _ = pull_deform_conv(**made)[1](own(library, np.ones((1, 1, 3))))
+    _, (_, grad, _) = pull(library, made, own(library, np.ones((1, 1, 3))))
     padded = np.array([0.0, 1.0, 3.0, 9.0, 0.0, 0.0])[1 + int(at) :]
     np.testing.assert_array_equal(library.to_numpy(grad)[0, 0], np.diff(padded)[:3])
     by_torch = autograd(given, np.ones((1, 1, 3)))
@@ -432,15 +438,13 @@ def test_jax_maps_over_any_array() -> None:
 
 def test_jax_in_32_bits() -> None:
     given = {name: array.astype("float32") for name, array in arrays(CASES["2d"]).items()}
-    with jax.experimental.disable_x64():
-        y = jax.jit(lambda named: deform_conv(**named, **CASES["2d"].options))(given | {"x": jax.numpy.asarray(given["x"])})
+    with jax.enable_x64(False):
+        y = jax.jit(lambda named: deform_conv(**named, **CASES["2d"].options))(given)
     assert y.dtype == "float32"
     np.testing.assert_allclose(y, reference(**given, **CASES["2d"].options), rtol=0, atol=2e-5)
 
 
 def test_dask_computes_nothing_before_it_is_asked() -> None:
-    import dask.array as da
-
     case, given = CASES["2d"], arrays(CASES["2d"], 4)
 
     def never(block: Any) -> Any:
@@ -479,18 +483,18 @@ def test_samples_stay_under_the_workspace() -> None:
 
 
 def test_tiles_do_not_pile_up_under_autograd() -> None:
-    case = Case((24, 24), (3, 3), channels=8)
-    given = torch_arrays(arrays(case, 1, "float32"))
-    kept = 0
+    """What is kept for the backward pass: x's table once, and the arrays themselves."""
+    given = torch_arrays(arrays(Case((24, 24), (3, 3), channels=8), 1, "float32"))
+    kept: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
-        nonlocal kept
-        kept += tensor.untyped_storage().nbytes()
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
     with ac.settings(workspace=2**18), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        deform_conv(**given)
-    print(kept)
+        y = deform_conv(**given)
+    assert y.requires_grad
+    assert sum(kept.values()) < 5 * sum(tensor.nbytes for tensor in given.values())
 
 
 # Errors
@@ -498,15 +502,27 @@ def test_tiles_do_not_pile_up_under_autograd() -> None:
 
 X, OFFSET, KERNEL = np.ones((2, 4, 6, 5)), np.ones((2, 36, 4, 3)), np.ones((6, 4, 3, 3))
 ERRORS: list[tuple[type[Exception], dict[str, Any], str]] = [
-    (ValueError, {"offset": np.ones((2, 10, 4, 3))}, r"offset has 10 channels, expected a multiple of 18: 9 taps \* 2 axes"),
+    (
+        ValueError,
+        {"offset": np.ones((2, 10, 4, 3))},
+        r"offset has 10 channels, expected a multiple of 18: 9 taps \* 2 axes",
+    ),
     (ValueError, {"offset": np.ones((2, 0, 4, 3))}, "offset has 0 channels, expected a multiple of 18"),
     (ValueError, {"offset": np.ones((2, 54, 4, 3))}, "3 offset groups .* must divide x's 4 channels"),
-    (ValueError, {"offset": np.ones((2, 18, 6, 5))}, r"offset has shape \(2, 18, 6, 5\), expected \(2, 18, 4, 3\) .*stride, padding and"),
+    (
+        ValueError,
+        {"offset": np.ones((2, 18, 6, 5))},
+        r"offset has shape \(2, 18, 6, 5\), expected \(2, 18, 4, 3\) .*stride, padding and",
+    ),
     (ValueError, {"padding": 1}, r"offset has shape \(2, 36, 4, 3\), expected \(2, 18, 6, 5\)"),
     (ValueError, {"offset": np.ones((1, 18, 4, 3))}, r"expected \(2, 18, 4, 3\) for one offset group: x's batch"),
     (ValueError, {"offset": np.ones((18, 4, 3))}, "offset has shape"),
     (ValueError, {"channels": "last"}, "kernel expects 3 input channels per group, x has 5"),
-    (ValueError, {"mask": np.ones((2, 9, 4, 3))}, r"mask must have shape \(2, 18, 4, 3\), one factor for each of 9 taps in 2"),
+    (
+        ValueError,
+        {"mask": np.ones((2, 9, 4, 3))},
+        r"mask must have shape \(2, 18, 4, 3\), one factor for each of 9 taps in 2",
+    ),
     (ValueError, {"mask": np.ones((2, 18, 4, 4))}, "mask must have shape"),
     (ValueError, {"bias": np.ones(4)}, r"bias must have shape \(6,\), one number an output channel, got \(4,\)"),
     (ValueError, {"groups": 2}, "kernel expects 4 input channels per group, x has 4 in 2 groups"),
@@ -523,7 +539,11 @@ ERRORS: list[tuple[type[Exception], dict[str, Any], str]] = [
     (TypeError, {"channels": ["last"]}, "channels must be one of"),
     (TypeError, {"stride": 1.5}, "stride must be an int, got 1.5"),
     (ValueError, {"padding": "some"}, "padding='some' is not one of"),
-    (TypeError, {"x": X.astype("int32")}, "x has dtype int32, samples between elements need a floating type; cast x to"),
+    (
+        TypeError,
+        {"x": X.astype("int32")},
+        "x has dtype int32, samples between elements need a floating type; cast x to",
+    ),
     (TypeError, {"kernel": KERNEL.astype("int8")}, "kernel has dtype int8"),
     (TypeError, {"offset": OFFSET.astype("int64")}, "offset has dtype int64, samples .* need a real floating type"),
     (TypeError, {"offset": OFFSET + 0j}, "offset has dtype complex128"),
@@ -532,7 +552,11 @@ ERRORS: list[tuple[type[Exception], dict[str, Any], str]] = [
     (TypeError, {"bias": np.ones(6) + 0j}, "float64 can't hold bias of complex128"),
     (TypeError, {"offset": None}, "offset must be an array"),
     (TypeError, {"x": [[1.0]]}, "x must be an array"),
-    (TypeError, {"x": torch.ones(2, 4, 6, 5), "mask": jax.numpy.ones((2, 18, 4, 3))}, "mask is an array of jax, x is one of torch"),
+    (
+        TypeError,
+        {"x": torch.ones(2, 4, 6, 5), "mask": jax.numpy.ones((2, 18, 4, 3))},
+        "mask is an array of jax, x is one of torch",
+    ),
 ]
 
 
@@ -544,8 +568,6 @@ def test_errors_say_what_is_wrong(kind: type[Exception], wrong: dict[str, Any], 
 
 @pytest.mark.parametrize("name", ["x", "offset", "mask"])
 def test_dask_names_the_cure_for_chunks_in_space(name: str) -> None:
-    import dask.array as da
-
     given = {"x": X, "offset": OFFSET, "kernel": KERNEL, "mask": np.ones((2, 18, 4, 3))}
     chunked = {key: da.from_array(array, chunks=-1) for key, array in given.items()}
     chunked[name] = chunked[name].rechunk({2: 2})

@@ -8,8 +8,9 @@ from .algorithm import block_shape as block_shape
 from .algorithm import run as run
 from .direct import DIRECT
 from .empty import EMPTY
+from .fft import FFT
 from .gemm import GEMM
 from .native import NATIVE
 from .phases import PHASES
 
-ALGORITHMS.update({algorithm.name: algorithm for algorithm in (EMPTY, NATIVE, DIRECT, GEMM, PHASES)})
+ALGORITHMS.update({algorithm.name: algorithm for algorithm in (EMPTY, NATIVE, DIRECT, GEMM, FFT, PHASES)})

@@ -9,7 +9,8 @@ from ..program import Problem
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Per second: multiply-adds of a large product, bytes streamed; and seconds of one library call.
+    """Per second: multiply-adds of a large product, bytes streamed, points times log2 of a transform, products of
+    spectra; and seconds of one library call.
 
     ``half_rows``: rows of a product at which it runs at half its rate. ``slice_passes``: passes over memory that one
     shifted product costs (XLA fuses them).
@@ -22,6 +23,8 @@ class Rates:
     half_rows: float = 16.0
     integer_gemm: float = 6e8
     slice_passes: float = 4.0
+    fft: float = 4e8
+    spectrum: float = 4e8
     native_call: float = 1e-5
     native: float = 1e11
     native_thin: float = 2e9

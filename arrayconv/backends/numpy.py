@@ -71,6 +71,7 @@ BACKEND = standard_backend(
     "numpy",
     namespace("numpy"),
     owns=owns,
+    types=(np.ndarray,),
     from_numpy=lambda array, like: array,
     dtype=lambda name: np.dtype(name) if name != "bfloat16" else None,
     promote=promote,
@@ -81,5 +82,6 @@ BACKEND = standard_backend(
     matmul=np.matmul,
     sum_products=sum_products,
     empty=np.empty,
+    all_true=lambda array: bool(array.all()),
     scatter_add=scatter_add,
 )

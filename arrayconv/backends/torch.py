@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import index
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -60,28 +61,30 @@ def windows(x: Tensor, window: Sequence[int], stride: Sequence[int], dilation: S
     return x
 
 
-#: Plans that compiled graphs refer to by number: Dynamo reads a module's list, but no dataclass out of nowhere.
-_FOLDED: list[Any] = []
+#: Plans that compiled graphs refer to by name. Dynamo reads attributes of modules as they are when it comes to them; it
+#: would not see a list grow, and it can't carry a dataclass out of a constant function.
+_FOLDED = ModuleType("folded")
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _number(function: Any, *key: Any) -> int:
-    _FOLDED.append(function(*key))
-    return len(_FOLDED) - 1
+def _name(function: Any, *key: Any) -> str:
+    name = f"plan{len(vars(_FOLDED))}"
+    setattr(_FOLDED, name, function(*key))
+    return name
 
 
 def fold(function: Any, *key: Any) -> Any:
-    """Dynamo can't follow caches, context variables or hashing: at its trace, the answer is a constant of the graph.
-
-    `operator.index` turns a symbolic size into a number, which specialises the graph to it.
-    """
+    """Dynamo can't follow caches, context variables or hashing: at its trace, the answer is a constant of the graph."""
     if not torch.compiler.is_compiling():
         return function(*key)
-    return _FOLDED[_number(function, *(tuple(map(index, part)) if _is_shape(part) else part for part in key))]
+    return getattr(_FOLDED, _name(function, *[_plain(part) for part in key]))
 
 
-def _is_shape(part: Any) -> bool:
-    return isinstance(part, tuple) and all(isinstance(n, int | torch.SymInt) for n in part)
+def _plain(part: Any) -> Any:
+    """`operator.index` turns a symbolic size into a number, which specialises the graph to it."""
+    if isinstance(part, tuple):
+        return tuple([_plain(entry) for entry in part])
+    return index(part) if isinstance(part, int | torch.SymInt) and not isinstance(part, bool) else part
 
 
 def recompute(function: Any, *arrays: Tensor) -> Tensor:
@@ -128,6 +131,7 @@ BACKEND = standard_backend(
     "torch",
     XP,
     owns=lambda array: isinstance(array, Tensor),
+    types=(Tensor, torch.nn.Parameter),
     from_numpy=from_numpy,
     to_numpy=to_numpy,
     device=lambda array: array.device,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from math import gcd, prod
+from operator import add
 from typing import Any, NamedTuple
 
 from ..arguments import Padding, PerAxis, read_ints, read_word
@@ -18,6 +19,7 @@ from .conv import channel_shape
 from .linear import Options, Pullback, as_dtype, freeze, window_axes
 
 Array = Any
+Shape = tuple[int, ...]
 LAYOUTS = ("first", "last")
 
 
@@ -25,22 +27,16 @@ LAYOUTS = ("first", "last")
 class Columns:
     """The two shapes that `unfold` and `fold` go between: ints only.
 
-    ``first`` is the position of the first spatial axis, ``taps`` the one that the first window axis is given. Both
-    directions go axis by axis, so they take ``sum(window)`` slices, not ``prod(window)``. With the channels in front
-    the window axes stand before the spatial ones, and each that is inserted moves the latter by one.
+    Both directions go axis by axis, so they take ``sum(window)`` slices at most, not ``prod(window)``.
     """
 
-    lead: tuple[int, ...]
+    lead: Shape
     count: int
     axes: tuple[WindowDimension, ...]
     channels: str
 
     @property
-    def x_shape(self) -> tuple[int, ...]:
-        return channel_shape(self.lead, self.count, tuple(axis.size for axis in self.axes), self.channels)
-
-    @property
-    def split_shape(self) -> tuple[int, ...]:
+    def split_shape(self) -> Shape:
         """The columns with all their axes apart."""
         window, out = (tuple(getattr(axis, name) for axis in self.axes) for name in ("kernel", "output"))
         if self.channels == "last":
@@ -48,12 +44,15 @@ class Columns:
         return (*self.lead, self.count, *window, *out)
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def shape(self) -> Shape:
         rows = self.count * prod(axis.kernel for axis in self.axes)
         return channel_shape(self.lead, rows, (prod(axis.output for axis in self.axes),), self.channels)
 
     def positions(self, i: int) -> tuple[int, int]:
-        """Where window axis i stands, and spatial axis i while that window axis is not there."""
+        """Where window axis i stands, and spatial axis i while that window axis is not there.
+
+        With the channels in front the window axes stand before the spatial ones, which each of them moves by one.
+        """
         first = len(self.lead)
         if self.channels == "last":
             return first + len(self.axes) + i, first + i
@@ -101,15 +100,16 @@ def zero_runs(n: int, low: int, high: int) -> tuple[Run, ...]:
 
 
 class Taps(NamedTuple):
-    """An axis of padded length n read as a matrix of ``stride`` phases: element ``row * stride + phase``.
+    """A padded axis read as a matrix with ``stride`` columns, the phases: element ``row * stride + phase``.
 
-    With ``g = gcd(stride, dilation)`` tap ``t = m * period + u``, where ``period = stride / g``, stands ``t * dilation =
-    m * step * stride + u * dilation`` after output j's first element, where ``step = dilation / g``: in the phase
-    ``u * dilation % stride``, ``m * step + u * dilation // stride`` rows on. So u picks phases once, and m shifts them.
+    Tap t reads ``t * dilation`` elements after the window's first. With ``g = gcd(stride, dilation)``, ``t = m * period
+    + u``, ``period = stride / g`` and ``step = dilation / g`` that is ``m * step * stride + u * dilation``: phase ``u *
+    dilation % stride``, and ``m * step + u * dilation // stride`` rows on. So u picks phases, and m shifts rows.
     """
 
+    stride: int
     period: int
-    count: int
+    blocks: int
     step: int
     rows: int
     places: tuple[tuple[int, int], ...]
@@ -126,92 +126,94 @@ class Taps(NamedTuple):
 
 
 def read_taps(axis: WindowDimension) -> Taps:
-    """The matrix of one axis."""
-    shared = gcd(axis.stride, axis.window_dilation)
-    period, step = min(axis.kernel, axis.stride // shared), axis.window_dilation // shared
-    count = -(-axis.kernel // period)
-    places = tuple(divmod(u * axis.window_dilation, axis.stride) for u in range(period))
-    return Taps(period, count, step, axis.output + (count - 1) * step, places)
+    """The matrix of one axis. A stride beyond the padded axis is never taken, so the matrix needn't be that wide."""
+    stride = min(axis.stride, axis.padded)
+    shared = gcd(stride, axis.window_dilation)
+    period, step = min(axis.kernel, stride // shared), axis.window_dilation // shared
+    blocks = -(-axis.kernel // period)
+    places = tuple(divmod(u * axis.window_dilation, stride) for u in range(period))
+    return Taps(stride, period, blocks, step, axis.output + (blocks - 1) * step, places)
 
 
 def take_taps(xp: Any, x: Array, axis: WindowDimension, at: int, spatial: int) -> Array:
     """The axis ``spatial`` as windows, with their taps as a new axis ``at``; a new array."""
-    taps, stride = read_taps(axis), axis.stride
-    x = pad_axes(xp, x, spatial, [(0, taps.reach * stride - axis.padded)])
-    x = xp.reshape(x, (*x.shape[:spatial], taps.reach, stride, *x.shape[spatial + 1 :]))
+    taps = read_taps(axis)
+    x = pad_axes(xp, x, spatial, [(0, taps.reach * taps.stride - axis.padded)])
+    x = xp.reshape(x, (*x.shape[:spatial], taps.reach, taps.stride, *x.shape[spatial + 1 :]))
     if taps.in_order:
         x = x[along(spatial + 1, slice(0, taps.period))]
     else:
         cells = [(slice(None),) * spatial + (slice(row, row + taps.rows), u, ...) for row, u in taps.places]
         x = xp.stack([x[cell] for cell in cells], axis=spatial + 1)
-    x = move_axis(xp, x, spatial + 1, at)
-    rows = spatial + (at <= spatial)
-    if taps.count > MOST_STACKED:
-        x = skew(xp, x, rows, taps, axis.output)
-        x = move_axis(xp, x, rows, at)
-        x = xp.reshape(x, (*x.shape[:at], taps.count * taps.period, *x.shape[at + 2 :]))
+    x, rows = move_axis(xp, x, spatial + 1, at), spatial + (at <= spatial)
+    if taps.blocks > MOST_STACKED:
+        x = move_axis(xp, skew(xp, x, rows, taps, axis.output), rows, at)
+        x = xp.reshape(x, (*x.shape[:at], taps.blocks * taps.period, *x.shape[at + 2 :]))
         return x[along(at, slice(0, axis.kernel))]
     parts = []
-    for m in range(taps.count):
+    for m in range(taps.blocks):
         part = x[along(rows, slice(m * taps.step, m * taps.step + axis.output))]
         parts.append(part[along(at, slice(0, axis.kernel - m * taps.period))])
     return xp.concat(parts, axis=at)
 
 
 def add_taps(xp: Any, y: Array, axis: WindowDimension, at: int, spatial: int) -> Array:
-    """The transpose of `take_taps`, step by step: taps are summed undilated, and no zero is put between them."""
-    taps, stride = read_taps(axis), axis.stride
-    rows = spatial + (at <= spatial)
-    if taps.count > MOST_STACKED:
-        y = pad_axes(xp, y, at, [(0, taps.count * taps.period - axis.kernel)])
-        y = xp.reshape(y, (*y.shape[:at], taps.count, taps.period, *y.shape[at + 1 :]))
+    """The transpose of `take_taps`, last step first: taps are summed undilated, and no zero is put between them."""
+    taps, rows = read_taps(axis), spatial + (at <= spatial)
+    if taps.blocks > MOST_STACKED:
+        y = pad_axes(xp, y, at, [(0, taps.blocks * taps.period - axis.kernel)])
+        y = xp.reshape(y, (*y.shape[:at], taps.blocks, taps.period, *y.shape[at + 1 :]))
         y = sum_skewed(xp, move_axis(xp, y, at, rows), rows, taps)
     else:
-        total = None
-        for m in range(taps.count):
-            part = y[along(at, slice(m * taps.period, min(axis.kernel, (m + 1) * taps.period)))]
-            part = pad_axes(xp, part, at, [(0, taps.period - part.shape[at])])
-            shift = m * taps.step
-            part = pad_axes(xp, part, rows, [(shift, taps.rows - shift - axis.output)])
-            total = part if total is None else total + part
-        y = total if taps.count > 1 else xp.concat([total], axis=at)  # a new array also where nothing is added
+        y = add_blocks(xp, y, axis.kernel, at, rows, taps)
     y = move_axis(xp, y, at, spatial + 1)
     if taps.in_order:
-        y = pad_axes(xp, y, spatial + 1, [(0, stride - taps.period)])
+        y = pad_axes(xp, y, spatial + 1, [(0, taps.stride - taps.period)])
     else:
-        y = spread(xp, y, taps, stride, spatial)
-    y = xp.reshape(y, (*y.shape[:spatial], taps.reach * stride, *y.shape[spatial + 2 :]))
-    return pad_axes(xp, y, spatial, [(0, axis.padded - taps.reach * stride)])
+        y = spread(xp, y, taps, spatial)
+    y = xp.reshape(y, (*y.shape[:spatial], taps.reach * taps.stride, *y.shape[spatial + 2 :]))
+    return pad_axes(xp, y, spatial, [(0, axis.padded - taps.reach * taps.stride)])
 
 
-def spread(xp: Any, y: Array, taps: Taps, stride: int, spatial: int) -> Array:
+def add_blocks(xp: Any, y: Array, kernel: int, at: int, rows: int, taps: Taps) -> Array:
+    """The transpose of slicing for each m, one after the other; a new array."""
+
+    def block(m: int) -> Array:
+        part = y[along(at, slice(m * taps.period, min(kernel, (m + 1) * taps.period)))]
+        part = pad_axes(xp, part, at, [(0, taps.period - part.shape[at])])
+        return pad_axes(xp, part, rows, [(m * taps.step, (taps.blocks - 1 - m) * taps.step)])
+
+    return reduce(add, map(block, range(taps.blocks))) if taps.blocks > 1 else xp.concat([block(0)], axis=at)
+
+
+def spread(xp: Any, y: Array, taps: Taps, spatial: int) -> Array:
     """Every u back to its phase, a few rows on."""
     phases = {}
     for part, (row, phase) in zip(xp.unstack(y, axis=spatial + 1), taps.places, strict=True):
         phases[phase] = pad_axes(xp, part, spatial, [(row, taps.reach - taps.rows - row)])
     zero = full(xp, y, phases[0].shape)
-    return xp.stack([phases.get(phase, zero) for phase in range(stride)], axis=spatial + 1)
+    return xp.stack([phases.get(phase, zero) for phase in range(taps.stride)], axis=spatial + 1)
 
 
 def skew(xp: Any, x: Array, rows: int, taps: Taps, output: int) -> Array:
-    """Shift m of the axis ``rows`` as element m of a new axis before it, without one slice a shift.
+    """The axis ``rows`` from ``m * step`` on as element m of a new axis before it, without a slice for each m.
 
-    ``count`` copies of R rows, one after the other, read as rows of ``R + step``, start ``m * step`` later each.
+    Copies of R elements, one after the other and read as a matrix R + step wide, start ``step`` later in each row.
     """
     lead, length, rest = x.shape[:rows], taps.rows, x.shape[rows + 1 :]
-    x = xp.broadcast_to(xp.expand_dims(x, axis=rows), (*lead, taps.count, length, *rest))
-    x = xp.reshape(x, (*lead, taps.count * length, *rest))
-    x = pad_axes(xp, x, rows, [(0, taps.count * taps.step)])
-    x = xp.reshape(x, (*lead, taps.count, length + taps.step, *rest))
-    return x[along(rows + 1, slice(0, output))]
+    wide = length + taps.step
+    copies = -(-taps.blocks * wide // length)
+    x = xp.broadcast_to(xp.expand_dims(x, axis=rows), (*lead, copies, length, *rest))
+    x = xp.reshape(x, (*lead, copies * length, *rest))[along(rows, slice(0, taps.blocks * wide))]
+    return xp.reshape(x, (*lead, taps.blocks, wide, *rest))[along(rows + 1, slice(0, output))]
 
 
 def sum_skewed(xp: Any, y: Array, rows: int, taps: Taps) -> Array:
     """The transpose of `skew`."""
     lead, length, rest = y.shape[:rows], taps.rows, y.shape[rows + 2 :]
     y = pad_axes(xp, y, rows + 1, [(0, length + taps.step - y.shape[rows + 1])])
-    y = xp.reshape(y, (*lead, taps.count * (length + taps.step), *rest))
-    y = xp.reshape(y[along(rows, slice(0, taps.count * length))], (*lead, taps.count, length, *rest))
+    y = xp.reshape(y, (*lead, taps.blocks * (length + taps.step), *rest))
+    y = xp.reshape(y[along(rows, slice(0, taps.blocks * length))], (*lead, taps.blocks, length, *rest))
     return xp.sum(y, axis=rows, dtype=y.dtype)
 
 
@@ -222,9 +224,7 @@ def move_axis(xp: Any, x: Array, source: int, target: int) -> Array:
     return xp.permute_dims(x, tuple(order))
 
 
-def read_axes(
-    op: str, sizes: tuple[int, ...], window: tuple[int, ...], options: Options
-) -> tuple[WindowDimension, ...]:
+def read_axes(op: str, sizes: Shape, window: Shape, options: Options) -> tuple[WindowDimension, ...]:
     """The spatial axes."""
     if not window:
         raise ValueError(f"{op}: window=() must have at least one entry, one for each spatial axis")
@@ -232,9 +232,7 @@ def read_axes(
 
 
 @lru_cache(maxsize=4096)
-def read_unfold(
-    shape: tuple[int, ...], window: Any, stride: Any, padding: Any, dilation: Any, channels: Any
-) -> Columns:
+def read_unfold(shape: Shape, window: Any, stride: Any, padding: Any, dilation: Any, channels: Any) -> Columns:
     """The arguments of `unfold`, checked."""
     options = Options(stride, padding, dilation, channels=read_word("unfold", "channels", channels, LAYOUTS))
     window = read_ints("unfold", "window", window, 1)
@@ -251,7 +249,7 @@ def read_unfold(
 
 @lru_cache(maxsize=4096)
 def read_fold(
-    shape: tuple[int, ...], spatial_shape: Any, window: Any, stride: Any, padding: Any, dilation: Any, channels: Any
+    shape: Shape, spatial_shape: Any, window: Any, stride: Any, padding: Any, dilation: Any, channels: Any
 ) -> Columns:
     """The arguments of `fold`, checked."""
     options = Options(stride, padding, dilation, channels=read_word("fold", "channels", channels, LAYOUTS))
@@ -321,7 +319,7 @@ def unfold(
            [1, 2, 3],
            [2, 3, 4]])
     """
-    backend, x, columns = gather_unfold(x, window, stride, padding, dilation, channels)
+    backend, x, columns = gather_unfold(x, window, stride=stride, padding=padding, dilation=dilation, channels=channels)
     return columns.unfold(backend, x)
 
 
@@ -363,33 +361,26 @@ def fold(
     >>> ac.fold(np.array([[0, 1, 2], [1, 2, 3], [2, 3, 4]]), (5,), (3,))
     array([[0, 2, 6, 6, 4]])
     """
-    backend, columns, shape = gather_fold(columns, spatial_shape, window, stride, padding, dilation, channels)
+    given = {"stride": stride, "padding": padding, "dilation": dilation, "channels": channels}
+    backend, columns, shape = gather_fold(columns, spatial_shape, window, **given)
     return shape.fold(backend, columns)
 
 
-def gather_unfold(
-    x: Array, window: Any, stride: Any = 1, padding: Any = "valid", dilation: Any = 1, channels: Any = "first"
-) -> tuple[Backend, Array, Columns]:
+DEFAULTS = {"stride": 1, "padding": "valid", "dilation": 1, "channels": "first"}
+
+
+def gather_unfold(x: Array, window: Any, **options: Any) -> tuple[Backend, Array, Columns]:
     """The arguments of `unfold`, read."""
     backend, (x,) = gather_arrays("unfold", ("x",), (x,))
-    given = {"window": window, "stride": stride, "padding": padding, "dilation": dilation, "channels": channels}
+    given = {"window": window, **DEFAULTS, **options}
     key = [freeze("unfold", name, value) for name, value in given.items()]
     return backend, x, backend.fold(read_unfold, tuple(x.shape), *key)
 
 
-def gather_fold(
-    columns: Array,
-    spatial_shape: Any,
-    window: Any,
-    stride: Any = 1,
-    padding: Any = "valid",
-    dilation: Any = 1,
-    channels: Any = "first",
-) -> tuple[Backend, Array, Columns]:
+def gather_fold(columns: Array, spatial_shape: Any, window: Any, **options: Any) -> tuple[Backend, Array, Columns]:
     """The arguments of `fold`, read."""
     backend, (columns,) = gather_arrays("fold", ("columns",), (columns,))
-    given = {"spatial_shape": spatial_shape, "window": window, "stride": stride, "padding": padding}
-    given |= {"dilation": dilation, "channels": channels}
+    given = {"spatial_shape": spatial_shape, "window": window, **DEFAULTS, **options}
     key = [freeze("fold", name, value) for name, value in given.items()]
     return backend, columns, backend.fold(read_fold, tuple(columns.shape), *key)
 

@@ -34,8 +34,8 @@ class Arrays(NamedTuple):
 
 
 class Layouts(NamedTuple):
-    """``x (N, size, C)``, ``offset (D, fields, N, L, K)``, the kernel in `Grid.kernel_shape`, ``mask (fields, N, L, K)``,
-    ``y (groups, N, L, O / groups)``: with L outputs, K taps, and a field for each offset group.
+    """``x (N, size, C)``, ``offset (D, fields, N, L, K)``, the kernel in `Grid.kernel_shape`, ``mask (fields, N, L, K)``
+    and ``y (groups, N, L, O / groups)``, with L outputs, K taps, and a field for each offset group.
     """
 
     x: Layout
@@ -169,9 +169,8 @@ def plan_deform(chosen: Settings, library: str, result: Any, *given: Any) -> Def
         raise ValueError(f"{OP}: bias must have shape ({outputs},), one number an output channel, got {shapes.bias}")
     real = _REAL_OF.get(name, name)
     wide = max(real, dtype_name(dtypes.offset), key=ITEM_SIZES.__getitem__)
-    integer = "int32" if backend.dtype("int64") is None else "int64"
     fields = read_fields(shapes, geometry, options.channels)
-    grid = Grid(geometry, fields, *(backend.dtype(kind) for kind in (name, real, wide, integer)))
+    grid = Grid(geometry, fields, *(backend.dtype(kind) for kind in (name, real, wide)))
     item, room = ITEM_SIZES[name], chosen.workspace
     return DeformCall(
         grid,

@@ -1,26 +1,19 @@
-"""Pooling: every window reduced to its maximum, mean or p-norm, as shifted slices along one axis after the other.
-
-Maximum and sum over a box are maxima and sums along its axes in turn, so a window of ``k_1 x k_2`` costs
-``k_1 + k_2`` slices. The last axis goes first: the first of equal maxima in row-major order stands in the first row
-that has one, and is the first of that row, so each fold need only keep the earlier of two equal elements.
-"""
+"""Pooling: every window reduced to its maximum, mean or p-norm."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import reduce
+from collections.abc import Sequence
 from math import inf
 from numbers import Real
-from operator import add
 from typing import Any
 
 from ..arguments import Padding, PerAxis, read_flag, read_word
 from ..backend import Backend, dtype_name, gather_arrays
-from ..geometry import WindowDimension, dilated
 from ..planner import ACCUMULATORS
-from ..primitives import along, concat, dilate, full, pad_runs, pad_runs_transpose
+from ..primitives import concat, full
 from .linear import Pullback, freeze
-from .pool_axes import Counts, Pooling, nearest, read_pooling
+from .pool_axes import Counts, Pooling, read_pooling
+from .pool_windows import pull_window_max, window_max, window_sum
 
 Array = Any
 
@@ -155,11 +148,9 @@ def pull_max_pool(x: Array, window: Sequence[int], **options: Any) -> tuple[Arra
         y = backend.xp.asarray(y, copy=True)
 
     def pullback(dy: Array) -> tuple[Array, ...]:
-        name, pieces = dtype_name(x.dtype), [nearest(axis) for axis in pooling.axes]
-        dx = backend.cast(dy, backend.dtype(ACCUMULATORS.get(name) or backend.accumulators.get(name, name)))
-        padded = pad_runs(backend.xp, ordered(backend, x), pieces)
-        dx = route(backend, dx, padded, last_first(x, pooling.axes))
-        dx = pad_runs_transpose(backend.xp, dx, pieces, [axis.size for axis in pooling.axes])
+        name = dtype_name(x.dtype)
+        dy = backend.cast(dy, backend.dtype(ACCUMULATORS.get(name) or backend.accumulators.get(name, name)))
+        dx = pull_window_max(backend, dy, ordered(backend, x), pooling.axes)
         return (backend.cast(backend.pad(dx, pooling.restored), x.dtype),)
 
     return unordered(backend, y, x.dtype), pullback
@@ -190,12 +181,12 @@ def pull_lp_pool(x: Array, window: Sequence[int], *, p: float = 2, **options: An
     xp = backend.xp
     wide, dtype = widened(backend, x)
     is_complex = "complex" in dtype_name(dtype)
-    powers = wide * wide if p == 2 and not is_complex else power(xp, xp.abs(wide), p)
+    size = xp.abs(wide) if is_complex else wide * xp.sign(wide)  # abs has the slope 1 at 0 in JAX, this has 0
+    powers = wide * wide if p == 2 and not is_complex else power(xp, size, p)
     y = power(xp, window_sum(backend, powers, pooling.axes), 1 / p)
 
     def pullback(dy: Array) -> tuple[Array, ...]:
         dy = backend.cast(dy, y.dtype) * power(xp, y, 1 - p)
-        size = xp.abs(wide)
         # JAX's convention for complex x: the cotangent of abs(x) comes back times conj(x) / |x|.
         slope = xp.conj(wide) * power(xp, size, p - 2) if is_complex else xp.sign(wide) * power(xp, size, p - 1)
         dx = window_sum(backend, dy, pooling.transposed) * slope
@@ -249,18 +240,6 @@ def read_power(op: str, p: Any) -> float:
     return float(p)
 
 
-def last_first(x: Array, axes: Sequence[WindowDimension]) -> list[tuple[int, WindowDimension]]:
-    """The axes with their places in x, in the order in which they are folded."""
-    return list(enumerate(axes, x.ndim - len(axes)))[::-1]
-
-
-def taps(x: Array, i: int, axis: WindowDimension) -> Iterator[Array]:
-    """The first element of every window along axis i of the padded x, then the second, ..."""
-    for t in range(axis.kernel):
-        start = t * axis.window_dilation
-        yield x[along(i, slice(start, start + dilated(axis.output, axis.stride), axis.stride))]
-
-
 def ordered(backend: Backend, x: Array) -> Array:
     """x in a type that the library can compare (torch's unsigned types are wider ones).
 
@@ -279,82 +258,6 @@ def unordered(backend: Backend, y: Array, dtype: Any) -> Array:
     return backend.cast(y + -(2**63) if shift else y, dtype)
 
 
-#: Elements of a window up to which they are combined one by one; beyond, a traced graph would grow too long.
-MOST_FOLDED = 32
-
-
-def windowed(combine: Callable[[Array, Array], Array], x: Array, i: int, axis: WindowDimension) -> Array:
-    """Every window along axis i of the padded x combined from its first element to its last.
-
-    Long windows are put together from windows of 1, 2, 4, ... elements, one for each binary digit of their length.
-    """
-    if axis.kernel <= MOST_FOLDED:
-        return reduce(combine, taps(x, i, axis))
-    whole, done, width, dilation = None, 0, 1, axis.window_dilation
-    while True:
-        if axis.kernel & width:
-            start = done * dilation
-            part = x[along(i, slice(start, start + dilated(axis.output, axis.stride), axis.stride))]
-            whole, done = part if whole is None else combine(whole, part), done + width
-        if 2 * width > axis.kernel:
-            return whole
-        shift = width * dilation
-        x, width = combine(x[along(i, slice(0, -shift))], x[along(i, slice(shift, None))]), 2 * width
-
-
-def beats(xp: Any, new: Array, best: Array) -> Array:
-    """Where a later element replaces an earlier one."""
-    wins = new > best
-    return wins | xp.isnan(new) if "float" in dtype_name(new.dtype) else wins
-
-
-def window_max(backend: Backend, x: Array, axes: Sequence[WindowDimension]) -> Array:
-    """The first maximum of every window; not by xp.maximum, which splits the gradient of a tie."""
-    xp = backend.xp
-    x = pad_runs(xp, x, [nearest(axis) for axis in axes])
-    for i, axis in last_first(x, axes):
-        x = windowed(lambda best, new: xp.where(beats(xp, new, best), new, best), x, i, axis)
-    return x
-
-
-def route(backend: Backend, dy: Array, x: Array, axes: Sequence[tuple[int, WindowDimension]]) -> Array:
-    """The transpose of `window_max` at the padded x: each cotangent goes to the element that won its window."""
-    if not axes:
-        return dy
-    (i, axis), *inner = axes
-    xp, later, wins = backend.xp, taps(x, i, axis), []
-    best = next(later)
-    for new in later:
-        wins.append(beats(xp, new, best))
-        best = xp.where(wins[-1], new, best)
-    dy = route(backend, dy, best, inner)
-    zero, shares = xp.zeros_like(dy), []
-    for win in reversed(wins):  # the last element that beat those before it is the winner
-        shares.append(xp.where(win, dy, zero))
-        dy = xp.where(win, zero, dy)
-    return interleave(backend, [dy, *reversed(shares)], i, axis)
-
-
-def interleave(backend: Backend, shares: Sequence[Array], i: int, axis: WindowDimension) -> Array:
-    """The transpose of `taps`: what each tap of each window gives back, summed along axis i of the padded x.
-
-    Window j reads with tap t the place ``j * stride + t * dilation = (j + q) * stride + r``, so a tap shifts its share
-    by q within the r-th of ``stride`` interleaved parts.
-    """
-    xp, stride, rest = backend.xp, axis.stride, [(0, 0)] * (shares[0].ndim - 1 - i)
-    most = (axis.window - 1) // stride
-    parts: list[Any] = [None] * min(stride, axis.window)
-    for t, share in enumerate(shares):
-        q, r = divmod(t * axis.window_dilation, stride)
-        moved = backend.pad(share, [(q, most - q), *rest])
-        parts[r] = moved if parts[r] is None else parts[r] + moved
-    zero = xp.zeros_like(parts[0])
-    x = xp.stack([zero if part is None else part for part in parts], axis=i + 1)
-    x = backend.pad(x, [(0, stride - len(parts)), *rest])
-    x = xp.reshape(x, (*x.shape[:i], (axis.output + most) * stride, *x.shape[i + 2 :]))
-    return x[along(i, slice(0, dilated(axis.output, stride) + axis.window - 1))]
-
-
 def widened(backend: Backend, x: Array) -> tuple[Array, Any]:
     """x in the type in which a mean is computed, and the type in which it is returned."""
     name = dtype_name(x.dtype)
@@ -362,19 +265,6 @@ def widened(backend: Backend, x: Array) -> tuple[Array, Any]:
         default = backend.xp.zeros(()).dtype
         return backend.cast(x, default), default
     return backend.cast(x, backend.dtype(ACCUMULATORS[name])) if name in ACCUMULATORS else x, x.dtype
-
-
-def window_sum(backend: Backend, x: Array, axes: Sequence[WindowDimension]) -> Array:
-    """The sum of every window; along `Pooling.transposed` its own transpose."""
-    x = dilate(backend.xp, x, [axis.base_dilation for axis in axes])
-    x = backend.pad(x, [(axis.low, axis.high) for axis in axes])
-    for i, axis in last_first(x, axes):
-        if axis.output == 1 < axis.kernel:  # one window, as in global pooling, however long
-            x = x[along(i, slice(0, axis.window, axis.window_dilation))]
-            x = backend.xp.sum(x, axis=i, keepdims=True, dtype=x.dtype)
-        else:
-            x = windowed(add, x, i, axis)
-    return x
 
 
 def divide(backend: Backend, y: Array, counts: Sequence[Counts]) -> Array:

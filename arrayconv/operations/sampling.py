@@ -36,7 +36,6 @@ class Grid:
     compute: Any
     real: Any
     coordinate: Any
-    integer: Any
 
     @property
     def size(self) -> int:
@@ -119,14 +118,14 @@ def row_table(backend: Backend, grid: Grid, x: Array) -> Array:
 def corners(backend: Backend, grid: Grid, offset: Array, outputs: range) -> Iterator[Corner]:
     """The 2**D corners for ``offset (D, fields, images, outputs, taps)``; ``outputs`` counts positions row by row."""
     xp, geometry = backend.xp, grid.geometry
-    positions = unravel(_count(xp, grid, offset, outputs), geometry.out)
-    taps = unravel(_count(xp, grid, offset, range(geometry.taps)), geometry.window)
+    positions = unravel(_count(backend, offset, outputs), geometry.out)
+    taps = unravel(_count(backend, offset, range(geometry.taps)), geometry.window)
     sides = []
     for i, (axis, j, t) in enumerate(zip(geometry.axes, positions, taps, strict=True)):
         base = (j * axis.stride - axis.low)[:, None] + (t * axis.window_dilation)[None, :]
         sides.append(_sides(backend, grid, axis, base, backend.cast(offset[i, ...], grid.coordinate)))
-    images = _count(xp, grid, offset, range(offset.shape[2]))[None, :, None, None]
-    fields = _count(xp, grid, offset, range(grid.fields))[:, None, None, None]
+    images = _count(backend, offset, range(offset.shape[2]))[None, :, None, None]
+    fields = _count(backend, offset, range(grid.fields))[:, None, None, None]
     for bits in product((0, 1), repeat=geometry.ndim):
         chosen = [pair[bit] for pair, bit in zip(sides, bits, strict=True)]
         place = images
@@ -148,7 +147,7 @@ def _sides(backend: Backend, grid: Grid, axis: WindowDimension, base: Array, off
     below = xp.floor(offset)
     fraction = backend.cast(offset - below, grid.real)
     whole = xp.where(xp.isnan(below), xp.zeros_like(below), below)
-    lower = backend.cast(whole, grid.integer) + base
+    lower = backend.cast(whole, _index_type(backend)) + base
     upper = lower + 1
     return (
         Side(lower, (lower >= 0) & (lower < axis.size), 1.0 - fraction),
@@ -156,12 +155,19 @@ def _sides(backend: Backend, grid: Grid, axis: WindowDimension, base: Array, off
     )
 
 
-def _count(xp: Any, grid: Grid, like: Array, numbers: range) -> Array:
+def _index_type(backend: Backend) -> Any:
+    """Asked when it is used: JAX's 64-bit types can be switched."""
+    wide = backend.dtype("int64")
+    return backend.dtype("int32") if wide is None else wide
+
+
+def _count(backend: Backend, like: Array, numbers: range) -> Array:
     """A range as an array beside ``like`` (see `primitives.full` on devices)."""
+    xp, dtype = backend.xp, _index_type(backend)
     device = getattr(like, "device", None)
     if device is None or hasattr(device, "device_set"):
-        return xp.arange(numbers.start, numbers.stop, dtype=grid.integer)
-    return xp.arange(numbers.start, numbers.stop, dtype=grid.integer, device=device)
+        return xp.arange(numbers.start, numbers.stop, dtype=dtype)
+    return xp.arange(numbers.start, numbers.stop, dtype=dtype, device=device)
 
 
 def unravel(index: Array, sizes: Sequence[int]) -> list[Array]:

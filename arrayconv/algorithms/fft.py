@@ -1,0 +1,154 @@
+"""Products of spectra, block by block: each tile is padded to a length that the FFT likes (overlap-save).
+
+Half and single precision are transformed in double: the error of a transform is relative to the largest element of a
+block, and in double that is below the rounding of single precision (DFT error growth: Higham 2002, section 24.1). What
+is not finite would spread over its whole block, so it is taken out and put back where a window holds it.
+"""
+
+from __future__ import annotations
+
+from math import log2, prod
+from typing import Any, NamedTuple
+
+from ..backend import Backend
+from ..geometry import Geometry
+from ..primitives import dilate, full
+from ..program import Problem, Program
+from .algorithm import Algorithm, Tile, Tiling, base_dilated, make_tiling, run_tiled
+from .rates import rates
+
+Array = Any
+
+
+def unsupported(problem: Problem, backend: Backend) -> str | None:
+    if problem.is_integer:
+        return "a transform of integers is not exact"
+    if problem.dtype == "float64" or problem.dtype == "complex128":
+        exact = True
+    else:
+        exact = problem.settings.accuracy == "normwise" or backend.dtype("float64") is not None
+    if not exact:
+        return f"{backend.name} has no float64 here; accuracy='normwise' admits float32 transforms"
+    if not hasattr(backend.xp, "fft"):
+        return f"{backend.name} has no Fourier transforms"
+    return base_dilated(problem)
+
+
+def fast_length(n: int) -> int:
+    """The least 2^a 3^b 5^c that is n or more: lengths for which every library's FFT has fast passes."""
+    best = 1 << max(0, n - 1).bit_length()
+    power5 = 1
+    while power5 < best:
+        power35 = power5
+        while power35 < best:
+            quotient = -(-n // power35)
+            best = min(best, power35 << max(0, quotient - 1).bit_length())
+            power35 *= 3
+        power5 *= 5
+    return best
+
+
+class Details(NamedTuple):
+    """Lengths of the transform, and where the stride-1 results and the wanted ones lie in it."""
+
+    lengths: tuple[int, ...]
+    results: tuple[slice, ...]
+
+
+def details(geometry: Geometry) -> Details:
+    """A correlation is a convolution with the flipped kernel, whose first full window ends at ``window - 1``."""
+    return Details(
+        tuple(fast_length(axis.size) for axis in geometry.axes),
+        tuple(
+            slice(axis.window - 1, axis.window + (axis.output - 1) * axis.stride, axis.stride) for axis in geometry.axes
+        ),
+    )
+
+
+def unit(problem: Problem) -> int:
+    """Bytes a position: spectra of inputs and outputs, twice (a transform makes a copy)."""
+    geometry = problem.geometry
+    spread = prod([axis.stride for axis in geometry.axes])
+    return geometry.groups * (geometry.inputs + geometry.outputs) * spread * 32
+
+
+def prepare(problem: Problem, block: tuple[int, ...]) -> Tiling:
+    return make_tiling(problem, block, details)
+
+
+def cost(problem: Problem, backend: Backend) -> float:
+    """Transforms of x, kernel and y, and a product a frequency."""
+    rate, geometry = rates(problem), problem.geometry
+    points = prod([fast_length(axis.padded) for axis in geometry.axes])
+    channels = geometry.groups * (geometry.batch * (geometry.inputs + geometry.outputs))
+    channels += geometry.groups * geometry.inputs * geometry.outputs
+    products = geometry.batch * geometry.groups * geometry.inputs * geometry.outputs * points
+    return rate.call * 30 + channels * points * log2(points + 1) / rate.fft + products / rate.spectrum
+
+
+def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
+    problem, geometry, xp = program.problem, program.geometry, backend.xp
+    axes, ndim = tuple(range(-geometry.ndim, 0)), geometry.ndim
+    wide = backend.dtype(_WIDE[problem.dtype]) or x.dtype
+    forward, inverse = (xp.fft.fftn, xp.fft.ifftn) if problem.is_complex else (xp.fft.rfftn, xp.fft.irfftn)
+    kernel = xp.flip(dilate(xp, kernel, [axis.window_dilation for axis in geometry.axes]), axis=axes)
+    kernel = xp.reshape(kernel, (geometry.groups, geometry.outputs, geometry.inputs, *kernel.shape[2:]))
+
+    def compute(tile: Tile, x: Array, kernel: Array) -> Array:
+        own, (lengths, results) = tile.geometry, tile.details
+        clean = xp.isfinite(x)
+        spectrum = forward(backend.cast(xp.where(clean, x, xp.zeros_like(x)), wide), s=lengths, axes=axes)
+        taps = forward(backend.cast(kernel, wide), s=lengths, axes=axes)
+        spectrum = xp.reshape(spectrum, (own.batch, own.groups, own.inputs, *spectrum.shape[2:]))
+        mixed = mix(backend, spectrum, taps, ndim)
+        y = xp.reshape(inverse(mixed, s=lengths, axes=axes), (own.batch, own.groups * own.outputs, *lengths))
+        y = backend.cast(y[(slice(None), slice(None), *results)], x.dtype)
+        return restore(backend, own, clean, y)
+
+    return run_tiled(program, backend, x, kernel, compute)
+
+
+def mix(backend: Backend, spectrum: Array, taps: Array, ndim: int) -> Array:
+    """``(N, G, I, *f)`` and ``(G, O, I, *f)`` to ``(N, G, O, *f)``: a matrix product a frequency."""
+    xp = backend.xp
+    batch, groups, inputs, *frequencies = spectrum.shape
+    outputs = taps.shape[1]
+    if inputs == 1:
+        return spectrum * xp.reshape(taps, (1, groups, outputs, *frequencies))
+    flat = prod(frequencies)
+    left = xp.permute_dims(xp.reshape(spectrum, (batch, groups, inputs, flat)), (1, 3, 0, 2))
+    right = xp.permute_dims(xp.reshape(taps, (groups, outputs, inputs, flat)), (0, 3, 2, 1))
+    mixed = xp.permute_dims(backend.matmul(left, right), (2, 0, 3, 1))
+    return xp.reshape(mixed, (batch, groups, outputs, *frequencies))
+
+
+def restore(backend: Backend, geometry: Geometry, clean: Array, y: Array) -> Array:
+    """NaN wherever a window holds an element that was taken out: a box count, one axis after the other."""
+    if backend.all_true(clean):
+        return y
+    xp = backend.xp
+    spoiled = xp.astype(~clean, xp.int32)
+    spoiled = xp.reshape(spoiled, (geometry.batch, geometry.groups, geometry.inputs, *geometry.sizes))
+    counts = xp.sum(spoiled, axis=2, dtype=xp.int32)
+    for i, axis in enumerate(geometry.axes, 2):
+        span = (axis.output - 1) * axis.stride + 1
+        shifts = range(0, axis.window, axis.window_dilation)
+        parts = [counts[(*(slice(None),) * i, slice(t, t + span, axis.stride), ...)] for t in shifts]
+        counts = parts[0]
+        for part in parts[1:]:
+            counts = counts + part
+    bad = xp.reshape(xp.repeat(counts, geometry.outputs, axis=1), y.shape) > 0
+    return xp.where(bad, full(xp, y, y.shape, float("nan")), y)
+
+
+#: The type of a transform.
+_WIDE = {
+    "float16": "float64",
+    "bfloat16": "float64",
+    "float32": "float64",
+    "float64": "float64",
+    "complex64": "complex128",
+    "complex128": "complex128",
+}
+
+FFT = Algorithm("fft", unsupported, cost, execute, unit, prepare)
