@@ -61,7 +61,8 @@ class Backend:
     CPU), else it says no. ``close`` wraps the run of a program where a
     library needs it under differentiation or in pieces; ``fold`` calls a planning function with plain values (a graph
     compiler that traces Python must not look inside); ``recompute`` calls a function of arrays so that a recorded
-    gradient keeps its arguments and not what it allocates.
+    gradient keeps its arguments and not what it allocates; ``scatter_add`` adds rows, by their indices, to the rows of
+    a total that it may overwrite.
     """
 
     name: str
@@ -106,7 +107,10 @@ def standard_backend(name: str, xp: Any, **own: Any) -> Backend:
         "windows": lambda x, window, stride, dilation: primitives.windows(xp, x, window, stride, dilation),
         "matmul": xp.matmul,
     }
-    return Backend(name, xp, **(fields | own))
+    backend = Backend(name, xp, **(fields | own))
+    for served in ITEM_SIZES:  # named now: a graph compiler can't follow a dict that grows while it traces
+        dtype_name(backend.dtype(served))
+    return backend
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ import jax
 import numpy as np
 import pytest
 import torch
-from hypothesis import strategies as st
 from jax.test_util import check_grads
 
 import arrayconv as ac
@@ -132,29 +131,21 @@ def test_each_is_the_transpose_of_the_other(library: Library) -> None:
     library.for_all(CASES, check)
 
 
-@pytest.mark.parametrize("channels", ["first", "last"])
 @pytest.mark.parametrize("stride", [1, 2, 3, 50, 10**9])
-@pytest.mark.parametrize("dilation", [1, 2, 3])
+@pytest.mark.parametrize(("dilation", "channels"), [(1, "first"), (2, "last"), (3, "first")])
 def test_long_windows(library: Library, stride: int, dilation: int, channels: str) -> None:
     """More taps than are worth a slice each, with every relation of stride and dilation."""
     size = 70 * dilation + 101
-    for window in ((70,), (100,)):
-        if ac.resolve_padding("same", (size,), window) and (window[0] - 1) * dilation < size + 7:
-            case = Case((2,), (size,), window, 1, 3, 1, channels, stride, dilation, ((9, -2),), "constant")
-            x = integers(shape_of(case))
-            columns, pull = ac.vjp(ac.unfold, library.asarray(x), window, **options_of(case))
-            np.testing.assert_array_equal(library.to_numpy(columns), defined_unfold(case, x))
-            c = integers(tuple(columns.shape))
-            dx = library.to_numpy(pull(library.asarray(c))[0])
-            assert np.vdot(library.to_numpy(columns), c) == np.vdot(x, dx)
-            ones = np.ones(columns.shape, "int64")
-            counts = library.to_numpy(ac.fold(library.asarray(ones), (size,), window, **options_of(case)))
-            read, n = np.unique(grids(case)[0], return_counts=True)
-            expected = np.zeros(size + 1, "int64")
-            expected[read] = n
-            np.testing.assert_array_equal(
-                np.moveaxis(counts, {"first": -1, "last": 1}[channels], 1)[0, :, 0], expected[:size]
-            )
+    case = Case((2,), (size,), (99,), 1, 2, 1, channels, stride, dilation, ((9, -2),), "constant")
+    x = integers(shape_of(case))
+    columns, pull = ac.vjp(ac.unfold, library.asarray(x), (99,), **options_of(case))
+    np.testing.assert_array_equal(library.to_numpy(columns), defined_unfold(case, x))
+    c = integers(tuple(columns.shape))
+    assert np.vdot(library.to_numpy(columns), c) == np.vdot(x, library.to_numpy(pull(library.asarray(c))[0]))
+    ones = library.asarray(np.ones(columns.shape, "int64"))
+    counts = np.bincount(grids(case)[0].reshape(-1), minlength=size + 1)[:size]
+    y = library.to_numpy(ac.fold(ones, (size,), (99,), **options_of(case)))
+    np.testing.assert_array_equal(y[1, :, 1] if channels == "last" else y[1, 1], counts)
 
 
 @pytest.mark.parametrize(("window", "stride", "padding", "dilation"), TORCH_CALLS)
@@ -209,10 +200,7 @@ def test_a_convolution_is_one_product(library: Library, channels: str) -> None:
     if channels == "last":
         x, kernel = np.moveaxis(x, 1, -1), np.moveaxis(kernel, (0, 1), (-1, -2))
     columns = library.to_numpy(ac.unfold(library.asarray(x), (3, 2), **options))
-    if channels == "last":
-        y = columns @ kernel.reshape(-1, 4)
-    else:
-        y = kernel.reshape(4, -1) @ columns
+    y = columns @ kernel.reshape(-1, 4) if channels == "last" else kernel.reshape(4, -1) @ columns
     expected = ac.conv(x, kernel, **options)
     np.testing.assert_allclose(y.reshape(expected.shape), expected, rtol=1e-12)
 

@@ -94,7 +94,7 @@ CASES = {
 }
 
 
-def arrays(case: Case, batch: int = 2, dtype: str = "float64", reach: float = 1.5) -> dict[str, NumPyArray]:
+def arrays(case: Case, batch: int = 2, dtype: str = "float64", reach: float = 1.5) -> dict[str, Any]:
     """Random arrays of a case, channels first."""
     taps, ndim = prod(case.window), len(case.window)
     options = {"stride": 1, "dilation": 1, "padding": "valid"} | case.options
@@ -214,6 +214,23 @@ def test_samples_fade_into_the_zeros_outside(library: Library) -> None:
     np.testing.assert_allclose(y, [0, 0.25, 0.75, 3, 5, 8, 0, 0, 0, np.nan])
 
 
+@pytest.mark.parametrize(
+    ("sizes", "kernel"),
+    [((1, 2, 0), (3, 2, 2)), ((1, 0, 4), (3, 0, 2)), ((1, 2, 4), (0, 2, 2)), ((0, 2, 4), (3, 2, 2))],
+)
+def test_where_there_is_nothing_the_bias_is_left(library: Library, sizes: Any, kernel: Any) -> None:
+    out = sizes[2] + 4 - 1
+    given = {"x": np.ones(sizes), "offset": np.full((sizes[0], 4, out), 0.3), "kernel": np.ones(kernel)}
+    given["offset"] = given["offset"][:, : 4 if sizes[1] else 2]
+    bias = np.arange(float(kernel[0]))
+    made = {name: own(library, array) for name, array in (given | {"bias": bias}).items()}
+    y, grads = pull(library, made, library.asarray(np.ones((sizes[0], kernel[0], out))), padding=2)
+    assert y.shape == (sizes[0], kernel[0], out)
+    assert [grad.shape for grad in grads] == [array.shape for array in made.values()]
+    if 0 in (sizes[1], sizes[2]):
+        np.testing.assert_array_equal(library.to_numpy(y), np.broadcast_to(bias[:, None], y.shape))
+
+
 # Dtypes
 
 
@@ -279,12 +296,12 @@ def test_what_is_not_finite_stays_local(library: Library, value: float, reach: f
 # Derivatives
 
 
-def torch_arrays(given: dict[str, NumPyArray]) -> dict[str, torch.Tensor]:
+def torch_arrays(given: dict[str, NumPyArray]) -> dict[str, Any]:
     return {name: torch.tensor(array, requires_grad=True) for name, array in given.items()}
 
 
-def autograd(given: dict[str, NumPyArray], dy: NumPyArray, **options: Any) -> dict[str, NumPyArray]:
-    """Cotangents of every array by PyTorch's own differentiation."""
+def autograd(given: dict[str, Any], dy: Any, **options: Any) -> dict[str, NumPyArray]:
+    """Cotangents of all arrays by PyTorch's own differentiation."""
     made = torch_arrays(given)
     y = deform_conv(**made, **options)
     grads = torch.autograd.grad(y, list(made.values()), torch.tensor(dy))
@@ -318,7 +335,7 @@ def test_jax_differentiates_twice(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_pullback_is_autograd_s(library: Library, name: str) -> None:
-    case, given = CASES[name], arrays(CASES[name])
+    case, given = CASES[name], arrays(CASES[name], 3)
     options: dict[str, Any] = {"groups": case.groups, **case.options}
     dy = RANDOM.standard_normal(reference(**given, **options).shape)
     expected = autograd(given, dy, **options)
@@ -402,7 +419,7 @@ def test_rows_are_summed_as_numpy_sums_them() -> None:
 
 def test_torch_compile_and_func() -> None:
     case = CASES["2d"]
-    given = {name: array.detach() for name, array in torch_arrays(arrays(case)).items()}
+    given: dict[str, Any] = {name: array.detach() for name, array in torch_arrays(arrays(case)).items()}
 
     def function(*tensors: torch.Tensor) -> torch.Tensor:
         y: torch.Tensor = deform_conv(*tensors[:4], mask=tensors[4], **case.options)

@@ -153,7 +153,7 @@ def take_taps(xp: Any, x: Array, axis: WindowDimension, at: int, spatial: int) -
     parts = []
     for m in range(taps.blocks):
         part = x[along(rows, slice(m * taps.step, m * taps.step + axis.output))]
-        parts.append(part[along(at, slice(0, axis.kernel - m * taps.period))])
+        parts.append(part[along(at, slice(0, min(taps.period, axis.kernel - m * taps.period)))])
     return xp.concat(parts, axis=at)
 
 

@@ -34,8 +34,8 @@ class Arrays(NamedTuple):
 
 
 class Layouts(NamedTuple):
-    """``x (N, size, C)``, ``offset (D, fields, N, L, K)``, the kernel in `Grid.kernel_shape`, ``mask (fields, N, L, K)``
-    and ``y (groups, N, L, O / groups)``, with L outputs, K taps, and a field for each offset group.
+    """``x (N, size, C)``, ``offset (D, fields, N, L, K)``, ``mask (fields, N, L, K)``, ``y (groups, N, L, O / groups)``
+    and the kernel in `Grid.kernel_shape`, with L outputs, K taps, and a field for each offset group.
     """
 
     x: Layout
@@ -84,15 +84,17 @@ class DeformCall:
         for images, spans in self._tiles(self.pull_block):
             table = row_table(backend, self.grid, x[images.start : images.stop, ...])
             count = self.grid.rows(len(images))
-            total, parts = full(xp, table, (count + 1, self.grid.channels)), []
+            total, offsets, masks = full(xp, table, (count + 1, self.grid.channels)), [], []
             for span in spans:
                 own = [cut(array, images, span) for array in (offset, dy)]
                 own.append(None if mask is None else cut(mask, images, span))
-                parts.append(pull_tile(backend, self.grid, span, total, table, kernel, *own))
-                total, d_kernel = parts[-1].total, d_kernel + parts[-1].kernel
+                part = pull_tile(backend, self.grid, span, total, table, kernel, *own)
+                total, d_kernel = part.total, d_kernel + part.kernel
+                offsets.append(part.offset)
+                masks.append(part.mask)
             d_x.append(xp.reshape(total[:count, :], (len(images), *x.shape[1:])))
-            d_offset.append(concat(xp, [part.offset for part in parts], 3))
-            d_mask.append(None if mask is None else concat(xp, [part.mask for part in parts], 2))
+            d_offset.append(concat(xp, offsets, 3))
+            d_mask.append(None if mask is None else concat(xp, masks, 2))
         return Arrays(
             self.layouts.x.undo(xp, concat(xp, d_x, 0)),
             self.layouts.offset.undo(xp, concat(xp, d_offset, 2)),

@@ -181,14 +181,17 @@ def pull_lp_pool(x: Array, window: Sequence[int], *, p: float = 2, **options: An
     xp = backend.xp
     wide, dtype = widened(backend, x)
     is_complex = "complex" in dtype_name(dtype)
-    size = xp.abs(wide) if is_complex else wide * xp.sign(wide)  # abs has the slope 1 at 0 in JAX, this has 0
+    size = xp.abs(wide)
     powers = wide * wide if p == 2 and not is_complex else power(xp, size, p)
     y = power(xp, window_sum(backend, powers, pooling.axes), 1 / p)
 
     def pullback(dy: Array) -> tuple[Array, ...]:
         dy = backend.cast(dy, y.dtype) * power(xp, y, 1 - p)
-        # JAX's convention for complex x: the cotangent of abs(x) comes back times conj(x) / |x|.
-        slope = xp.conj(wide) * power(xp, size, p - 2) if is_complex else xp.sign(wide) * power(xp, size, p - 1)
+        if is_complex:  # JAX's convention: the cotangent of abs(x) comes back times conj(x) / |x|
+            slope = xp.conj(wide) * power(xp, size, p - 2)
+        else:
+            slope = power(xp, size, p - 1)
+            slope = xp.where(wide < 0, -slope, slope)
         dx = window_sum(backend, dy, pooling.transposed) * slope
         return (backend.cast(backend.pad(dx, pooling.restored), x.dtype),)
 
@@ -281,8 +284,6 @@ def divide(backend: Backend, y: Array, counts: Sequence[Counts]) -> Array:
 
 
 def power(xp: Any, x: Array, p: float) -> Array:
-    """``x^p`` for ``x >= 0``, and at 0 the value 0 with all derivatives 0, whatever p (but ``x^0`` is 1, ``x^1`` x)."""
-    if p in (0, 1):
-        return x if p == 1 else xp.ones_like(x)
+    """``x^p`` for ``x >= 0``; at 0 it is 0 with all its derivatives, whatever p."""
     zero = x == 0
     return xp.where(zero, xp.zeros_like(x), xp.where(zero, xp.ones_like(x), x) ** p)

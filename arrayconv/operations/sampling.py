@@ -89,7 +89,7 @@ class Corner(NamedTuple):
         return reduce(mul, self.factors)
 
     def slope(self, axis: int) -> Array:
-        """The derivative of the weight along one axis."""
+        """The derivative of the weight along one axis; in one dimension a constant, or NaN where the position is."""
         others = [factor for i, factor in enumerate(self.factors) if i != axis]
         sign = 1.0 if self.bits[axis] else -1.0
         return reduce(mul, others) * sign if others else self.factors[axis] * 0.0 + sign
@@ -117,7 +117,7 @@ def row_table(backend: Backend, grid: Grid, x: Array) -> Array:
 
 def corners(backend: Backend, grid: Grid, offset: Array, outputs: range) -> Iterator[Corner]:
     """The 2**D corners for ``offset (D, fields, images, outputs, taps)``; ``outputs`` counts positions row by row."""
-    xp, geometry = backend.xp, grid.geometry
+    geometry = grid.geometry
     positions = unravel(_count(backend, offset, outputs), geometry.out)
     taps = unravel(_count(backend, offset, range(geometry.taps)), geometry.window)
     sides = []
