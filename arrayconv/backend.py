@@ -76,6 +76,7 @@ class Backend:
     promote: Callable[[Array, Array], Any] = lambda a, b: None
     cast: Callable[[Array, Any], Array] = lambda array, dtype: array
     admit: Callable[[Array], Array] = _same
+    copy: Callable[[Array], Array] = _same
     pad: Callable[..., Array] = lambda x, widths: x
     windows: Callable[..., Array] = lambda x, window, stride, dilation: x
     matmul: Callable[[Array, Array], Array] = lambda a, b: a
@@ -103,6 +104,7 @@ def standard_backend(name: str, xp: Any, **own: Any) -> Backend:
         "dtype": lambda dtype: getattr(xp, dtype, None),
         "promote": lambda a, b: xp.result_type(a.dtype, b.dtype),
         "cast": lambda array, dtype: xp.astype(array, dtype, copy=False),
+        "copy": lambda array: xp.asarray(array, copy=True),
         "pad": _plain_pad(xp),
         "windows": lambda x, window, stride, dilation: primitives.windows(xp, x, window, stride, dilation),
         "matmul": xp.matmul,

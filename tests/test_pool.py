@@ -31,18 +31,21 @@ RANDOM = np.random.default_rng(5)
 POOLS = (ac.max_pool, ac.avg_pool, ac.lp_pool)
 Index = tuple[int, ...]
 
-#: Calls that PyTorch can make: window, stride, padding, dilation, ceil.
+#: Calls that PyTorch can make, in the order of its arguments.
 TORCH_CALLS = [
-    ((3, 2), (2, 3), (1, 1), (1, 1), False),
-    ((3, 3), (2, 2), (1, 1), (2, 1), True),
-    ((2, 2), (3, 3), (1, 1), (1, 1), True),
-    ((3, 3), (1, 1), (0, 0), (1, 1), False),
-    ((4,), (3,), (2,), (1,), True),
-    ((2,), (2,), (0,), (3,), True),
-    ((3, 2, 3), (2, 1, 2), (1, 0, 1), (1, 1, 1), True),
-    ((2, 2, 2), (2, 2, 2), (1, 1, 1), (1, 2, 1), False),
+    dict(zip(("window", "stride", "padding", "dilation", "ceil"), call, strict=True))
+    for call in (
+        ((3, 2), (2, 3), (1, 1), (1, 1), False),
+        ((3, 3), (2, 2), (1, 1), (2, 1), True),
+        ((2, 2), (3, 3), (1, 1), (1, 1), True),
+        ((3, 3), (1, 1), (0, 0), (1, 1), False),
+        ((4,), (3,), (2,), (1,), True),
+        ((2,), (2,), (0,), (3,), True),
+        ((3, 2, 3), (2, 1, 2), (1, 0, 1), (1, 1, 1), True),
+        ((2, 2, 2), (2, 2, 2), (1, 1, 1), (1, 2, 1), False),
+    )
 ]
-TORCH_AVERAGES = [call for call in TORCH_CALLS if set(call[3]) == {1}]
+TORCH_AVERAGES = [call for call in TORCH_CALLS if set(call["dilation"]) == {1}]
 
 
 def tied(shape: Index) -> np.ndarray[Any, Any]:
@@ -87,6 +90,15 @@ def pulled(library: Library, op: Any, x: np.ndarray[Any, Any], dy: Any, **option
     return library.to_numpy(y), library.to_numpy(dx)
 
 
+#: What a window of values v has for a result, n of its places being inside, and the derivative by each value.
+RULES: tuple[tuple[Any, dict[str, Any], Any], ...] = (
+    (ac.max_pool, {}, lambda v, n: (v.max(), np.arange(v.size) == v.argmax())),
+    (ac.avg_pool, {"count_padding": True}, lambda v, n: (v.sum() / n, np.full(v.size, 1 / n))),
+    (ac.avg_pool, {"count_padding": False}, lambda v, n: (v.mean(), np.full(v.size, 1 / v.size))),
+    (ac.lp_pool, {"p": 2}, lambda v, n: (np.linalg.norm(v), v / (np.linalg.norm(v) or 1))),
+)
+
+
 def test_loops(library: Library) -> None:
     """Every geometry, in both layouts: values and gradients, with ties; a window of padding alone raises."""
 
@@ -106,12 +118,7 @@ def test_loops(library: Library) -> None:
             return
         dy = random.integers(1, 9, (*lead, *out)).astype("float32")
         last = np.moveaxis(dy, len(case.batch), -1) if case.channels == "last" else dy
-        for op, extra, rule in (
-            (ac.max_pool, {}, first_maximum),
-            (ac.avg_pool, {"count_padding": True}, mean_inside),
-            (ac.avg_pool, {"count_padding": False}, mean_held),
-            (ac.lp_pool, {"p": 2}, norm),
-        ):
+        for op, extra, rule in RULES:
             y, dx = pulled(library, op, own, last, **options, **extra)
             expected, slope = np.zeros((*lead, *out)), np.zeros(x.shape)
             for j, (elements, inside) in held.items():
@@ -127,23 +134,6 @@ def test_loops(library: Library) -> None:
             np.testing.assert_allclose(dx, slope, rtol=exact, atol=exact)
 
     library.for_all(calls(), check)
-
-
-def first_maximum(values: np.ndarray[Any, Any], inside: int) -> tuple[float, Any]:
-    return values.max(), np.arange(len(values)) == values.argmax()
-
-
-def mean_inside(values: np.ndarray[Any, Any], inside: int) -> tuple[float, Any]:
-    return values.sum() / inside, np.full(len(values), 1 / inside)
-
-
-def mean_held(values: np.ndarray[Any, Any], inside: int) -> tuple[float, Any]:
-    return values.mean(), np.full(len(values), 1 / len(values))
-
-
-def norm(values: np.ndarray[Any, Any], inside: int) -> tuple[float, Any]:
-    total = float(np.sqrt((values**2).sum()))
-    return total, values / total if total else np.zeros(len(values))
 
 
 def against_torch(native: Any, own: Any, x: np.ndarray[Any, Any], exact: bool) -> None:
@@ -165,30 +155,23 @@ def against_torch(native: Any, own: Any, x: np.ndarray[Any, Any], exact: bool) -
         np.testing.assert_allclose(dx, slope, rtol=0 if exact else 1e-12, atol=0 if exact else 1e-12)
 
 
-def options_of(call: Any) -> dict[str, Any]:
-    return dict(zip(("window", "stride", "padding", "dilation", "ceil"), call, strict=True))
-
-
-def shaped(call: Any) -> Index:
-    return (2, 3, *(9, 8, 7)[: len(call[0])])
-
-
 @pytest.mark.parametrize("call", TORCH_CALLS)
 def test_max_pool_is_torch_s_with_ties_and_nan(call: Any) -> None:
-    native = (functional.max_pool1d, functional.max_pool2d, functional.max_pool3d)[len(call[0]) - 1]
+    ndim = len(call["window"])
+    native = getattr(functional, f"max_pool{ndim}d")
     for share in (0, 0.1):
-        x = tied(shaped(call))
+        x = tied((2, 3, 9, 8, 7)[: ndim + 2])
         x[RANDOM.random(x.shape) < share] = np.nan
-        against_torch(lambda t: native(t, *call), partial(ac.max_pool, **options_of(call)), x, exact=True)
+        against_torch(lambda t: native(t, *call.values()), partial(ac.max_pool, **call), x, exact=True)
 
 
 @pytest.mark.parametrize("count_padding", [True, False])
 @pytest.mark.parametrize("call", TORCH_AVERAGES)
 def test_avg_pool_is_torch_s(call: Any, count_padding: bool) -> None:
-    native = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)[len(call[0]) - 1]
-    window, stride, padding, _, ceil = call
-    own = partial(ac.avg_pool, **options_of(call), count_padding=count_padding)
-    x = RANDOM.standard_normal(shaped(call))
+    window, stride, padding, _, ceil = call.values()
+    native = getattr(functional, f"avg_pool{len(window)}d")
+    own = partial(ac.avg_pool, **call, count_padding=count_padding)
+    x = RANDOM.standard_normal((2, 3, 9, 8, 7)[: len(window) + 2])
     against_torch(lambda t: native(t, window, stride, padding, ceil, count_padding), own, x, exact=False)
 
 

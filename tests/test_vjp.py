@@ -70,6 +70,10 @@ EXAMPLES: dict[str, list[Example]] = {
         Example(((2, 3, 6, 5), (3, 2, 3, 2), (6,)), {"stride": (2, 1), "padding": "same"}, with_bias=True),
         Example(((8, 3), (2, 3, 1)), {"channels": "last", "padding": 3, "boundary": "reflect"}),
     ],
+    "subpixel_conv": [
+        Example(((2, 3, 5), (4, 3, 3), (4,)), {"factor": 2, "padding": "same"}, with_bias=True),
+        Example(((4, 5, 2), (2, 3, 2, 6)), {"channels": "last", "factor": (2, 3), "padding": 1, "boundary": "edge"}),
+    ],
     "separable_conv": [
         Example(((2, 3, 6), (3, 2, 3), (4, 6), (4,)), {"stride": 2, "padding": "same"}, with_bias=True),
         Example(((4, 5, 3), (2, 3, 3, 1), (2, 3)), {"channels": "last", "dilation": (1, 2)}),
@@ -123,9 +127,14 @@ def check_identities(
         assert np.sum(library.to_numpy(cotangent) * change) == np.sum(expected * dy), (name, i)
 
 
+def first_example(name: str) -> Example:
+    assert name in EXAMPLES, f"{name} is a linear operation without a test: give it a row in EXAMPLES of {__name__}"
+    return EXAMPLES[name][0]
+
+
 def test_every_linear_operation_has_examples() -> None:
-    missing = [name for name in LINEAR if not EXAMPLES.get(name)]
-    assert not missing, f"give {missing} a row in EXAMPLES, so that their derivatives are tested"
+    for name in LINEAR:
+        first_example(name)
 
 
 # Integers, exactly
@@ -149,7 +158,7 @@ def test_identities_of_random_calls(library: Library, name: str) -> None:
 def test_identities_by_every_algorithm(library: Library, algorithm: str) -> None:
     served = 0
     for name in ("correlate", "conv", "conv_transpose"):
-        example = EXAMPLES[name][0]
+        example = first_example(name)
         options = example.options | {"algorithm": algorithm}
         try:
             check_identities(library, name, samples(example), options, example.with_bias)
@@ -163,7 +172,7 @@ def test_identities_by_every_algorithm(library: Library, algorithm: str) -> None
 def test_identities_in_a_small_workspace(library: Library) -> None:
     with ac.settings(workspace=2**9):
         for name in ("correlate", "conv", "conv_transpose"):
-            example = EXAMPLES[name][0]
+            example = first_example(name)
             check_identities(library, name, samples(example), example.options, example.with_bias)
 
 
@@ -190,7 +199,7 @@ def test_agrees_with_autograd(name: str, example: Example, dtype: str) -> None:
 
 @pytest.mark.parametrize("name", LINEAR)
 def test_agrees_with_jax(name: str) -> None:
-    op, example = OPERATIONS[name].function, EXAMPLES[name][0]
+    op, example = OPERATIONS[name].function, first_example(name)
     arrays = samples(example, "complex128")
     y, pullback = ac.vjp(op, *arrays, **example.options)
     dy = sample(y.shape, "complex128", 9)
@@ -203,7 +212,7 @@ def test_agrees_with_jax(name: str) -> None:
 def test_every_library_agrees(library: Library, dtype: str) -> None:
     wide = "complex128" if dtype == "complex64" else "float64"
     for name in ("correlate", "conv", "conv_transpose", "separable_conv"):
-        example = EXAMPLES[name][0]
+        example = first_example(name)
         op, options, arrays = OPERATIONS[name].function, example.options, samples(example, dtype)
         y, pullback = ac.vjp(op, *map(library.asarray, arrays), **options)
         dy = sample(tuple(y.shape), dtype, 9)

@@ -151,5 +151,6 @@ BACKEND = standard_backend(
     promote=lambda a, b: np.result_type(a.dtype, b.dtype),
     cast=lambda array, dtype: array.astype(dtype),
     admit=admit,
+    copy=lambda array: array,
     close=close,
 )

@@ -77,8 +77,7 @@ def fold(function: Any, *key: Any) -> Any:
     """Dynamo can't follow caches, context variables or hashing: at its trace, the answer is a constant of the graph."""
     if not torch.compiler.is_compiling():
         return function(*key)
-    uncached = getattr(function, "__wrapped__", function)
-    return getattr(_FOLDED, _name(uncached, *[_plain(part) for part in key]))
+    return getattr(_FOLDED, _name(function, *[_plain(part) for part in key]))
 
 
 def _plain(part: Any) -> Any:
@@ -141,6 +140,7 @@ BACKEND = standard_backend(
     promote=promote,
     cast=lambda array, dtype: array.to(dtype),
     admit=admit,
+    copy=lambda array: array.clone(),
     pad=pad,
     windows=windows,
     matmul=torch.matmul,

@@ -45,8 +45,8 @@ class Columns:
 
     @property
     def shape(self) -> Shape:
-        rows = self.count * prod(axis.kernel for axis in self.axes)
-        return channel_shape(self.lead, rows, (prod(axis.output for axis in self.axes),), self.channels)
+        rows = self.count * prod([axis.kernel for axis in self.axes])
+        return channel_shape(self.lead, rows, (prod([axis.output for axis in self.axes]),), self.channels)
 
     def positions(self, i: int) -> tuple[int, int]:
         """Where window axis i stands, and spatial axis i while that window axis is not there.
@@ -231,7 +231,6 @@ def read_axes(op: str, sizes: Shape, window: Shape, options: Options) -> tuple[W
     return window_axes(op, sizes, window, options)[1]
 
 
-@lru_cache(maxsize=4096)
 def read_unfold(shape: Shape, window: Any, stride: Any, padding: Any, dilation: Any, channels: Any) -> Columns:
     """The arguments of `unfold`, checked."""
     options = Options(stride, padding, dilation, channels=read_word("unfold", "channels", channels, LAYOUTS))
@@ -247,7 +246,6 @@ def read_unfold(shape: Shape, window: Any, stride: Any, padding: Any, dilation: 
     return Columns(lead, count, read_axes("unfold", sizes, window, options), options.channels)
 
 
-@lru_cache(maxsize=4096)
 def read_fold(
     shape: Shape, spatial_shape: Any, window: Any, stride: Any, padding: Any, dilation: Any, channels: Any
 ) -> Columns:

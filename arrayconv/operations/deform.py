@@ -61,10 +61,10 @@ def deform_conv(
             is chunked along space or channels.
 
     >>> import numpy as np
-    >>> from arrayconv.operations.deform import deform_conv
+    >>> import arrayconv as ac
     >>> x, kernel = np.array([[1.0, 2.0, 4.0, 8.0]]), np.array([[[1.0, 10.0]]])
     >>> offset = np.array([[0.0, 0.5, 0.0], [0.0, 0.0, 0.5]])
-    >>> deform_conv(x, offset, kernel)
+    >>> ac.deform_conv(x, offset, kernel)
     array([[21., 43., 44.]])
     """
     options = read_options(stride=stride, padding=padding, dilation=dilation, groups=groups, channels=channels)

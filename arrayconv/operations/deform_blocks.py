@@ -12,13 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..backend import Backend, get_backend
-from ..planner import current_settings
 from ..program import Settings
 from .deform_call import OP, Arrays, DeformCall, call_key, plan_deform
 from .linear import Options
 
 Array = Any
-Blocks = Callable[..., Array]
 
 
 def has_blocks(backend: Backend) -> bool:
@@ -89,7 +87,7 @@ def make_batches(backend: Backend, call: DeformCall, arrays: Arrays, options: Op
                 f"{OP}: {name} is chunked along its channels or space (chunks: {array.chunks}), and offsets may point "
                 f"anywhere in an image; call {name}.rechunk({whole}) first, chunks of the batch may stay"
             )
-    fixed = {"kernel": arrays.kernel, "bias": arrays.bias, "chosen": current_settings(), "options": options}
+    fixed = {"kernel": arrays.kernel, "bias": arrays.bias, "chosen": call.chosen, "options": options}
     lead = arrays.x.ndim - ndim - 1
     x = arrays.x
     if lead != 1:

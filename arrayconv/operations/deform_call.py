@@ -56,6 +56,7 @@ class DeformCall:
     layouts: Layouts
     channels: str
     dtype: Any
+    chosen: Settings
     block: tuple[int, int]
     pull_block: tuple[int, int]
 
@@ -179,6 +180,7 @@ def plan_deform(chosen: Settings, library: str, result: Any, *given: Any) -> Def
         make_layouts(grid, shapes, options.channels),
         options.channels,
         result,
+        chosen,
         tile_shape(grid, item, room, tables=3, samples=4),
         tile_shape(grid, item, room, tables=4, samples=8),
     )

@@ -59,7 +59,7 @@ def pad(x: Array, widths: Sequence[tuple[int, int]], *, boundary: str = "constan
 def padded(backend: Backend, x: Array, pieces: tuple[tuple[Run, ...], ...], value: complex) -> Array:
     """A new array also where nothing is added: a crop alone would be a view."""
     y = pad_runs(backend.xp, x, pieces, value)
-    return backend.xp.asarray(y, copy=True) if all(len(runs) == 1 for runs in pieces) else y
+    return backend.copy(y) if all(len(runs) == 1 for runs in pieces) else y
 
 
 def read_pad(x: Array, widths: Any, boundary: Any, value: Any) -> tuple[tuple[Run, ...], ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from itertools import chain
 from math import prod
 from typing import Any
@@ -44,9 +43,8 @@ def relayout(shape: Shape, source: list[str], target: list[str], length: dict[st
     return Layout(shape, tuple(length[name] for name in source), axes, merged=merged)
 
 
-@lru_cache(maxsize=4096)
-def read_pixels(op: str, shape: Shape, factor: Any, channels: Any) -> tuple[Layout, int]:
-    """The arguments of both shuffles as the way from x to the result, and where in it the last sub-position stands."""
+def read_pixels(op: str, shape: Shape, factor: Any, channels: Any) -> Layout:
+    """The arguments of both shuffles as the way from x to the result."""
     read_word(op, "channels", channels, LAYOUTS)
     ndim = len(factor) if isinstance(factor, tuple) else len(shape) - 2
     if ndim < 1 or len(shape) < ndim + 1:
@@ -68,7 +66,7 @@ def read_pixels(op: str, shape: Shape, factor: Any, channels: Any) -> tuple[Layo
         source, target = fine, coarse
         merged = channel_shape(lead, count * prod(factors), sizes, channels)
     length = lengths(lead, count, sizes, factors)
-    return relayout(shape, source, target, length, merged), target.index(f"r{ndim - 1}")
+    return relayout(shape, source, target, length, merged)
 
 
 def read_count(op: str, channels: int, factor: Shape, name: str) -> int:
@@ -97,12 +95,10 @@ def move(op: str, x: Array, factor: Any, channels: Any) -> tuple[Backend, Array,
     """Either shuffle: (backend, x, result)."""
     backend, (x,) = gather_arrays(op, ("x",), (x,))
     key = freeze(op, "factor", factor), freeze(op, "channels", channels)
-    layout, axis = backend.fold(read_pixels, op, tuple(x.shape), *key)
+    layout = backend.fold(read_pixels, op, tuple(x.shape), *key)
     xp = backend.xp
     y = xp.permute_dims(xp.reshape(x, layout.split), layout.axes)
-    # Stacking makes a new array, where the last reshape alone may return a view, in copies as long as a row.
-    y = xp.stack(xp.unstack(y, axis=axis), axis=axis)
-    return backend, x, xp.reshape(y, layout.merged)
+    return backend, x, backend.copy(xp.reshape(y, layout.merged))
 
 
 def pixel_shuffle(x: Array, factor: int | Sequence[int], *, channels: str = "first") -> Array:
