@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import kernels as kernels
-from .backend import meet_imported
+from .backend import meet_imported as _meet_imported
 from .learn.fit import Fit as Fit
 from .learn.fit import learn_kernel as learn_kernel
 from .learn.layer import Conv2D as Conv2D
@@ -50,4 +50,4 @@ from .shapes import transposed_size as transposed_size
 
 __version__ = "0.1.0"
 
-meet_imported()
+_meet_imported()

@@ -85,7 +85,7 @@ WRONG = [
         TypeError,
         "correlate: kernel is on device meta, x on cpu; .* move kernel",
     ),
-    (lambda: ac.correlate(UNKNOWN, TAPS), ValueError, "correlate: x .* has unknown chunk sizes, .* call its compute_chunk_sizes"),
+    (lambda: ac.correlate(UNKNOWN, TAPS), ValueError, "correlate: x .* unknown chunk sizes, .* call its compute_chunk"),
     # ranks and shapes
     (lambda: ac.corr2d(LINE, TAPS), ValueError, r"corr2d: x must have 2 axes, got shape \(8,\)"),
     (lambda: ac.corr2d(np.ones((4, 4)), TAPS), ValueError, r"corr2d: kernel must have 2 axes, got shape \(3,\)"),

@@ -244,7 +244,7 @@ def test_without_batch_or_elements(library: Library) -> None:
     assert ac.fold(empty, (0,), (3,), padding="full").shape == (2, 1, 0)
 
 
-CALL: dict[str, Any] = {"stride": (2, 1), "padding": ((1, -1), (0, 2)), "dilation": (1, 2)}
+CALL: dict[str, Any] = {"stride": (2, 3), "padding": ((1, -1), (0, 2)), "dilation": (1, 2)}
 
 
 @pytest.mark.parametrize("channels", ["first", "last"])
@@ -281,7 +281,8 @@ def test_in_torch(channels: str) -> None:
     for op, array in ((unfold, x), (fold, c)):
         compiled = torch.compile(op, fullgraph=True, backend="eager")
         torch.testing.assert_close(compiled(array), op(array))
-        torch.testing.assert_close(compiled(array[:1]), op(array[:1]))
+        part = array.detach()[:1]
+        torch.testing.assert_close(compiled(part), op(part))
 
 
 def test_dask_stays_lazy_and_in_pieces() -> None:

@@ -224,9 +224,8 @@ def test_every_dtype(library: Library) -> None:
             expected = op(library.to_numpy(array).astype(wide), (2, 3), **options)
             if dtype in library.halves:
                 expected = library.to_numpy(library.asarray(expected, dtype))
-            np.testing.assert_allclose(
-                library.to_numpy(y), expected, rtol=0.01 if dtype in library.halves else 1e-6, atol=1e-6 * abs(x).max()
-            )
+            tolerance = 0.01 if dtype in library.halves else 1e-6
+            np.testing.assert_allclose(library.to_numpy(y), expected, tolerance, 1e-6 * abs(x).max())
             if op is ac.avg_pool and dtype in library.halves:  # a sum of these is exact, so the rounding is one
                 np.testing.assert_array_equal(library.to_numpy(y), expected)
 
@@ -314,8 +313,7 @@ def test_dask_stays_lazy_and_in_pieces(op: Any) -> None:
     with dask.config.set(scheduler=refuse):
         y, pullback = ac.vjp(op, chunked, (3, 2), stride=(2, 1), padding="same")
         (dx,) = pullback(dask.array.ones(y.shape, chunks=4))
-    for lazy in (y, dx):
-        assert len(lazy.chunks[1]) > 1 and len(lazy.chunks[2]) > 1
+    assert min(len(chunks) for lazy in (y, dx) for chunks in lazy.chunks[1:]) > 1
     expected, pullback = ac.vjp(op, x, (3, 2), stride=(2, 1), padding="same")
     np.testing.assert_allclose(y.compute(), expected, rtol=1e-12)
     np.testing.assert_allclose(dx.compute(), pullback(np.ones(expected.shape))[0], rtol=1e-12)
@@ -324,9 +322,8 @@ def test_dask_stays_lazy_and_in_pieces(op: Any) -> None:
 def test_four_axes_no_batch_and_empty_batches(library: Library) -> None:
     x = tied((3, 4, 3, 5, 4))
     y = ac.max_pool(library.asarray(x), (2, 3, 2, 2))
-    np.testing.assert_array_equal(
-        library.to_numpy(y), x[:, :, :, :4].reshape(3, 2, 2, 1, 3, 2, 2, 2, 2).max((2, 4, 6, 8))
-    )
+    blocks = x[:, :, :, :4].reshape(3, 2, 2, 1, 3, 2, 2, 2, 2)
+    np.testing.assert_array_equal(library.to_numpy(y), blocks.max((2, 4, 6, 8)))
     for op in POOLS:
         y, dx = pulled(library, op, np.zeros((0, 2, 4)), 1.0, window=(2,), padding=1)
         assert y.shape == (0, 2, 3) and dx.shape == (0, 2, 4)
@@ -392,8 +389,6 @@ def test_errors_of_one_operation() -> None:
         ac.max_pool(np.ones((1, 4), "complex64"), (2,))
     with pytest.raises(TypeError, match="avg_pool: x has dtype bool"):
         ac.avg_pool(np.ones((1, 4), bool), (2,))
-    with pytest.raises(TypeError, match="lp_pool: x must be an array"):
-        ac.lp_pool([[1.0, 2.0]], (2,))
     with pytest.raises(TypeError, match="avg_pool: count_padding must be True or False, got 1"):
         ac.avg_pool(np.ones((1, 4)), (2,), count_padding=1)  # type: ignore[arg-type]
     for p in (True, "2", None):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache, reduce
+from functools import reduce
 from math import gcd, prod
 from operator import add
 from typing import Any, NamedTuple
@@ -189,7 +189,8 @@ def add_blocks(xp: Any, y: Array, kernel: int, at: int, rows: int, taps: Taps) -
 def spread(xp: Any, y: Array, taps: Taps, spatial: int) -> Array:
     """Every u back to its phase, a few rows on."""
     phases = {}
-    for part, (row, phase) in zip(xp.unstack(y, axis=spatial + 1), taps.places, strict=True):
+    for u, (row, phase) in enumerate(taps.places):
+        part = y[((slice(None),) * (spatial + 1) + (u, ...))]
         phases[phase] = pad_axes(xp, part, spatial, [(row, taps.reach - taps.rows - row)])
     zero = full(xp, y, phases[0].shape)
     return xp.stack([phases.get(phase, zero) for phase in range(taps.stride)], axis=spatial + 1)

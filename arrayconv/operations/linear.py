@@ -29,7 +29,8 @@ class LinearCall:
     """A planned call of any linear operation: static, hashable, and the same for equal shapes, dtypes and options.
 
     ``compute`` is the dtype of the program's arrays; it differs from ``dtype`` for torch's unsigned types, which the
-    library can't add, and for half types with a bias. ``pieces`` is a boundary's padding, None for zeros, which the program itself pads.
+    library can't add, and for half types with a bias. ``pieces`` is a boundary's padding, None for zeros, which the
+    program itself pads.
     """
 
     op: str

@@ -33,8 +33,8 @@ def stream(
 ) -> Stream:
     """Causal one-dimensional `correlate` or `conv` of a signal that comes in chunks.
 
-    The outputs of the chunks, joined, are those of ``op(signal, kernel, padding="causal", ...)``: bit-equal in integers,
-    within the documented error in floats. The state is the last ``dilation * (k - 1)`` samples; both functions are
+    The outputs of the chunks, joined, are those of ``op(signal, kernel, padding="causal", ...)``: bit-equal in
+    integers, within the documented error in floats. The state is the last ``dilation * (k - 1)`` samples; both functions are
     pure, so `step` is a body for `jax.lax.scan`.
 
     Args:
@@ -88,8 +88,8 @@ def stream(
         expected = (*chunk.shape[:-1], memory)
         if chunk.ndim < 1 + channels or tuple(state.shape) != expected:
             raise ValueError(
-                f"stream: state has shape {tuple(state.shape)}, a chunk of shape {tuple(chunk.shape)} needs {expected}; "
-                f"make it with init(like, batch_shape)"
+                f"stream: state has shape {tuple(state.shape)}, a chunk of shape {tuple(chunk.shape)} needs "
+                f"{expected}; make it with init(like, batch_shape)"
             )
         count = chunk.shape[-1]
         if count % step_size:

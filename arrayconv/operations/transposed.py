@@ -97,8 +97,9 @@ def conv_transpose(
     dtype: Any = None,
     algorithm: str = "auto",
 ) -> Array:
-    """The transpose of `conv` with that same kernel: ``<conv(a, kernel), x> == <a, conv_transpose(x, kernel)>``.
+    """The transpose of `conv` with that same kernel.
 
+    ``<conv(a, kernel), x> == <a, conv_transpose(x, kernel)>`` for every a and x, exactly in integers:
     ``y[n, c, j * stride + t * dilation - low] += x[n, o, j] * kernel[o, c, t]``. Zeros are never inserted: each residue
     of the output modulo the stride is a small convolution of its own.
 
