@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import primitives
+from .geometry import WindowDimension
 from .program import ITEM_SIZES, Problem, Program
 
 Array = Any
@@ -48,6 +49,10 @@ def _call(function: Callable[..., Any], *key: Any) -> Any:
     return function(*key)
 
 
+def _whole(backend: Backend, function: Callable[..., Array], axes: Sequence[WindowDimension], *arrays: Array) -> Array:
+    return function(backend, axes, *arrays)
+
+
 def _never(*_: Any) -> bool:
     return False
 
@@ -57,7 +62,8 @@ class Backend:
     """One library: its array API namespace, and the few things that it does better or differently.
 
     A field that is left out has the meaning of the array API standard. ``empty`` makes a buffer that may be written;
-    libraries without one join parts. ``all_true`` may look at values where that is cheap and allowed (eager arrays of a
+    libraries without one join parts. ``prepares`` is False where programs are planned
+    again for pieces. ``all_true`` may look at values where that is cheap and allowed (eager arrays of a
     CPU), else it says no. ``close`` wraps the run of a program where a
     library needs it under differentiation or in pieces; ``fold`` calls a planning function with plain values (a graph
     compiler that traces Python must not look inside); ``recompute`` calls a function of arrays so that a recorded
@@ -83,10 +89,13 @@ class Backend:
     sum_products: Callable[[list[tuple[Array, Array]]], Array] = primitives.sum_products
     empty: Callable[..., Array] | None = None
     close: Callable[[Backend, Planning], Run] | None = None
+    prepares: bool = True
     native: Native | None = None
     types: tuple[type, ...] = ()
     accumulators: dict[str, str] = field(default_factory=dict)
     most_slices: int = 4096
+    map_windows: Callable[..., Array] = _whole
+    pull_windows: Callable[..., Array] = _whole
     fold: Callable[..., Any] = _call
     recompute: Callable[..., Array] = _call
     all_true: Callable[[Array], bool] = _never
@@ -140,7 +149,7 @@ def meet_imported() -> None:
     A graph compiler can't trace an import, so its first call must find the backend there.
     """
     for name, row in BACKENDS.items():
-        if row.library in sys.modules:
+        if sys.modules.get(row.library) is not None:
             backend = library_backend(name)
             _BY_TYPE.update(dict.fromkeys(backend.types, backend))
 
@@ -174,7 +183,7 @@ def get_backend(array: Any) -> Backend:
 
 def _find_backend(array: Any) -> Backend:
     for name, row in BACKENDS.items():
-        if row.library in sys.modules:
+        if sys.modules.get(row.library) is not None:
             backend = library_backend(name)
             if backend.owns(array):
                 _BY_TYPE[type(array)] = backend
@@ -205,10 +214,16 @@ def dtype_name(dtype: Any) -> str:
     return name
 
 
-def gather_arrays(op: str, names: Sequence[str], arrays: Sequence[Any]) -> tuple[Backend, list[Any]]:
+#: Array arguments that may be None.
+OPTIONAL = ("bias", "mask")
+
+
+def gather_arrays(
+    op: str, names: Sequence[str], arrays: Sequence[Any], optional: Sequence[str] = OPTIONAL
+) -> tuple[Backend, list[Any]]:
     """One backend for all arrays, NumPy constants beside another library's arrays adopted; None stays None."""
     owners = [
-        None if array is None and name in OPTIONAL else _owner(op, name, array)
+        None if array is None and name in optional else _owner(op, name, array)
         for name, array in zip(names, arrays, strict=True)
     ]
     foreign = [i for i, owner in enumerate(owners) if owner is not None and owner.name != "numpy"]
@@ -239,10 +254,6 @@ def gather_arrays(op: str, names: Sequence[str], arrays: Sequence[Any]) -> tuple
                 f"float16, bfloat16, float32, float64, complex64 and complex128: cast {name} first"
             )
     return backend, [_admit(op, name, array, backend) for name, array in zip(names, gathered, strict=True)]
-
-
-#: Array arguments that may be None.
-OPTIONAL = ("bias", "mask")
 
 
 def _admit(op: str, name: str, array: Any, backend: Backend) -> Any:

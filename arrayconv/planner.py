@@ -22,6 +22,9 @@ ACCURACIES = ("elementwise", "normwise")
 #: Half types are summed in float32 on every library (DESIGN's rule for floats, and ONNX's and cuDNN's practice).
 ACCUMULATORS = {"float16": "float32", "bfloat16": "float32"}
 
+#: Percent of the workspace that tiles are planned for: slices, tables and the allocator's rounding take the rest.
+_MARGIN = 75
+
 _DEFAULTS = Settings()
 _SETTINGS: ContextVar[Settings] = ContextVar("arrayconv_settings", default=_DEFAULTS)
 
@@ -94,7 +97,9 @@ def make_program(problem: Problem, backend: Backend, requested: str = "auto", op
         raise ValueError(f"{op}: algorithm={requested!r} can't serve this call: {reason}; use algorithm='auto'")
     program = min(serving, key=lambda row: (row.name not in ("empty", requested), row.seconds)).program
     assert program is not None
-    return program
+    if not backend.prepares:
+        return program
+    return replace(program, prepared=ALGORITHMS[program.algorithm].prepare(problem, program.block))
 
 
 class Option(NamedTuple):
@@ -128,10 +133,9 @@ def options(problem: Problem, backend: Backend, requested: str = "auto") -> list
         seconds = algorithm.cost(problem, backend)
         seconds += sum(ALGORITHMS[part.algorithm].cost(part.problem, backend) for part in parts)
         unit = algorithm.unit(problem)
-        block = block_shape(problem.geometry, unit, problem.settings.workspace)
+        block = block_shape(problem.geometry, unit, _MARGIN * problem.settings.workspace // 100)
         workspace = unit * prod(block) + sum(part.workspace for part in parts[:1])
-        prepared = algorithm.prepare(problem, block)
-        rows.append(Option(name, seconds, Program(problem, name, requested, block, workspace, parts, prepared), ""))
+        rows.append(Option(name, seconds, Program(problem, name, requested, block, workspace, parts), ""))
     return rows
 
 

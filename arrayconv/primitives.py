@@ -42,11 +42,9 @@ def pad_zero(xp: Any, x: Array, widths: Widths) -> Array:
     first = x.ndim - len(widths)
     x, widths = crop(x, widths)
     for axis, (low, high) in enumerate(widths, first):
-        if low > 0 or high > 0:
-            before, after = list(x.shape), list(x.shape)
-            before[axis], after[axis] = low, high
-            zeros = [full(xp, x, shape) for shape in (before, after)]
-            x = xp.concat([zeros[0], x, zeros[1]], axis=axis)
+        before, after = ((*x.shape[:axis], n, *x.shape[axis + 1 :]) for n in (low, high))
+        parts = [*([full(xp, x, before)] if low else []), x, *([full(xp, x, after)] if high else [])]
+        x = concat(xp, parts, axis)
     return x
 
 

@@ -83,3 +83,7 @@ class Program:
     @property
     def geometry(self) -> Geometry:
         return self.problem.geometry
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled without ``prepared``, which grows with the number of tiles and is derived again where it is needed."""
+        return Program, (self.problem, self.algorithm, self.requested, self.block, self.workspace, self.parts)

@@ -291,7 +291,8 @@ def _count(op: str, name: str, axis: WindowDimension, ceil: bool = False) -> int
             f"pass a smaller {name} or more padding"
         )
     left_over = (axis.padded - axis.window) % axis.stride
-    overhangs = ceil and left_over > 0 and axis.output * axis.stride < axis.size + axis.low
+    last = axis.size + axis.low + min(axis.high, 0)  # torch drops a window that would start in the high padding
+    overhangs = ceil and left_over > 0 and axis.output * axis.stride < last
     return axis.output + overhangs
 
 

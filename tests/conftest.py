@@ -46,7 +46,7 @@ def _read_only(array: np.ndarray[Any, Any]) -> Array:
 
 
 def _torch(array: np.ndarray[Any, Any]) -> Array:
-    return torch.tensor(np.ascontiguousarray(array))
+    return torch.tensor(np.array(array, order="C"))
 
 
 def _dask(array: np.ndarray[Any, Any]) -> Array:

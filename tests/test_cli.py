@@ -128,10 +128,10 @@ def test_agreement_is_of_printed_digits(found, printed, agrees, shown):
 
 
 def test_plan_prints_the_plan():
-    words = ("plan", "8x64x56x56", "64x64x3x3", "--stride", "2", "--library", "jax")
+    words = ("plan", "8x64x56x56", "64x64x3x3", "--stride", "2", "--library", "torch")
     run = shell(*words)
     assert (run.returncode, run.stderr) == (0, "")
-    assert run.stdout == f"{ac.plan(ac.conv, (8, 64, 56, 56), (64, 64, 3, 3), stride=2, library='jax')}\n"
+    assert run.stdout == f"{ac.plan(ac.conv, (8, 64, 56, 56), (64, 64, 3, 3), stride=2, library='torch')}\n"
 
 
 @pytest.mark.parametrize(

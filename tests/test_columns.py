@@ -285,20 +285,31 @@ def test_in_torch(channels: str) -> None:
         torch.testing.assert_close(compiled(part), op(part))
 
 
-def test_dask_stays_lazy_and_in_pieces() -> None:
+@pytest.mark.parametrize("chunks", [(8, 8, 8), (1,) * 24, (3, 0, 20, 1), (24,)])
+@pytest.mark.parametrize("channels", ["first", "last"])
+@pytest.mark.parametrize(
+    "options", [{}, {"stride": (4, 2)}, {"stride": 7, "dilation": 2, "padding": ((9, -3), (-2, 1))}]
+)
+def test_any_chunks_of_dask(options: dict[str, Any], channels: str, chunks: Shape) -> None:
+    """Nothing is computed early, and one chunk of x gives one chunk of columns."""
+
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("computed")
 
-    x = integers((2, 3, 64, 48))
-    chunked = dask.array.from_array(x, chunks=(1, 3, 16, 24))
-    for options in ({}, {"stride": (8, 4)}):
-        with dask.config.set(scheduler=refuse):
-            y = ac.unfold(chunked, (8, 4), **options)
-            back = ac.fold(y, (64, 48), (8, 4), **options)
-        assert y.numblocks[0] == 2 and y.numblocks[2] >= 4 and back.numblocks[2] >= 4
-        expected = ac.unfold(x, (8, 4), **options)
-        np.testing.assert_array_equal(y.compute(), expected)
-        np.testing.assert_array_equal(back.compute(), ac.fold(expected, (64, 48), (8, 4), **options))
+    x = integers((2, 24, 13, 3)) if channels == "last" else integers((2, 3, 24, 13))
+    expected, pullback = ac.vjp(ac.unfold, x, (4, 2), channels=channels, **options)
+    c = integers(expected.shape)
+    spatial, channel = (1, 3) if channels == "last" else (2, 1)
+    sizes = {0: 1, spatial: chunks, spatial + 1: 5, channel: 2}
+    with dask.config.set(scheduler=refuse):
+        y, pull = ac.vjp(ac.unfold, dask.array.from_array(x, chunks=sizes), (4, 2), channels=channels, **options)
+        (dx,) = pull(dask.array.from_array(c, chunks=(1, 7, 5)))
+        back = ac.fold(y, dx.shape[spatial : spatial + 2], (4, 2), channels=channels, **options)
+    np.testing.assert_array_equal(y.compute(), expected)
+    np.testing.assert_array_equal(dx.compute(), pullback(c)[0])
+    np.testing.assert_array_equal(back.compute(), pullback(expected)[0])
+    if chunks == (8, 8, 8):
+        assert y.numblocks[spatial] >= 2 and back.numblocks[spatial] >= 2 and len(back.dask) < 250
 
 
 X = np.zeros((2, 3, 6, 5))

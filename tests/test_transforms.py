@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -119,13 +120,6 @@ def test_jax_vmap_of_both_arrays_of_every_call(name: str, example: Example) -> N
         np.testing.assert_array_equal(y[..., i], op(*pair, **example.options))
 
 
-def test_jax_vmaps_nest() -> None:
-    x, kernel, bias = drawn(jnp.asarray)
-    xs, kernels = jnp.stack([x, 2 * x]), jnp.stack([kernel, kernel + 1, kernel**2])
-    table = jax.vmap(jax.vmap(conv, (None, 0, None)), (0, None, None))(xs, kernels, bias)
-    close(table, [[conv(one, other, bias) for other in kernels] for one in xs])
-
-
 def test_jax_vmap_over_nothing() -> None:
     x, kernel, bias = drawn(jnp.asarray)
     for axes in ((0, None, None), (None, 0, None), (0, 0, None)):
@@ -151,8 +145,7 @@ def test_jax_hessians_and_jacobians() -> None:
     arrays = drawn(jnp.asarray)
     for at in (0, 1):
         hessian = jax.hessian(loss, at)(*arrays)
-        close(hessian, jax.jacfwd(jax.jacfwd(loss, at), at)(*arrays))
-        close(hessian, jax.jacrev(jax.jacrev(loss, at), at)(*arrays))
+        close(hessian, jax.jacrev(jax.jacfwd(loss, at), at)(*arrays))
         tangent = jnp.asarray(sample(SHAPES[at], "float64", 7))
 
         def gradient(array: Array, at: int = at) -> Array:
@@ -162,7 +155,7 @@ def test_jax_hessians_and_jacobians() -> None:
         close(product, jnp.tensordot(hessian, tangent, tangent.ndim))
 
 
-def test_jax_pytrees_scan_and_remat() -> None:
+def test_jax_pytrees_and_scan() -> None:
     x, kernel, bias = drawn(jnp.asarray)
     params = {"layer": (kernel, {"bias": bias})}
 
@@ -172,7 +165,6 @@ def test_jax_pytrees_scan_and_remat() -> None:
     gradients = jax.jit(jax.grad(predict))(params, x)
     close(gradients["layer"][0], jax.grad(loss, 1)(x, kernel, bias))
     close(gradients["layer"][1]["bias"], jax.grad(loss, 2)(x, kernel, bias))
-    close(jax.grad(jax.checkpoint(predict))(params, x)["layer"][0], gradients["layer"][0])
 
     def step(carry: Array, taps: Array) -> tuple[Array, Array]:
         carry = ac.correlate(carry, taps, padding="same", boundary="wrap")
@@ -192,7 +184,6 @@ def test_jax_s_numpy_arguments() -> None:
     close(jax.grad(loss, 1)(x, kernel, bias), jax.grad(loss, 1)(*map(jnp.asarray, (x, kernel, bias))))
     close(jax.grad(loss, 0)(x, kernel, bias), jax.grad(loss, 0)(*map(jnp.asarray, (x, kernel, bias))))
     close(jax.jit(lambda kernel: conv(x, kernel, bias))(kernel), conv(x, kernel, bias))
-    close(jax.vmap(lambda x: conv(x, kernel, bias))(np.stack([x, x])), [conv(x, kernel, bias)] * 2)
     assert jax.grad(lambda x: ac.correlate(x, np.array([1, 2])).sum())(np.ones(4, "float32")).dtype == np.float32
 
 
@@ -218,13 +209,12 @@ def test_the_primitive_keeps_the_settings_of_its_trace() -> None:
         return {equation.params["program"].problem.settings.workspace for equation in equations}
 
     with ac.settings(workspace=2**12):
-        forward = jax.make_jaxpr(conv)(*arrays)
-        linear = jax.linearize(loss, *arrays)[1]
-    assert workspaces(forward.jaxpr) == {2**12}
+        forward = jax.make_jaxpr(lambda *own: conv(*own))(*arrays)
+        linear = jax.linearize(lambda *own: loss(*own), *arrays)[1]
     with ac.settings(workspace=2**13):
-        gradient = jax.make_jaxpr(lambda *tangents: jax.linear_transpose(linear, *arrays)(1.0))(*arrays)
-        assert workspaces(jax.make_jaxpr(conv)(*arrays).jaxpr) == {2**13}
-    assert workspaces(gradient.jaxpr) == {2**12}
+        gradient = jax.make_jaxpr(lambda dy: jax.linear_transpose(linear, *arrays)(dy))(1.0)
+        assert workspaces(jax.make_jaxpr(lambda *own: conv(*own))(*arrays).jaxpr) == {2**13}
+    assert workspaces(forward.jaxpr) == workspaces(gradient.jaxpr) == {2**12}
 
 
 WITHOUT_X64 = """
@@ -236,7 +226,6 @@ y = ac.conv(x, kernel, np.ones(5), padding="same")
 assert y.dtype == jnp.float32
 gradient = jax.jit(jax.grad(lambda k: (ac.conv(x, k, padding="same") ** 2).sum()))(kernel)
 assert gradient.dtype == jnp.float32 and gradient.shape == kernel.shape
-assert jax.vmap(lambda x, k: ac.conv(x, k), (0, None))(x[None], kernel).dtype == jnp.float32
 assert ac.correlate(jnp.arange(4), np.array([1, 2])).tolist() == [2, 5, 8]
 assert ac.correlate(jnp.ones(4, "complex64"), np.ones(2, "complex128")).dtype == jnp.complex64
 for call, message in (
@@ -294,17 +283,28 @@ def test_torch_derivatives_by_every_algorithm(algorithm: str, workspace: int) ->
             assert torch.autograd.gradgradcheck(own, arrays, fast_mode=True)
 
 
+@pytest.fixture
+def every_warning() -> Iterator[None]:
+    """torch says some things only once a process."""
+    torch.set_warn_always(True)
+    yield
+    torch.set_warn_always(False)
+
+
 @forward_mode
-@pytest.mark.parametrize("workspace", [2**9, 2**26])
-def test_torch_func_transforms(workspace: int) -> None:
+@pytest.mark.usefixtures("every_warning")
+@pytest.mark.parametrize(("algorithm", "workspace"), [("auto", 2**26), ("gemm", 2**10)])
+def test_torch_func_transforms(algorithm: str, workspace: int) -> None:
+    """In one piece, and in two tiles."""
     arrays, expected = drawn(torch.tensor), drawn(jnp.asarray)
+    own, own_loss = partial(conv, algorithm=algorithm), partial(loss, algorithm=algorithm)
     with ac.settings(workspace=workspace):
-        close(func.jvp(conv, tuple(arrays), tuple(arrays))[1], jax.jvp(conv, expected, expected)[1])
+        close(func.jvp(own, tuple(arrays), tuple(arrays))[1], jax.jvp(conv, expected, expected)[1])
         for at in (0, 1):
-            close(func.grad(loss, at)(*arrays), jax.grad(loss, at)(*expected))
-            close(func.jacrev(conv, at)(*arrays), jax.jacrev(conv, at)(*expected))
-            close(func.jacfwd(conv, at)(*arrays), jax.jacrev(conv, at)(*expected))
-            close(func.hessian(loss, at)(*arrays), jax.hessian(loss, at)(*expected))
+            close(func.grad(own_loss, at)(*arrays), jax.grad(loss, at)(*expected))
+            close(func.jacrev(own, at)(*arrays), jax.jacrev(conv, at)(*expected))
+            close(func.jacfwd(own, at)(*arrays), jax.jacrev(conv, at)(*expected))
+            close(func.hessian(own_loss, at)(*arrays), jax.hessian(loss, at)(*expected))
 
 
 @pytest.mark.parametrize("algorithm", ["direct", "gemm"])
@@ -320,10 +320,9 @@ def test_tiles_do_not_pile_up_in_the_graph(algorithm: str) -> None:
     with ac.settings(workspace=2**14), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         y = ac.conv(x, kernel, padding="same", algorithm=algorithm)
     assert sum(storage.nbytes() for storage in kept.values()) <= x.nbytes + kernel.nbytes + 1024
-    gradients = torch.autograd.grad(y.pow(2).sum(), (x, kernel))
     expected = torch.nn.functional.conv2d(x, kernel, padding=2)
-    for got, other in zip(gradients, torch.autograd.grad(expected.pow(2).sum(), (x, kernel)), strict=True):
-        torch.testing.assert_close(got, other, rtol=1e-4, atol=1e-2)
+    sides = [torch.autograd.grad(result.pow(2).sum(), (x, kernel)) for result in (y, expected)]
+    torch.testing.assert_close(*sides, rtol=1e-4, atol=1e-2)
 
 
 def compiled(function: Any, backend: str, **options: Any) -> Any:
@@ -369,19 +368,16 @@ def test_torch_compiles_tiles(algorithm: str) -> None:
 
 
 def test_torch_compiles_what_surrounds_a_call() -> None:
-    """A module with parameters, a stride that changes, NumPy constants, `vjp`, and vmap of grad."""
+    """Parameters, a stride and a padding that change, `vjp`, and vmap of grad."""
     x, kernel, bias = drawn(torch.tensor)
     layer = torch.nn.ParameterDict({"kernel": kernel, "bias": bias})
     close(compiled(lambda x: conv(x, layer["kernel"], layer["bias"]), "eager")(x).detach(), conv(x, kernel, bias))
-    strided = compiled(lambda x, stride: ac.conv(x, kernel, groups=2, stride=stride, padding=x.shape[-1] // 2), "eager")
+    strided = compiled(lambda x, s: ac.conv(x, kernel, groups=2, stride=s, padding=x.shape[-1] // 2), "eager")
     for stride in (1, 2, 3):
         close(strided(x, stride), ac.conv(x, kernel, groups=2, stride=stride, padding=4))
-    constants = kernel.numpy(), bias.numpy()
-    close(compiled(lambda x: conv(x, *constants), "eager")(x), conv(x, kernel, bias))
     pulled = compiled(lambda x, dy: ac.vjp(ac.conv, x, kernel, **OPTIONS)[1](dy), "aot_eager")
     dy = torch.ones_like(conv(x, kernel, bias))
-    for got, expected in zip(pulled(x, dy), ac.vjp(ac.conv, x, kernel, **OPTIONS)[1](dy), strict=True):
-        close(got, expected)
+    torch.testing.assert_close(pulled(x, dy), ac.vjp(ac.conv, x, kernel, **OPTIONS)[1](dy))
     each = func.vmap(func.grad(loss, 1), (0, None, None))
     close(compiled(each, "aot_eager")(x[None], kernel, bias), each(x[None], kernel, bias))
 

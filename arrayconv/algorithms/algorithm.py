@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -82,7 +82,7 @@ def make_tiling(problem: Problem, block: tuple[int, ...], prepare: Callable[[Geo
     """Tiles of ``block``; ``prepare`` derives details from a tile's own geometry, which has no padding."""
     geometry = problem.geometry
     counts = [split_ranges(n, step) for n, step in zip((geometry.batch, *geometry.out), block, strict=True)]
-    tiles = []
+    tiles, details = [], cache(prepare)  # inner tiles are alike
     for images, *outputs in product(*counts):
         blocks = [axis.block(out, range(axis.kernel)) for axis, out in zip(geometry.axes, outputs, strict=True)]
         widths = tuple((axis.low, axis.high) for _, axis in blocks)
@@ -92,7 +92,7 @@ def make_tiling(problem: Problem, block: tuple[int, ...], prepare: Callable[[Geo
         target = (*batch, *(slice(out.start, out.stop) for out in outputs))
         source = (*batch, *(part for part, _ in blocks))
         padding = widths if any(low or high for low, high in widths) else None
-        tiles.append(Tile(target, source, padding, own, prepare(own)))
+        tiles.append(Tile(target, source, padding, own, details(own)))
     return Tiling(tuple(len(ranges) for ranges in counts), tuple(tiles))
 
 
@@ -101,7 +101,8 @@ Compute = Callable[[Tile, Array, Array], Array]
 
 def run_tiled(program: Program, backend: Backend, x: Array, kernel: Array, compute: Compute) -> Array:
     """``compute(tile, x, kernel)`` for every tile, whose x is cropped, padded and in the accumulator's type; joined."""
-    problem, tiling = program.problem, program.prepared
+    problem = program.problem
+    tiling = program.prepared or ALGORITHMS[program.algorithm].prepare(problem, program.block)
     is_wide = problem.accumulator != problem.dtype
     result, wide = x.dtype, backend.dtype(problem.accumulator) if is_wide else None
     if is_wide:

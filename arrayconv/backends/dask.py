@@ -5,7 +5,7 @@ The halo of a block is `WindowDimension.block`: the same integers as everywhere 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
 from itertools import accumulate, pairwise, product
@@ -21,6 +21,7 @@ from ..primitives import along
 from ..program import Program
 
 Array = Any
+Windowed = Callable[..., Array]
 MODULE = namespace("dask.array")
 
 
@@ -63,29 +64,113 @@ def run_block(
     return planning.execute(planning.replan(program, geometry, backend.name), backend, x, kernel)
 
 
+def with_halos(
+    x: Array, axes: Sequence[WindowDimension], outputs: Sequence[Sequence[range]], taps: Sequence[range]
+) -> tuple[Array, tuple[tuple[WindowDimension, ...], ...]]:
+    """x with a chunk for each range of outputs, holding what they need of it, and the axes of those chunks."""
+    own, first = [], x.ndim - len(axes)
+    for i, (axis, ranges, part) in enumerate(zip(axes, outputs, taps, strict=True), first):
+        slices, blocks = zip(*(axis.block(out, part) for out in ranges), strict=True)
+        pieces = [x[along(i, piece)].rechunk({i: -1}) for piece in slices]
+        x = pieces[0] if len(pieces) == 1 else da.concatenate(pieces, axis=i)
+        own.append(blocks)
+    return x, tuple(own)
+
+
 def run_tap_chunk(planning: Planning, program: Program, x: Array, kernel: Array, taps: tuple[range, ...]) -> Array:
     """The share of one chunk of kernel taps in the whole output; ``kernel`` is that chunk, as one block."""
     x = x.rechunk({1: -1})
-    axes, out_chunks = [], []
-    for i, (axis, part) in enumerate(zip(program.geometry.axes, taps, strict=True), 2):
-        outputs = output_ranges(axis, x.chunks[i])
-        slices, blocks = zip(*(axis.block(out, part) for out in outputs), strict=True)
-        pieces = [x[along(i, piece)].rechunk({i: -1}) for piece in slices]
-        x = pieces[0] if len(pieces) == 1 else da.concatenate(pieces, axis=i)
-        axes.append(blocks)
-        out_chunks.append(tuple(len(out) for out in outputs))
     geometry = program.geometry
+    outputs = [output_ranges(axis, chunks) for axis, chunks in zip(geometry.axes, x.chunks[2:], strict=True)]
+    x, axes = with_halos(x, geometry.axes, outputs, taps)
     return da.map_blocks(
         run_block,
         x,
         kernel=kernel,
         planning=planning,
         program=program,
-        axes=tuple(axes),
-        chunks=(x.chunks[0], (geometry.groups * geometry.outputs,), *out_chunks),
+        axes=axes,
+        chunks=(x.chunks[0], (geometry.groups * geometry.outputs,), *(tuple(map(len, ranges)) for ranges in outputs)),
         dtype=x.dtype,
         meta=np.empty((0,) * x.ndim, dtype=x.dtype),
     )
+
+
+def map_windows(backend: Backend, function: Windowed, axes: Sequence[WindowDimension], x: Array) -> Array:
+    """A reduction of windows, ``function(backend, axes, x)``, block by block."""
+    first = x.ndim - len(axes)
+    outputs = [output_ranges(axis, chunks) for axis, chunks in zip(axes, x.chunks[first:], strict=True)]
+    chunks = (*x.chunks[:first], *(tuple(map(len, ranges)) for ranges in outputs))
+    if 0 in x.shape:
+        return da.zeros(tuple(map(sum, chunks)), dtype=x.dtype)
+    x, own = with_halos(x, axes, outputs, [range(axis.kernel) for axis in axes])
+    meta = np.empty((0,) * x.ndim, dtype=x.dtype)
+    return da.map_blocks(run_windows, x, function=function, axes=own, chunks=chunks, dtype=x.dtype, meta=meta)
+
+
+def run_windows(x: Array, function: Windowed, axes: Any, block_id: tuple[int, ...] = ()) -> Array:
+    """One block of `map_windows`, in a worker."""
+    return function(get_backend(x), blocks_at(axes, block_id), x)
+
+
+def pull_windows(backend: Backend, function: Windowed, axes: Sequence[WindowDimension], x: Array, dy: Array) -> Array:
+    """Its transpose at x, ``function(backend, axes, x, dy)``: a block is a chunk of x.
+
+    It gets the windows that meet the chunk and all elements of x that those hold, and crops what is another's.
+    """
+    first, chunks = x.ndim - len(axes), x.chunks
+    if 0 in x.shape:
+        return da.zeros(x.shape, dtype=dy.dtype)
+    outputs = [meeting(axis, sizes) for axis, sizes in zip(axes, chunks[first:], strict=True)]
+    dy = dy.rechunk(dict(enumerate(chunks[:first])))
+    for i, ranges in enumerate(outputs, first):
+        pieces = [dy[along(i, slice(out.start, out.stop))].rechunk({i: -1}) for out in ranges]
+        dy = pieces[0] if len(pieces) == 1 else da.concatenate(pieces, axis=i)
+    x, own = with_halos(x, axes, outputs, [range(axis.kernel) for axis in axes])
+    widths = tuple(
+        tuple(
+            (part.start - chunk.start, chunk.stop - part.stop)
+            for chunk, out in zip(ranges_of(sizes), ranges, strict=True)
+            for part, _ in [axis.block(out, range(axis.kernel))]
+        )
+        for axis, sizes, ranges in zip(axes, chunks[first:], outputs, strict=True)
+    )
+    return da.map_blocks(
+        run_pull_windows,
+        x,
+        dy,
+        function=function,
+        axes=own,
+        widths=widths,
+        chunks=chunks,
+        dtype=dy.dtype,
+        meta=np.empty((0,) * x.ndim, dtype=dy.dtype),
+    )
+
+
+def meeting(axis: WindowDimension, chunks: tuple[int, ...]) -> list[range]:
+    """For each chunk of the input the outputs whose windows meet it, or, where none does, any one."""
+    found = []
+    for chunk in ranges_of(chunks):
+        start = max(0, -(-(chunk.start + axis.low - axis.window + 1) // axis.stride))
+        stop = min(axis.output, (chunk.stop - 1 + axis.low) // axis.stride + 1)
+        start = min(start, axis.output - 1)
+        found.append(range(start, max(stop, start + 1)))
+    return found
+
+
+def run_pull_windows(
+    x: Array, dy: Array, function: Windowed, axes: Any, widths: Any, block_id: tuple[int, ...] = ()
+) -> Array:
+    """One block of `pull_windows`, in a worker."""
+    backend = get_backend(x)
+    dx = function(backend, blocks_at(axes, block_id), x, dy)
+    return backend.pad(dx, blocks_at(widths, block_id))
+
+
+def blocks_at(table: Any, block_id: tuple[int, ...]) -> list[Any]:
+    """The entries of a block in a table with one row for each of the last axes."""
+    return [row[i] for row, i in zip(table, block_id[len(block_id) - len(table) :], strict=True)]
 
 
 def kernel_chunks(kernel: Array) -> Iterator[tuple[range, ...]]:
@@ -153,4 +238,7 @@ BACKEND = standard_backend(
     admit=admit,
     copy=lambda array: array,
     close=close,
+    prepares=False,
+    map_windows=map_windows,
+    pull_windows=pull_windows,
 )

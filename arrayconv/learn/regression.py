@@ -179,7 +179,7 @@ def regression(
     names = ("x", "y", "kernel", "bias")
     # Arithmetic on NumPy's arrays without axes, such as a bias, leaves scalars.
     bias = np.asarray(params.bias) if isinstance(params.bias, np.generic) else params.bias
-    backend, arrays = gather_arrays(caller, names, (x, y, params.kernel, bias))
+    backend, arrays = gather_arrays(caller, names, (x, y, params.kernel, bias), ("kernel", "bias"))
     for argument, array in zip(names, arrays, strict=True):
         if array is not None and "int" in dtype_name(array.dtype):
             raise TypeError(

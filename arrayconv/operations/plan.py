@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import inf, prod
 from typing import Any
 
-from ..backend import Backend, dtype_name, get_backend, installed_libraries, library_backend
+from ..arguments import read_ints
+from ..backend import Backend, dtype_name, gather_arrays, get_backend, installed_libraries, library_backend
 from ..planner import current_settings, options
 from ..program import ITEM_SIZES, Program
-from .linear import LinearCall, plan_call, read_dtype
+from .linear import LinearCall, linear_call, plan_call, read_dtype
 from .table import bind, find_operation, linear_options
 
 Array = Any
@@ -23,18 +24,23 @@ class Plan:
     Attributes:
         operation: the name of the operation.
         shapes: those of x, kernel and, where there is one, bias.
-        dtype: of the arrays.
+        dtypes: those of the same arrays.
         output_shape: of the result.
         program: geometry, algorithm, tiles and settings, all static.
     """
 
     operation: str
     shapes: tuple[tuple[int, ...], ...]
-    dtype: str
+    dtypes: tuple[str, ...]
     output_shape: tuple[int, ...]
     program: Program
     call: LinearCall
     backend: Backend
+
+    @property
+    def dtype(self) -> str:
+        """Of the result."""
+        return dtype_name(self.call.dtype)
 
     @property
     def algorithm(self) -> str:
@@ -42,15 +48,19 @@ class Plan:
         return self.program.algorithm
 
     def __call__(self, x: Array, kernel: Array, bias: Array | None = None) -> Array:
-        """The operation on arrays of the planned library, shapes and dtype."""
-        arrays = [array for array in (x, kernel, bias) if array is not None]
-        for name, array in zip(("x", "kernel", "bias"), arrays, strict=False):
-            if get_backend(array) is not self.backend or dtype_name(array.dtype) != self.dtype:
-                raise TypeError(f"plan: {name} must be a {self.dtype} array of {self.backend.name}; plan again for it")
-        found = tuple(tuple(array.shape) for array in arrays)
+        """The operation on arrays of the planned library, shapes and dtypes; NumPy constants are adopted."""
+        given = [(name, array) for name, array in zip(_NAMES, (x, kernel, bias), strict=True) if array is not None]
+        for (name, array), dtype in zip(given, self.dtypes, strict=False):
+            owner = get_backend(array).name if hasattr(array, "dtype") else None
+            if owner not in (self.backend.name, "numpy") or (owner == self.backend.name) > (
+                dtype_name(array.dtype) == dtype
+            ):
+                raise TypeError(f"plan: {name} must be a {dtype} array of {self.backend.name}; plan again for it")
+        found = tuple(tuple(array.shape) for _, array in given)
         if found != self.shapes:
             raise ValueError(f"plan: planned for shapes {self.shapes}, got {found}; plan again for other shapes")
-        return self.call.run(self.backend, x, kernel, bias)
+        _, arrays = gather_arrays("plan", _NAMES, (x, kernel, bias))
+        return self.call.run(self.backend, *arrays)
 
     def __str__(self) -> str:
         problem, geometry = self.program.problem, self.program.geometry
@@ -93,7 +103,7 @@ def format_seconds(seconds: float) -> str:
 def plan(
     op: Callable[..., Any],
     *shapes_or_arrays: Any,
-    dtype: str = "float32",
+    dtype: Any = "float32",
     library: str = "numpy",
     device: str = "cpu",
     **op_options: Any,
@@ -122,31 +132,38 @@ def plan(
     if row.read is None:
         raise TypeError(f"plan: {row.name} is not planned, it runs one way; plan one of the linear operations")
     arguments = bind("plan", row, shapes_or_arrays, op_options)
-    given = [arguments.pop(name) for name in ("x", "kernel", "bias") if name in arguments]
-    arrays = [part for part in given if hasattr(part, "dtype")]
-    if arrays:
-        backend = get_backend(arrays[0])
-        library, dtype, device = backend.name, dtype_name(arrays[0].dtype), backend.device_kind(arrays[0])
-    backend = _library(library)
-    shapes = tuple(_shape(part) for part in given)
-    own = read_dtype("plan", dtype, backend, [])
-    bias = (shapes[2], own) if len(shapes) > 2 else (None, None)
-    key = (row.read, row.name, library, device, shapes[0], own, shapes[1], own, *bias, own, False, False)
-    call: LinearCall = plan_call(current_settings(), *key, *linear_options(row, arguments))
-    return Plan(row.name, shapes, dtype, call.y_layout.shape, call.program, call, backend)
+    options = linear_options(row, arguments)
+    given = {name: arguments[name] for name in _NAMES if arguments.get(name) is not None}
+    if all(hasattr(part, "dtype") for part in given.values()):
+        x, kernel, bias = map(given.get, _NAMES)
+        call, backend, arrays = linear_call(row.read, row.name, x, kernel, bias, None, options)
+        arrays = [array for array in arrays if array is not None]
+        shapes = tuple(tuple(array.shape) for array in arrays)
+        dtypes = tuple(dtype_name(array.dtype) for array in arrays)
+    else:
+        backend = _library(library)
+        shapes = tuple(_shape(name, part) for name, part in given.items())
+        own = read_dtype("plan", dtype, backend, [])
+        dtypes = (dtype_name(own),) * len(shapes)
+        third = (shapes[2], own) if len(shapes) > 2 else (None, None)
+        key = (row.read, row.name, library, device, shapes[0], own, shapes[1], own, *third, own, False, False)
+        call = plan_call(current_settings(), *key, *options)
+    return Plan(row.name, shapes, dtypes, call.y_layout.shape, call.program, call, backend)
+
+
+_NAMES = ("x", "kernel", "bias")
 
 
 def _library(name: str) -> Backend:
     try:
         return library_backend(name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         known = ", ".join(installed_libraries())
         raise ValueError(f"plan: library={name!r} is not one of those installed here: {known}") from error
 
 
-def _shape(part: Any) -> tuple[int, ...]:
+def _shape(name: str, part: Any) -> tuple[int, ...]:
     shape = part.shape if hasattr(part, "dtype") else part
-    try:
-        return tuple(int(n) for n in shape)
-    except TypeError as error:
-        raise TypeError(f"plan: expected a shape or an array, got {part!r}") from error
+    if isinstance(shape, str | bytes) or not isinstance(shape, Iterable):
+        raise TypeError(f"plan: expected a shape or an array, got {part!r} for {name}")
+    return read_ints("plan", name, shape, 0)

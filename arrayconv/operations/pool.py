@@ -143,14 +143,14 @@ def lp_pool(
 def pull_max_pool(x: Array, window: Sequence[int], **options: Any) -> tuple[Array, Pullback]:
     """`max_pool`, and the transpose of the choice that it made."""
     backend, x, pooling = read_call("max_pool", x, window, **options)
-    y = window_max(backend, ordered(backend, x), pooling.axes)
+    y = backend.map_windows(backend, window_max, pooling.axes, ordered(backend, x))
     if all(axis.kernel == 1 for axis in pooling.axes):  # y is a slice of x, perhaps a view
         y = backend.xp.asarray(y, copy=True)
 
     def pullback(dy: Array) -> tuple[Array, ...]:
         name = dtype_name(x.dtype)
         dy = backend.cast(dy, backend.dtype(ACCUMULATORS.get(name) or backend.accumulators.get(name, name)))
-        dx = pull_window_max(backend, dy, ordered(backend, x), pooling.axes)
+        dx = backend.pull_windows(backend, pull_window_max, pooling.axes, ordered(backend, x), dy)
         return (backend.cast(backend.pad(dx, pooling.restored), x.dtype),)
 
     return unordered(backend, y, x.dtype), pullback
@@ -167,10 +167,10 @@ def pull_avg_pool(
 
     def pullback(dy: Array) -> tuple[Array, ...]:
         dy = divide(backend, backend.cast(dy, wide.dtype), counts)
-        dx = window_sum(backend, dy, pooling.transposed)
+        dx = backend.map_windows(backend, window_sum, pooling.transposed, dy)
         return (backend.cast(backend.pad(dx, pooling.restored), x.dtype),)
 
-    y = window_sum(backend, wide, pooling.axes)
+    y = backend.map_windows(backend, window_sum, pooling.axes, wide)
     return backend.cast(divide(backend, y, counts), dtype), pullback
 
 
@@ -183,7 +183,7 @@ def pull_lp_pool(x: Array, window: Sequence[int], *, p: float = 2, **options: An
     is_complex = "complex" in dtype_name(dtype)
     size = xp.abs(wide)
     powers = wide * wide if p == 2 and not is_complex else power(xp, size, p)
-    y = power(xp, window_sum(backend, powers, pooling.axes), 1 / p)
+    y = power(xp, backend.map_windows(backend, window_sum, pooling.axes, powers), 1 / p)
 
     def pullback(dy: Array) -> tuple[Array, ...]:
         dy = backend.cast(dy, y.dtype) * power(xp, y, 1 - p)
@@ -192,7 +192,7 @@ def pull_lp_pool(x: Array, window: Sequence[int], *, p: float = 2, **options: An
         else:
             slope = power(xp, size, p - 1)
             slope = xp.where(wide < 0, -slope, slope)
-        dx = window_sum(backend, dy, pooling.transposed) * slope
+        dx = backend.map_windows(backend, window_sum, pooling.transposed, dy) * slope
         return (backend.cast(backend.pad(dx, pooling.restored), x.dtype),)
 
     return backend.cast(y, y.dtype if is_complex else dtype), pullback

@@ -60,7 +60,7 @@ def beats(xp: Any, new: Array, best: Array) -> Array:
     return wins | xp.isnan(new) if "float" in dtype_name(new.dtype) else wins
 
 
-def window_max(backend: Backend, x: Array, axes: Sequence[WindowDimension]) -> Array:
+def window_max(backend: Backend, axes: Sequence[WindowDimension], x: Array) -> Array:
     """The first maximum of every window; not by xp.maximum, which splits the gradient of a tie."""
     xp = backend.xp
     x = pad_runs(xp, x, [nearest(axis) for axis in axes])
@@ -69,7 +69,7 @@ def window_max(backend: Backend, x: Array, axes: Sequence[WindowDimension]) -> A
     return x
 
 
-def pull_window_max(backend: Backend, dy: Array, x: Array, axes: Sequence[WindowDimension]) -> Array:
+def pull_window_max(backend: Backend, axes: Sequence[WindowDimension], x: Array, dy: Array) -> Array:
     """The transpose of `window_max` at x: each cotangent goes to the element that won its window."""
     pieces = [nearest(axis) for axis in axes]
     padded = pad_runs(backend.xp, x, pieces)
@@ -117,7 +117,7 @@ def interleave(backend: Backend, shares: Sequence[Array], i: int, axis: WindowDi
     return x[along(i, slice(0, dilated(axis.output, stride) + axis.window - 1))]
 
 
-def window_sum(backend: Backend, x: Array, axes: Sequence[WindowDimension]) -> Array:
+def window_sum(backend: Backend, axes: Sequence[WindowDimension], x: Array) -> Array:
     """The sum of every window; along `Pooling.transposed` its own transpose."""
     x = dilate(backend.xp, x, [axis.base_dilation for axis in axes])
     x = backend.pad(x, [(axis.low, axis.high) for axis in axes])

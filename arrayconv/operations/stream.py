@@ -34,8 +34,8 @@ def stream(
     """Causal one-dimensional `correlate` or `conv` of a signal that comes in chunks.
 
     The outputs of the chunks, joined, are those of ``op(signal, kernel, padding="causal", ...)``: bit-equal in
-    integers, within the documented error in floats. The state is the last ``dilation * (k - 1)`` samples; both functions are
-    pure, so `step` is a body for `jax.lax.scan`.
+    integers, within the documented error in floats. The state is the last ``dilation * (k - 1)`` samples; both
+    functions are pure, so `step` is a body for `jax.lax.scan`.
 
     Args:
         op: `correlate` or `conv`.

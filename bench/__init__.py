@@ -1,0 +1,1 @@
+"""How fast a planned call is beside the library's own: ``python -m bench``."""
