@@ -18,6 +18,14 @@ class Layout:
     flipped: tuple[int, ...] = ()
     merged: tuple[int, ...] | None = None
 
+    @property
+    def result(self) -> tuple[int, ...]:
+        """The shape that `apply` gives."""
+        if self.merged is not None:
+            return self.merged
+        split = self.shape if self.split is None else self.split
+        return split if self.axes is None else tuple([split[axis] for axis in self.axes])
+
     def apply(self, xp: Any, array: Array) -> Array:
         """``shape`` to ``merged``."""
         if self.split is not None:

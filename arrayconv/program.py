@@ -85,5 +85,5 @@ class Program:
         return self.problem.geometry
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled without ``prepared``, which grows with the number of tiles and is derived again where it is needed."""
+        """Pickled without ``prepared``, which grows with the number of tiles and can be derived again."""
         return Program, (self.problem, self.algorithm, self.requested, self.block, self.workspace, self.parts)

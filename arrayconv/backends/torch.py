@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from .. import primitives
 from ..backend import Native, namespace, standard_backend
 from ..primitives import Widths, crop
 from ..program import Problem
@@ -54,7 +55,12 @@ def pad(x: Tensor, widths: Widths) -> Tensor:
 
 
 def windows(x: Tensor, window: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Tensor:
-    """A view: torch's unfold an axis, of which every ``dilation``-th element is kept."""
+    """A view: torch's unfold an axis, of which every ``dilation``-th element is kept.
+
+    Under a transform a stack of slices, since the backward of unfold has no batching rule.
+    """
+    if torch._C._are_functorch_transforms_active():
+        return primitives.windows(XP, x, window, stride, dilation)
     first = x.ndim - len(window)
     for axis, (k, s, d) in enumerate(zip(window, stride, dilation, strict=True), first):
         x = x.unfold(axis, (k - 1) * d + 1, s)[..., ::d]

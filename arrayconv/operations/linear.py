@@ -81,8 +81,7 @@ class LinearCall:
         geometry, (back, _) = self.program.geometry, self.transposed
         dx = execute(back, backend, dy, kernel_for_input(backend.xp, geometry, kernel))
         if self.pieces is not None:
-            shape = self.x_layout.merged or self.x_layout.shape
-            dx = pad_runs_transpose(backend.xp, dx, self.pieces, shape[2:])
+            dx = pad_runs_transpose(backend.xp, dx, self.pieces, self.x_layout.result[2:])
         return self.x_layout.undo(backend.xp, dx)
 
     def _pull_kernel(self, backend: Backend, dy: Array, x: Array) -> Array:
@@ -246,7 +245,7 @@ def plan_call(
 
 
 #: What a type can be turned into without losing its nature: integers to anything, floats not to integers.
-_RANK = {"int": 0, "uint": 0, "float": 1, "bfloat": 1, "complex": 2}
+RANK = {"int": 0, "uint": 0, "float": 1, "bfloat": 1, "complex": 2}
 
 
 def read_dtype(op: str, dtype: Any, backend: Backend, sources: list[tuple[str, Any]]) -> Any:
@@ -261,7 +260,7 @@ def read_dtype(op: str, dtype: Any, backend: Backend, sources: list[tuple[str, A
             f"(jax_enable_x64) or take a smaller one"
         )
     for source, own in sources:
-        if _RANK[dtype_name(own).rstrip("0123456789")] > _RANK[name.rstrip("0123456789")]:
+        if RANK[dtype_name(own).rstrip("0123456789")] > RANK[name.rstrip("0123456789")]:
             raise TypeError(f"{op}: {name} can't hold {source} of {dtype_name(own)} without losing part of it; cast it")
     return found
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..backend import Backend, dtype_name, get_backend
-from .linear import Pullback, linear_call
+from .linear import RANK, Pullback, linear_call
 from .table import Operation, bind, find_operation, linear_options
 
 Array = Any
@@ -70,5 +70,9 @@ def check_cotangent(op: str, backend: Backend, y: Array, dy: Array) -> None:
         raise TypeError(f"vjp: the cotangent of {op} must be an array of {backend.name}, got {type(dy).__name__}")
     if tuple(dy.shape) != tuple(y.shape):
         raise ValueError(f"vjp: the cotangent of {op} must have y's shape {tuple(y.shape)}, got {tuple(dy.shape)}")
-    if "complex" in dtype_name(dy.dtype) and "complex" not in dtype_name(y.dtype):
-        raise TypeError(f"vjp: the cotangent of {op} is complex, y is {dtype_name(y.dtype)}; take its real part")
+    kinds = [dtype_name(array.dtype).rstrip("0123456789") for array in (dy, y)]
+    if RANK[kinds[0]] > RANK[kinds[1]]:
+        raise TypeError(
+            f"vjp: the cotangent of {op} is {dtype_name(dy.dtype)}, y is {dtype_name(y.dtype)}, which can't hold it; "
+            f"cast the cotangent, or take its real part"
+        )
