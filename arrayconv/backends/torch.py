@@ -60,7 +60,8 @@ def windows(x: Tensor, window: Sequence[int], stride: Sequence[int], dilation: S
     Under a transform a stack of slices, since the backward of unfold has no batching rule.
     """
     if torch._C._are_functorch_transforms_active():
-        return primitives.windows(XP, x, window, stride, dilation)
+        stacked: Tensor = primitives.windows(XP, x, window, stride, dilation)
+        return stacked
     first = x.ndim - len(window)
     for axis, (k, s, d) in enumerate(zip(window, stride, dilation, strict=True), first):
         x = x.unfold(axis, (k - 1) * d + 1, s)[..., ::d]

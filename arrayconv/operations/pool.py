@@ -145,7 +145,7 @@ def pull_max_pool(x: Array, window: Sequence[int], **options: Any) -> tuple[Arra
     backend, x, pooling = read_call("max_pool", x, window, **options)
     y = backend.map_windows(backend, window_max, pooling.axes, ordered(backend, x))
     if all(axis.kernel == 1 for axis in pooling.axes):  # y is a slice of x, perhaps a view
-        y = backend.xp.asarray(y, copy=True)
+        y = backend.copy(y)
 
     def pullback(dy: Array) -> tuple[Array, ...]:
         name = dtype_name(x.dtype)
