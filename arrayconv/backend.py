@@ -61,14 +61,15 @@ def _never(*_: Any) -> bool:
 class Backend:
     """One library: its array API namespace, and the few things that it does better or differently.
 
-    A field that is left out has the meaning of the array API standard. ``empty`` makes a buffer that may be written;
-    libraries without one join parts. ``prepares`` is False where programs are planned
-    again for pieces. ``all_true`` may look at values where that is cheap and allowed (eager arrays of a
-    CPU), else it says no. ``close`` wraps the run of a program where a
-    library needs it under differentiation or in pieces; ``fold`` calls a planning function with plain values (a graph
-    compiler that traces Python must not look inside); ``recompute`` calls a function of arrays so that a recorded
-    gradient keeps its arguments and not what it allocates; ``scatter_add`` adds rows, by their indices, to the rows of
-    a total that it may overwrite.
+    A field that is left out has the meaning of the array API standard. Of the others:
+
+    - ``close`` wraps the run of a program where a library needs it under differentiation or in pieces;
+    - ``prepares`` is False where programs are planned again for pieces;
+    - ``fold`` calls a planning function with plain values: a compiler that traces Python must not look inside;
+    - ``recompute`` calls a function of arrays so that a recorded gradient keeps its arguments only;
+    - ``empty`` makes a buffer that may be written; libraries without one join parts;
+    - ``all_true`` may look at values where that is cheap and allowed (eager arrays of a CPU), else it says no;
+    - ``scatter_add`` adds rows, by their indices, to the rows of a total that it may overwrite.
     """
 
     name: str

@@ -21,6 +21,7 @@ CALLS: dict[str, tuple[Any, tuple[int, ...], tuple[int, ...], dict[str, Any]]] =
     "convolve": (ac.convolve, (4, 5, 6), (2, 1, 3), {"dilation": (1, 2, 1), "padding": "full"}),
     "conv": (ac.conv, (2, 3, 6, 7), (4, 3, 3, 2), {"padding": "same", "boundary": "wrap"}),
     "conv groups": (ac.conv, (2, 4, 8), (6, 2, 3), {"groups": 2, "stride": 2}),
+    "conv_transpose": (ac.conv_transpose, (2, 3, 4, 5), (3, 2, 3, 2), {"stride": 2, "padding": ((1, 0), (0, 0))}),
     "conv last": (ac.conv, (2, 6, 5, 3), (2, 2, 3, 4), {"channels": "last", "dilation": 2}),
 }
 
@@ -36,7 +37,10 @@ def normal(*shape: int, dtype: str = "float64", seed: int = 0) -> np.ndarray[Any
 
 def bias_for(name: str, dtype: str = "float64") -> np.ndarray[Any, Any]:
     op, _, kernel, options = CALLS[name]
-    shapes = {"conv": kernel[-1:] if options.get("channels") == "last" else kernel[:1]}
+    shapes = {
+        "conv": kernel[-1:] if options.get("channels") == "last" else kernel[:1],
+        "conv_transpose": kernel[1:2],
+    }
     return normal(*shapes.get(op.__name__, ()), dtype=dtype)
 
 
