@@ -26,13 +26,17 @@ MODULE = namespace("dask.array")
 
 
 class Namespace:
-    """Dask's namespace, with the reshape of empty arrays that Dask can't do."""
+    """Dask's namespace, with the empty arrays that Dask can't make or reshape."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(MODULE, name)
 
+    def full(self, shape: tuple[int, ...], value: Any, dtype: Any) -> Array:
+        """Dask's automatic chunks divide by zero where an axis is empty."""
+        return da.full(shape, value, dtype=dtype, chunks=-1 if 0 in shape else "auto")
+
     def reshape(self, x: Array, shape: tuple[int, ...]) -> Array:
-        return da.zeros(shape, dtype=x.dtype) if 0 in x.shape else MODULE.reshape(x, shape)
+        return self.full(shape, 0, x.dtype) if 0 in x.shape else MODULE.reshape(x, shape)
 
 
 XP = Namespace()
@@ -102,7 +106,7 @@ def map_windows(backend: Backend, function: Windowed, axes: Sequence[WindowDimen
     outputs = [output_ranges(axis, chunks) for axis, chunks in zip(axes, x.chunks[first:], strict=True)]
     chunks = (*x.chunks[:first], *(tuple(map(len, ranges)) for ranges in outputs))
     if 0 in x.shape:
-        return da.zeros(tuple(map(sum, chunks)), dtype=x.dtype)
+        return XP.full(tuple(map(sum, chunks)), 0, x.dtype)
     x, own = with_halos(x, axes, outputs, [range(axis.kernel) for axis in axes])
     meta = np.empty((0,) * x.ndim, dtype=x.dtype)
     return da.map_blocks(run_windows, x, function=function, axes=own, chunks=chunks, dtype=x.dtype, meta=meta)
@@ -120,7 +124,7 @@ def pull_windows(backend: Backend, function: Windowed, axes: Sequence[WindowDime
     """
     first, chunks = x.ndim - len(axes), x.chunks
     if 0 in x.shape:
-        return da.zeros(x.shape, dtype=dy.dtype)
+        return XP.full(x.shape, 0, dy.dtype)
     outputs = [meeting(axis, sizes) for axis, sizes in zip(axes, chunks[first:], strict=True)]
     dy = dy.rechunk(dict(enumerate(chunks[:first])))
     for i, ranges in enumerate(outputs, first):
@@ -184,7 +188,7 @@ def close(backend: Backend, planning: Planning) -> Run:
     def run(program: Program, x: Array, kernel: Array) -> Array:
         geometry = program.geometry
         if 0 in (*geometry.x_shape, *geometry.kernel_shape, *geometry.y_shape):
-            return da.zeros(geometry.y_shape, dtype=x.dtype)
+            return XP.full(geometry.y_shape, 0, x.dtype)
         dtype, problem = x.dtype, program.problem
         if problem.accumulator != problem.dtype:  # shares are summed, so they may not be rounded
             x, kernel = x.astype(problem.accumulator), kernel.astype(problem.accumulator)
