@@ -214,3 +214,19 @@ def test_gradients_of_jax_and_torch() -> None:
     own = tuple(torch.tensor(array, requires_grad=True) for array in (x, kernel))
     assert torch.autograd.gradcheck(op, own)
     assert torch.autograd.gradgradcheck(op, own)
+
+
+def test_gradients_of_separable_in_jax_and_torch() -> None:
+    from jax.test_util import check_grads
+
+    random = np.random.default_rng(9)
+    shapes = ((1, 2, 4, 3), (2, 2, 2, 2), (3, 4), (3,))
+    arrays = [random.standard_normal(shape) for shape in shapes]
+
+    def op(*arrays: Any) -> Any:
+        return ac.separable_conv(*arrays, stride=(2, 1), padding="same", boundary="reflect")
+
+    check_grads(op, tuple(map(jax.numpy.asarray, arrays)), order=2)
+    own = tuple(torch.tensor(array, requires_grad=True) for array in arrays)
+    assert torch.autograd.gradcheck(op, own)
+    assert torch.autograd.gradgradcheck(op, own)

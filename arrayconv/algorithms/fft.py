@@ -49,7 +49,7 @@ def fast_length(n: int) -> int:
 
 
 class Details(NamedTuple):
-    """Lengths of the transform, and where the stride-1 results and the wanted ones lie in it."""
+    """Lengths of the transform, and where in it the results lie."""
 
     lengths: tuple[int, ...]
     results: tuple[slice, ...]
@@ -88,7 +88,7 @@ def cost(problem: Problem, backend: Backend) -> float:
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
     problem, geometry, xp = program.problem, program.geometry, backend.xp
-    axes, ndim = tuple(range(-geometry.ndim, 0)), geometry.ndim
+    axes = tuple(range(-geometry.ndim, 0))
     wide = backend.dtype(_WIDE[problem.dtype]) or x.dtype
     forward, inverse = (xp.fft.fftn, xp.fft.ifftn) if problem.is_complex else (xp.fft.rfftn, xp.fft.irfftn)
     kernel = xp.flip(dilate(xp, kernel, [axis.window_dilation for axis in geometry.axes]), axis=axes)
@@ -100,7 +100,7 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
         spectrum = forward(backend.cast(xp.where(clean, x, xp.zeros_like(x)), wide), s=lengths, axes=axes)
         taps = forward(backend.cast(kernel, wide), s=lengths, axes=axes)
         spectrum = xp.reshape(spectrum, (own.batch, own.groups, own.inputs, *spectrum.shape[2:]))
-        mixed = mix(backend, spectrum, taps, ndim)
+        mixed = mix(backend, spectrum, taps)
         y = xp.reshape(inverse(mixed, s=lengths, axes=axes), (own.batch, own.groups * own.outputs, *lengths))
         y = backend.cast(y[(slice(None), slice(None), *results)], x.dtype)
         return restore(backend, own, clean, y)
@@ -108,7 +108,7 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     return run_tiled(program, backend, x, kernel, compute)
 
 
-def mix(backend: Backend, spectrum: Array, taps: Array, ndim: int) -> Array:
+def mix(backend: Backend, spectrum: Array, taps: Array) -> Array:
     """``(N, G, I, *f)`` and ``(G, O, I, *f)`` to ``(N, G, O, *f)``: a matrix product a frequency."""
     xp = backend.xp
     batch, groups, inputs, *frequencies = spectrum.shape

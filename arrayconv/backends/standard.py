@@ -20,9 +20,6 @@ def backend_of(xp: Any) -> Backend:
         owns=lambda array: getattr(array, "__array_namespace__", lambda: None)() is xp,
         to_numpy=lambda array: _to_numpy(xp, array),
         device=lambda array: array.device,
-        device_kind=lambda array: "cpu",
-        dtype=lambda dtype: getattr(xp, dtype, None),
-        cast=lambda array, dtype: xp.astype(array, dtype, copy=False),
     )
 
 
