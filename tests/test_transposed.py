@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from conftest import Library
 
 F = torch.nn.functional
+CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 TORCH = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
@@ -155,6 +156,36 @@ def test_separable_is_two_convolutions(library: Library, channels: str) -> None:
     linear = [np.sum(share * array) for share, array in zip(shares, (x, depthwise, pointwise), strict=False)]
     constant = float(np.sum(shares[3] * bias))
     np.testing.assert_allclose(linear, total - constant, rtol=1e-10)
+
+
+def compare_layers(library: Library, layer: Any, seed: int) -> None:
+    """Any kind of arrays against PyTorch's three layers, of the shapes and options that PyTorch takes."""
+    x_shape, kernel_shape, options = layer
+    axes = list(zip(x_shape[2:], kernel_shape[2:], *(options[name] for name in list(options)[:4]), strict=True))
+    random, ndim, own = np.random.default_rng(seed), len(x_shape) - 2, library.asarray
+    x, kernel = random.standard_normal(x_shape), random.standard_normal(kernel_shape)
+    spacing = {name: options[name] for name in ("stride", "padding", "dilation")}
+    if all(
+        (n - 1) * s + d * (k - 1) + 1 - 2 * p + e >= 1 for n, k, s, p, d, e in axes
+    ):  # PyTorch refuses empty results
+        expected = TORCH[ndim](*map(torch.from_numpy, (x, kernel)), **options)
+        y = ac.conv_transpose(own(x), own(kernel), **options)
+        np.testing.assert_allclose(library.to_numpy(y), expected, rtol=0, atol=1e-12)
+    if any(n + 2 * p < d * (k - 1) + 1 for n, k, _, p, d, _ in axes):  # the kernel is longer than the padded input
+        return
+    depthwise = random.standard_normal((x_shape[1], 2, *kernel_shape[2:]))
+    pointwise = random.standard_normal((3, 2 * x_shape[1]))
+    flat = depthwise.reshape(2 * x_shape[1], 1, *kernel_shape[2:])
+    middle = CONV[ndim](*map(torch.from_numpy, (x, flat)), groups=x_shape[1], **spacing)
+    y = ac.depthwise_conv(own(x), own(depthwise), **spacing)
+    np.testing.assert_allclose(library.to_numpy(y), middle, rtol=0, atol=1e-12)
+    expected = CONV[ndim](middle, torch.from_numpy(pointwise.reshape(*pointwise.shape, *(1,) * ndim)))
+    y = ac.separable_conv(own(x), own(depthwise), own(pointwise), **spacing)
+    np.testing.assert_allclose(library.to_numpy(y), expected, rtol=0, atol=1e-12)
+
+
+def test_random_layers_are_pytorchs(library: Library) -> None:
+    library.for_all(st.tuples(layers(), st.integers(0, 99)), lambda drawn: compare_layers(library, *drawn))
 
 
 def test_separable_in_other_types() -> None:
