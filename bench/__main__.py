@@ -24,7 +24,9 @@ def restart_clean() -> None:
     found = [name for name in HARMFUL if name in os.environ]
     if not found:
         return
-    print(f"bench: started again without {' and '.join(found)}, which would slow NumPy down", file=sys.stderr, flush=True)
+    print(
+        f"bench: started again without {' and '.join(found)}, which would slow NumPy down", file=sys.stderr, flush=True
+    )
     rest = {name: value for name, value in os.environ.items() if name not in HARMFUL}
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], rest)
 

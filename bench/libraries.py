@@ -57,7 +57,7 @@ def _jax() -> Library:
 
 _MAKERS: dict[str, Callable[[], Library]] = {
     "numpy": lambda: Library(_plain, _loop, _none),
-    "torch": lambda: Library(torch.from_numpy, torch.func.vmap, _autograd),
+    "torch": lambda: Library(torch.tensor, torch.func.vmap, _autograd),
     "jax": _jax,
 }
 

@@ -39,6 +39,16 @@ class Ceilings(NamedTuple):
         return max(2 * multiply_adds / self.flops, size / self.bytes) / seconds
 
 
+def warm_allocator() -> None:
+    """Make the C library keep freed memory, as it does in any process that has freed an array of some 32 MB before.
+
+    Until then every new result of a few MB is mapped afresh, and its first touch may take longer than its computation:
+    what came earlier in a run would decide the ratios. glibc raises its mmap threshold to the largest block freed, up
+    to 32 MiB (mallopt(3), M_MMAP_THRESHOLD).
+    """
+    np.empty(2**25 - 2**17, np.uint8)
+
+
 def best_seconds(call: Callable[[], Any], budget: float = 0.5) -> float:
     """The fastest of many runs."""
     call()

@@ -25,6 +25,10 @@ Thunk = Callable[[], Any]
 #: Seconds below which a call is repeated within one reading of the clock.
 SHORTEST = 2e-4
 
+#: Where two libraries take turns: seconds of sleep before each reading, and of untimed calls after it. The threads of the
+#: library that ran last look for work for some 50 ms before they sleep, and until then slow the next one down by half.
+REST, WAKE = 0.1, 0.03
+
 #: Steps that the notebook's loop is timed for; each takes as long as the one before.
 TIMED_STEPS = 20
 
@@ -120,37 +124,52 @@ class Case:
         return {key: self.bind(name, call) for key, call in builder(workload.own).items()}, 1.0
 
 
-def time_in_turn(thunks: dict[str, Thunk], seconds: float, first: tuple[str, ...] = ()) -> dict[str, list[float]]:
+def time_in_turn(
+    thunks: dict[str, Thunk], seconds: float, first: tuple[str, ...] = (), *, rivals: bool = False
+) -> dict[str, list[float]]:
     """Seconds of each run of each thunk, round by round.
 
     All take part in three rounds (in one, where that takes long already); then ``first`` go on until the time is over,
-    and the others while they have had no more than their share of it.
+    and the others while they have had no more than their share of it. ``rivals``: they are of several libraries.
     """
     single = {name: _once(thunk) for name, thunk in thunks.items()}
-    counts = {name: max(1, ceil(SHORTEST / taken)) for name, taken in single.items()}
+    shortest = 25 * SHORTEST if rivals else SHORTEST
+    counts = {name: max(1, ceil(shortest / taken)) for name, taken in single.items()}
     least = 3 if sum(single.values()) < 2 * seconds + 0.5 else 1
     times: dict[str, list[float]] = {name: [] for name in thunks}
     spent = dict.fromkeys(thunks, 0.0)
     share, start, rounds = seconds / len(thunks), time.perf_counter(), 0
+    time.sleep(REST)
     while rounds < least or (time.perf_counter() - start < seconds and rounds < 2000):
         for name, thunk in thunks.items():
             if rounds >= least and name not in first and spent[name] > share:
                 continue
-            count = counts[name]
-            before = time.perf_counter()
-            for _ in range(count):
-                thunk()
-            taken = time.perf_counter() - before
+            if rivals:
+                _wake(thunk)
+            taken = _repeat(thunk, counts[name])
             spent[name] += taken
-            times[name].append(taken / count)
+            times[name].append(taken / counts[name])
         rounds += 1
     return times
 
 
-def _once(thunk: Thunk) -> float:
+def _repeat(thunk: Thunk, count: int) -> float:
     before = time.perf_counter()
-    thunk()
-    return max(1e-7, time.perf_counter() - before)
+    for _ in range(count):
+        thunk()
+    return time.perf_counter() - before
+
+
+def _wake(thunk: Thunk) -> None:
+    """Everybody's threads asleep, then those of this call awake."""
+    time.sleep(REST)
+    before = time.perf_counter()
+    while time.perf_counter() - before < WAKE:
+        thunk()
+
+
+def _once(thunk: Thunk) -> float:
+    return max(1e-7, _repeat(thunk, 1))
 
 
 def _admit(row: Row, reference: Reference, thunks: dict[str, Thunk]) -> dict[str, Thunk]:
@@ -171,7 +190,13 @@ def _admit(row: Row, reference: Reference, thunks: dict[str, Thunk]) -> dict[str
 
 
 def measure(
-    case: Case, name: str, ceilings: Ceilings, seconds: float, *, with_peers: bool = False, with_algorithms: bool = False
+    case: Case,
+    name: str,
+    ceilings: Ceilings,
+    seconds: float,
+    *,
+    with_peers: bool = False,
+    with_algorithms: bool = False,
 ) -> Row:
     """One row of the table."""
     workload, reference = case.workload, case.reference
@@ -193,7 +218,8 @@ def measure(
     thunks |= _admit(row, reference, others)
     if not thunks:
         return row
-    times = time_in_turn(thunks, seconds, ("auto", "native"))
+    rivals = with_peers or workload.kind == "learn" or (name == "numpy" and row.native_name.startswith("torch"))
+    times = time_in_turn(thunks, seconds, ("auto", "native"), rivals=rivals)
     _fill(row, times, scale, ceilings)
     if scale == 1:
         _admit(row, reference, thunks)  # the last answers too

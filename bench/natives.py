@@ -97,7 +97,11 @@ def torch_layer(workload: Workload) -> dict[str, Call]:
 def torch_depthwise(workload: Workload) -> dict[str, Call]:
     ndim, channels = len(workload.shapes[1]) - 2, workload.shapes[0][1]
     convolution, options = CONVOLUTIONS[ndim], workload.options
-    return {f"torch.conv{ndim}d": lambda x, kernel: convolution(x, kernel.flatten(0, 1)[:, None], groups=channels, **options)}
+    return {
+        f"torch.conv{ndim}d": lambda x, kernel: convolution(
+            x, kernel.flatten(0, 1)[:, None], groups=channels, **options
+        )
+    }
 
 
 def torch_transposed(workload: Workload) -> dict[str, Call]:
@@ -112,13 +116,14 @@ def jax_layer(workload: Workload) -> dict[str, Call]:
     ndim, options = len(workload.shapes[1]) - 2, workload.options
     padding = [(width, width) for width in each(options.get("padding", 0), ndim)]
     stride, dilation = (each(options.get(name, 1), ndim) for name in ("stride", "dilation"))
-    groups = workload.shapes[0][1] if workload.kind == "depthwise" else options.get("groups", 1)
+    is_depthwise, is_single = workload.kind == "depthwise", len(workload.shapes[0]) == ndim + 1
+    groups = workload.shapes[0][1] if is_depthwise else options.get("groups", 1)
 
     def call(x: Array, kernel: Array) -> Array:
-        kernel = kernel.reshape(-1, x.shape[1] // groups, *kernel.shape[2:])
-        return lax.conv_general_dilated(
-            x, kernel, stride, padding, rhs_dilation=dilation, feature_group_count=groups
-        )
+        x = x[None] if is_single else x
+        kernel = kernel.reshape(-1, 1, *kernel.shape[2:]) if is_depthwise else kernel
+        y = lax.conv_general_dilated(x, kernel, stride, padding, rhs_dilation=dilation, feature_group_count=groups)
+        return y[0] if is_single else y
 
     return {"lax.conv": call}
 

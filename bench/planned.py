@@ -38,7 +38,7 @@ def same_run(a: Program, b: Program) -> bool:
     )
 
 
-def candidates(problem: Problem, library: str) -> tuple[Candidate, list[Candidate]]:
+def candidates(problem: Problem, library: str, factor: float = HOPELESS) -> tuple[Candidate, list[Candidate]]:
     """What "auto" runs, and one program for each algorithm that serves and isn't hopeless, no two alike."""
     backend = library_backend(library)
     rows = {row.name: row.seconds for row in options(problem, backend) if row.program is not None}
@@ -48,7 +48,7 @@ def candidates(problem: Problem, library: str) -> tuple[Candidate, list[Candidat
     for name in rows:
         estimate, named = _named(problem, backend, name)
         is_new = named is not None and not any(same_run(named, other.program) for other in found)
-        if named is not None and is_new and estimate <= HOPELESS * auto.estimate:
+        if named is not None and is_new and estimate <= factor * auto.estimate:
             found.append(Candidate(label(named), named, estimate))
     return auto, found
 

@@ -14,7 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from bench import data
-from bench.machine import Ceilings, describe_machine, measure_ceilings
+from bench.machine import Ceilings, describe_machine, measure_ceilings, warm_allocator
 from bench.measure import Case, Row, measure
 from bench.workloads import LIBRARIES, Workload, find_workloads
 
@@ -39,10 +39,13 @@ def run(args: Namespace) -> int:
         return 2
     names = args.library or LIBRARIES
     pairs = [(workload, name) for workload in workloads for name in names if name in workload.libraries]
+    warm_allocator()
     ceilings = measure_ceilings(0.1 if args.quick else 0.5)
     machine = describe_machine()
     print(f"{machine['cpu']}, {machine['cores']} cores; threads: {machine['threads']}")
-    print(f"matrix product {ceilings.flops / 1e9:.0f} GFLOP/s, copy {ceilings.bytes / 1e9:.0f} GB/s\n{HEADER}", flush=True)
+    print(
+        f"matrix product {ceilings.flops / 1e9:.0f} GFLOP/s, copy {ceilings.bytes / 1e9:.0f} GB/s\n{HEADER}", flush=True
+    )
     rows = []
     with _bar(len(pairs)) as bar:
         for row in _measure_all(pairs, ceilings, args, bar):

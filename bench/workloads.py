@@ -116,9 +116,7 @@ FORWARD = (
         ((2, 16, 32, 32), (2, 18, 32, 32), (16, 16, 3, 3)),
         {"padding": 1},
     ),
-    Workload(
-        "examples 5x5", "examples", "filter", ac.correlate, ((32, 128, 128), (32, 5, 5)), transform="examples"
-    ),
+    Workload("examples 5x5", "examples", "filter", ac.correlate, ((32, 128, 128), (32, 5, 5)), transform="examples"),
     Workload(
         "examples layer",
         "examples",
@@ -157,7 +155,10 @@ def find_workloads(words: list[str] | None) -> list[Workload]:
     if not words:
         return list(WORKLOADS.values())
     found = {
-        name: row for word in words for name, row in WORKLOADS.items() if name == word or (word not in WORKLOADS and word in name)
+        name: row
+        for word in words
+        for name, row in WORKLOADS.items()
+        if name == word or (word not in WORKLOADS and word in name)
     }
     missing = [word for word in words if not any(word in name for name in WORKLOADS)]
     if missing:
@@ -172,7 +173,9 @@ def work(workload: Workload) -> tuple[int, int]:
         count = workload.shapes[0][0]
         return count * madds, count * size
     if workload.kind == "learn":
-        return 2 * workload.steps * prod(workload.shapes[1]) * prod(workload.shapes[2]), 4 * sum(map(prod, workload.shapes))
+        return 2 * workload.steps * prod(workload.shapes[1]) * prod(workload.shapes[2]), 4 * sum(
+            map(prod, workload.shapes)
+        )
     if workload.kind == "deform":
         x, offset, kernel = workload.shapes
         madds, y = x[0] * prod(kernel) * prod(offset[2:]), x[0] * kernel[0] * prod(offset[2:])
