@@ -33,6 +33,7 @@ def restart_clean() -> None:
 
 def main() -> int:
     restart_clean()
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # PyTorch's profiler, which counts memory, is silent then
     words = sys.argv[1:]
     name = words.pop(0) if words and words[0] in COMMANDS else next(iter(COMMANDS))
     module = import_module(COMMANDS[name])

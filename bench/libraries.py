@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.memory import jax_scratch, numpy_scratch, torch_scratch
+
 Array = Any
 Call = Callable[..., Any]
 
@@ -20,11 +22,15 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Library:
-    """``gradient(call)`` maps x, kernel and the result's cotangent to the cotangents of x and kernel."""
+    """``gradient(call)`` maps x, kernel and the result's cotangent to the cotangents of x and kernel.
+
+    ``scratch(ready, arrays)`` is a compiled call's temporary memory in bytes.
+    """
 
     make: Callable[[Any], Array]
     batch: Callable[[Call], Call]
     gradient: Callable[[Call], Call]
+    scratch: Callable[[Call, list[Array]], int]
     compile: Callable[[Call], Call] = _plain
     wait: Callable[[Any], Any] = _plain
 
@@ -52,12 +58,12 @@ def _jax() -> Library:
     def vjp(call: Call) -> Call:
         return lambda x, kernel, dy: jax.vjp(call, x, kernel)[1](dy)
 
-    return Library(jnp.asarray, jax.vmap, vjp, jax.jit, jax.block_until_ready)
+    return Library(jnp.asarray, jax.vmap, vjp, jax_scratch, jax.jit, jax.block_until_ready)
 
 
 _MAKERS: dict[str, Callable[[], Library]] = {
-    "numpy": lambda: Library(_plain, _loop, _none),
-    "torch": lambda: Library(torch.tensor, torch.func.vmap, _autograd),
+    "numpy": lambda: Library(_plain, _loop, _none, numpy_scratch),
+    "torch": lambda: Library(torch.tensor, torch.func.vmap, _autograd, torch_scratch),
     "jax": _jax,
 }
 

@@ -1,13 +1,10 @@
-"""Timing in turn: A B A B in one process, on the same arrays, each answer compared with float64."""
+"""One workload on one library: the native call and arrayconv's on the same arrays, answers compared with float64."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from math import ceil
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,18 +13,11 @@ from bench import natives, peers, planned
 from bench.libraries import Call, library
 from bench.machine import Ceilings
 from bench.reference import Reference, learner_arrays, make_reference
+from bench.timing import Thunk, once, time_in_turn
 from bench.workloads import Workload, work
 
 Array = Any
 NumPyArray = np.ndarray[Any, Any]
-Thunk = Callable[[], Any]
-
-#: Seconds below which a call is repeated within one reading of the clock.
-SHORTEST = 2e-4
-
-#: Where two libraries take turns: seconds of sleep before each reading, and of untimed calls after it. The threads of the
-#: library that ran last look for work for some 50 ms before they sleep, and until then slow the next one down by half.
-REST, WAKE = 0.1, 0.03
 
 #: Steps that the notebook's loop is timed for; each takes as long as the one before.
 TIMED_STEPS = 20
@@ -39,6 +29,7 @@ class Row:
 
     ``native_name`` is the fastest of the library's own ways. ``error`` is that of "auto", relative to the answer's
     largest number; ``spread`` the distance between the quartiles of "auto", relative to its median.
+    ``workspace`` and ``scratch`` are temporary bytes as planned and as measured.
     """
 
     workload: str
@@ -48,6 +39,7 @@ class Row:
     bytes: int
     algorithm: str = ""
     workspace: int = 0
+    scratch: int | None = None
     native_name: str = ""
     native: float = float("nan")
     auto: float = float("nan")
@@ -87,16 +79,30 @@ class Case:
             arrays.append(np.random.default_rng(1).standard_normal(shape, dtype=np.float32))
         return cls(workload, arrays, make_reference(workload, arrays), rate)
 
-    def bind(self, name: str, call: Call) -> Thunk:
-        """A call on the library's own arrays, transformed and compiled as the workload says; it waits for the result."""
+    def ready(self, name: str, call: Call) -> tuple[Call, list[Array]]:
+        """A call transformed and compiled as the workload says, and the library's own arrays for it."""
         own = library(name)
         if self.workload.transform == "examples":
             call = own.batch(call)
         elif self.workload.transform == "gradient":
             call = own.gradient(call)
-        ready = own.compile(call) if self.workload.kind != "learn" else call
-        arrays = [own.make(array) for array in self.arrays]
+        return own.compile(call), [own.make(array) for array in self.arrays]
+
+    def bind(self, name: str, call: Call) -> Thunk:
+        """The same as one function of nothing, which waits for the result."""
+        own, (ready, arrays) = library(name), self.ready(name, call)
         return lambda: own.wait(ready(*arrays))
+
+    def scratch(self, name: str) -> int:
+        """Temporary bytes of arrayconv's call."""
+        return library(name).scratch(*self.ready(name, self.call()))
+
+    def call(self, algorithm: str = "auto") -> Call:
+        """arrayconv's function of x and kernel."""
+        workload, options = self.workload, dict(self.workload.options)
+        if workload.kind != "deform":
+            options["algorithm"] = algorithm
+        return lambda *arrays: workload.op(*arrays, **options)
 
     def planned(self, name: str, algorithm: str = "auto") -> Thunk:
         """arrayconv's call."""
@@ -105,12 +111,8 @@ class Case:
             own = library(name)
             x, y, start = map(own.make, self.arrays)
             optimizer, window, steps = ac.sgd(self.rate), tuple(start.shape), workload.steps
-            fit = workload.op
-            return lambda: own.wait(fit(x, y, window, init=start, optimizer=optimizer, steps=steps).kernel)
-        options = dict(workload.options)
-        if workload.kind != "deform":
-            options["algorithm"] = algorithm
-        return self.bind(name, lambda *arrays: workload.op(*arrays, **options))
+            return lambda: own.wait(workload.op(x, y, window, init=start, optimizer=optimizer, steps=steps).kernel)
+        return self.bind(name, self.call(algorithm))
 
     def natives(self, name: str) -> tuple[dict[str, Thunk], float]:
         """The library's own ways, and how many times their work the workload is."""
@@ -122,54 +124,6 @@ class Case:
             return {"notebook's loop": lambda: call(*arrays)}, workload.steps / steps
         builder = natives.KINDS[workload.kind][name]
         return {key: self.bind(name, call) for key, call in builder(workload.own).items()}, 1.0
-
-
-def time_in_turn(
-    thunks: dict[str, Thunk], seconds: float, first: tuple[str, ...] = (), *, rivals: bool = False
-) -> dict[str, list[float]]:
-    """Seconds of each run of each thunk, round by round.
-
-    All take part in three rounds (in one, where that takes long already); then ``first`` go on until the time is over,
-    and the others while they have had no more than their share of it. ``rivals``: they are of several libraries.
-    """
-    single = {name: _once(thunk) for name, thunk in thunks.items()}
-    shortest = 25 * SHORTEST if rivals else SHORTEST
-    counts = {name: max(1, ceil(shortest / taken)) for name, taken in single.items()}
-    least = 3 if sum(single.values()) < 2 * seconds + 0.5 else 1
-    times: dict[str, list[float]] = {name: [] for name in thunks}
-    spent = dict.fromkeys(thunks, 0.0)
-    share, start, rounds = seconds / len(thunks), time.perf_counter(), 0
-    time.sleep(REST)
-    while rounds < least or (time.perf_counter() - start < seconds and rounds < 2000):
-        for name, thunk in thunks.items():
-            if rounds >= least and name not in first and spent[name] > share:
-                continue
-            if rivals:
-                _wake(thunk)
-            taken = _repeat(thunk, counts[name])
-            spent[name] += taken
-            times[name].append(taken / counts[name])
-        rounds += 1
-    return times
-
-
-def _repeat(thunk: Thunk, count: int) -> float:
-    before = time.perf_counter()
-    for _ in range(count):
-        thunk()
-    return time.perf_counter() - before
-
-
-def _wake(thunk: Thunk) -> None:
-    """Everybody's threads asleep, then those of this call awake."""
-    time.sleep(REST)
-    before = time.perf_counter()
-    while time.perf_counter() - before < WAKE:
-        thunk()
-
-
-def _once(thunk: Thunk) -> float:
-    return max(1e-7, _repeat(thunk, 1))
 
 
 def _admit(row: Row, reference: Reference, thunks: dict[str, Thunk]) -> dict[str, Thunk]:
@@ -189,49 +143,55 @@ def _admit(row: Row, reference: Reference, thunks: dict[str, Thunk]) -> dict[str
     return right
 
 
-def measure(
-    case: Case,
-    name: str,
-    ceilings: Ceilings,
-    seconds: float,
-    *,
-    with_peers: bool = False,
-    with_algorithms: bool = False,
-) -> Row:
+class Wish(NamedTuple):
+    """How long, and what beside "auto" and "native"."""
+
+    seconds: float = 2.0
+    peers: bool = False
+    algorithms: bool = False
+    scratch: bool = False
+
+
+def measure(case: Case, name: str, ceilings: Ceilings, wish: Wish) -> Row:
     """One row of the table."""
-    workload, reference = case.workload, case.reference
-    madds, size = work(workload)
-    algorithm, workspace = planned.chosen(workload, name)
-    row = Row(workload.name, name, workload.group, madds, size, algorithm, workspace)
-    owned, scale = case.natives(name)
-    if scale == 1:
-        owned = _admit(row, reference, owned)
-    row.native_name = min(owned, key=lambda key: _once(owned[key])) if len(owned) > 1 else next(iter(owned), "")
-    thunks = _admit(row, reference, {"auto": case.planned(name)})
-    if row.native_name:
-        thunks["native"] = owned[row.native_name]
-    others: dict[str, Thunk] = {}
-    if with_algorithms:
-        others |= {f"algorithm {key}": case.planned(name, key) for key in planned.algorithms(workload, name)}
-    if with_peers:
-        others |= {f"peer {key}": thunk for key, thunk in peers.make_peers(workload, case.arrays).items()}
-    thunks |= _admit(row, reference, others)
+    workload = case.workload
+    row = Row(workload.name, name, workload.group, *work(workload), *planned.chosen(workload, name))
+    thunks, scale = _native(row, case)
+    thunks |= _admit(row, case.reference, {"auto": case.planned(name)})
+    if wish.algorithms:
+        named = {f"algorithm {key}": case.planned(name, key) for key in planned.algorithms(workload, name)}
+        thunks |= _admit(row, case.reference, named)
     if not thunks:
         return row
-    rivals = with_peers or workload.kind == "learn" or (name == "numpy" and row.native_name.startswith("torch"))
-    times = time_in_turn(thunks, seconds, ("auto", "native"), rivals=rivals)
+    rivals = workload.kind == "learn" or (name == "numpy" and row.native_name.startswith("torch"))
+    times = time_in_turn(thunks, wish.seconds, ("auto", "native"), rivals=rivals)
     _fill(row, times, scale, ceilings)
-    if scale == 1:
-        _admit(row, reference, thunks)  # the last answers too
+    if workload.kind != "learn":
+        _admit(row, case.reference, {key: thunk for key, thunk in thunks.items() if median(times[key]) < 1})  # the last
+        if wish.scratch and "auto" in thunks:
+            row.scratch = case.scratch(name)
+    if wish.peers:
+        others = _admit(row, case.reference, peers.make_peers(workload, case.arrays))
+        own = {"auto": thunks["auto"]} if "auto" in thunks else {}
+        times = time_in_turn(own | others, wish.seconds, rivals=True) if others else {}
+        row.peers = {key: 1e3 * median(times[key]) for key in others}
     return row
+
+
+def _native(row: Row, case: Case) -> tuple[dict[str, Thunk], float]:
+    """The fastest of the library's own ways whose answers are right, and how many times its work the workload is."""
+    found, scale = case.natives(row.library)
+    if scale == 1:
+        found = _admit(row, case.reference, found)
+    if not found:
+        return {}, scale
+    row.native_name = min(found, key=lambda key: once(found[key])) if len(found) > 1 else next(iter(found))
+    return {"native": found[row.native_name]}, scale
 
 
 def _fill(row: Row, times: dict[str, list[float]], scale: float, ceilings: Ceilings) -> None:
     middle = {key: 1e3 * median(values) for key, values in times.items()}
-    for key, value in middle.items():
-        group, _, rest = key.partition(" ")
-        if rest:
-            {"algorithm": row.algorithms, "peer": row.peers}[group][rest] = value
+    row.algorithms = {key.partition(" ")[2]: value for key, value in middle.items() if " " in key}
     row.native = scale * middle.get("native", float("nan"))
     row.auto = middle.get("auto", float("nan"))
     row.ratio = row.native / row.auto

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from scipy import ndimage, signal
+from torch.nn import functional
 
 from bench.workloads import Workload
 
@@ -26,8 +26,12 @@ Builder = Callable[[Workload], dict[str, Call]]
 #: Direct loops in two and three dimensions take seconds beyond this many multiply-adds, and FFT milliseconds.
 MOST_DIRECT = 3e8
 
-CONVOLUTIONS: dict[int, Any] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-TRANSPOSED: dict[int, Any] = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+CONVOLUTIONS: dict[int, Any] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
+TRANSPOSED: dict[int, Any] = {
+    1: functional.conv_transpose1d,
+    2: functional.conv_transpose2d,
+    3: functional.conv_transpose3d,
+}
 
 
 def each(value: int | tuple[int, ...], ndim: int) -> tuple[int, ...]:
@@ -202,7 +206,7 @@ def torch_deform(workload: Workload) -> dict[str, Call]:
         at = _positions(torch, offset, kernel.shape[2:], padding)
         scale = torch.tensor([2 / (n - 1) for n in sizes])[:, None, None]
         grid = (at * scale - 1).movedim(2, -1).flip(-1).flatten(1, 2)
-        samples = F.grid_sample(x, grid, align_corners=True).reshape(batch, channels * at.shape[1], -1)
+        samples = functional.grid_sample(x, grid, align_corners=True).reshape(batch, channels * at.shape[1], -1)
         return (kernel.flatten(1) @ samples).reshape(batch, -1, *offset.shape[2:])
 
     return {"torch.grid_sample": call}

@@ -7,7 +7,6 @@ model too: `bench.data.load_rows`.
 from __future__ import annotations
 
 import random
-import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from math import log, prod
@@ -24,8 +23,8 @@ from arrayconv.program import Problem, Program
 from bench import data
 from bench.libraries import library
 from bench.machine import warm_allocator
-from bench.measure import Thunk, time_in_turn
 from bench.planned import HOPELESS, candidates, float32_problem, same_run
+from bench.timing import Thunk, once, time_in_turn
 from bench.workloads import LIBRARIES
 
 #: Geometries whose fastest algorithm takes less or more are drawn again.
@@ -148,11 +147,11 @@ def measure(problem: Problem, name: str, seconds: float, factor: float = HOPELES
         found.append(auto._replace(label=f"auto {auto.label}"))
     arrays = make_arrays(problem.geometry, name)
     thunks = {candidate.label: bind(candidate.program, name, arrays) for candidate in found}
-    once = {label: warm(thunk) for label, thunk in thunks.items()}
-    if not SHORTEST <= min(once.values()) <= LONGEST:
+    first = {label: warm(thunk) for label, thunk in thunks.items()}
+    if not SHORTEST <= min(first.values()) <= LONGEST:
         return None
-    near = {label: thunk for label, thunk in thunks.items() if once[label] <= 10 * min(once.values()) + 1e-3}
-    taken = once | {label: median(times) for label, times in time_in_turn(near, seconds).items()}
+    near = {label: thunk for label, thunk in thunks.items() if first[label] <= 10 * min(first.values()) + 1e-3}
+    taken = first | {label: median(times) for label, times in time_in_turn(near, seconds).items()}
     own = next(candidate.label for candidate in found if same_run(auto.program, candidate.program))
     return {
         "library": name,
@@ -178,11 +177,9 @@ def bind(program: Program, name: str, arrays: list[Any]) -> Thunk:
 
 
 def warm(thunk: Thunk) -> float:
-    """Seconds of the second run; of the first where that takes long (unless it is a compiler that does)."""
+    """Seconds of a run after the first."""
     thunk()
-    before = time.perf_counter()
-    thunk()
-    return time.perf_counter() - before
+    return once(thunk)
 
 
 # What is printed
@@ -228,7 +225,8 @@ def describe(row: dict[str, Any]) -> str:
 def times(row: dict[str, Any]) -> Iterator[str]:
     """The algorithms, fastest first, with their estimates."""
     ranking = sorted(row["seconds"].items(), key=lambda item: item[1])
-    yield "  ".join(
-        f"{'*' if label == row['auto'] else ''}{label} {1e3 * seconds:.3g} (est. {1e3 * row['estimates'][label]:.3g}) ms"
-        for label, seconds in ranking
-    )
+    cells = []
+    for label, seconds in ranking:
+        mark = "*" if label == row["auto"] else ""
+        cells.append(f"{mark}{label} {1e3 * seconds:.3g} (est. {1e3 * row['estimates'][label]:.3g}) ms")
+    yield "  ".join(cells)

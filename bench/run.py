@@ -13,12 +13,17 @@ from typing import Any
 
 from tqdm import tqdm
 
+import arrayconv as ac
+from arrayconv.planner import ACCURACIES
 from bench import data
 from bench.machine import Ceilings, describe_machine, measure_ceilings, warm_allocator
-from bench.measure import Case, Row, measure
+from bench.measure import Case, Row, Wish, measure
 from bench.workloads import LIBRARIES, Workload, find_workloads
 
-HEADER = f"{'library':<7} {'workload':<30} {'native ms':>9} {'auto ms':>9} {'ratio':>7}  {'share':>5}  algorithm; native; best peer"
+HEADER = (
+    f"{'library':<7} {'workload':<30} {'native ms':>9} {'auto ms':>9} {'ratio':>7}  {'share':>5}  "
+    "algorithm; native; best peer"
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -26,6 +31,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--workload", action="append", metavar="NAME", help="a name or a part of names (default: all)")
     parser.add_argument("--peers", action="store_true", help="SciPy, OpenCV and ONNX Runtime too")
     parser.add_argument("--algorithms", action="store_true", help="every algorithm that serves too, by name")
+    parser.add_argument("--accuracy", choices=ACCURACIES, default=ACCURACIES[0], help="default: %(default)s")
     parser.add_argument("--quick", action="store_true", help="0.25 s instead of 2 s for each row")
     parser.add_argument("--save", metavar="NAME", help="write bench/results/NAME.json")
 
@@ -47,24 +53,20 @@ def run(args: Namespace) -> int:
         f"matrix product {ceilings.flops / 1e9:.0f} GFLOP/s, copy {ceilings.bytes / 1e9:.0f} GB/s\n{HEADER}", flush=True
     )
     rows = []
-    with _bar(len(pairs)) as bar:
+    with _bar(len(pairs)) as bar, ac.settings(accuracy=args.accuracy):
         for row in _measure_all(pairs, ceilings, args, bar):
             rows.append(row)
             for line in lines(row):
                 bar.write(line, file=sys.stdout)
             sys.stdout.flush()
     if args.save:
-        settings = {"seconds": _seconds(args), "peers": args.peers, "algorithms": args.algorithms}
+        settings = {key: getattr(args, key) for key in ("quick", "peers", "algorithms", "accuracy")}
         content = [row.to_json() for row in rows]
         path = data.save(args.save, "run", content, settings=settings, ceilings=ceilings._asdict())
         print(f"saved {path}")
     wrong = [row for row in rows if row.wrong]
     print(f"{len(rows)} rows, {len(wrong)} with wrong answers")
     return 1 if wrong else 0
-
-
-def _seconds(args: Namespace) -> float:
-    return 0.25 if args.quick else 2.0
 
 
 @contextmanager
@@ -75,21 +77,16 @@ def _bar(total: int) -> Iterator[Any]:
 
 def _measure_all(pairs: list[tuple[Workload, str]], ceilings: Ceilings, args: Namespace, bar: Any) -> Iterator[Row]:
     """Peers are timed beside the first library of each workload, and stand in the rows of the others too."""
-    case, found = None, {}
+    case: Case | None = None
+    found: dict[str, float] = {}
     for workload, name in pairs:
         bar.set_description(f"{name} {workload.name}")
         is_first = case is None or case.workload is not workload
         if is_first:
             case, found = Case.make(workload), {}
         assert case is not None
-        row = measure(
-            case,
-            name,
-            ceilings,
-            _seconds(args),
-            with_peers=args.peers and is_first,
-            with_algorithms=args.algorithms,
-        )
+        wish = Wish(0.25 if args.quick else 2.0, args.peers and is_first, args.algorithms, not args.quick)
+        row = measure(case, name, ceilings, wish)
         found = row.peers = row.peers or found
         bar.update()
         yield row
