@@ -114,8 +114,12 @@ class Option(NamedTuple):
 def options(problem: Problem, backend: Backend, requested: str = "auto") -> list[Option]:
     """One `Option` for each algorithm that the request admits; rewrites are asked too, since they run it in parts."""
     rows: list[Option] = []
+    hollow = ALGORITHMS["empty"].unsupported(problem, backend) is None
     for name, algorithm in ALGORITHMS.items():
         if requested not in ("auto", name) and name not in ("empty", "phases"):
+            continue
+        if hollow and name != "empty":
+            rows.append(Option(name, inf, None, "there is nothing to compute"))
             continue
         reason = algorithm.unsupported(problem, backend)
         if reason is not None:
@@ -133,8 +137,7 @@ def options(problem: Problem, backend: Backend, requested: str = "auto") -> list
         seconds = algorithm.cost(problem, backend)
         seconds += sum(ALGORITHMS[part.algorithm].cost(part.problem, backend) for part in parts)
         block = algorithm.blocks(problem, backend, _MARGIN * problem.settings.workspace // 100)
-        held = algorithm.unit(problem, backend) * prod(block) * algorithm.workers(backend)
-        workspace = held + sum(part.workspace for part in parts[:1])
+        workspace = algorithm.held(problem, backend, block) + sum(part.workspace for part in parts[:1])
         rows.append(Option(name, seconds, Program(problem, name, requested, block, workspace, parts), ""))
     return rows
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import product
+from math import prod
 from typing import Any, NamedTuple
 
 from ..backend import Backend
@@ -23,7 +24,7 @@ class Algorithm:
     ``execute`` takes canonical arrays, ``x (N, G * I, *s)`` and ``kernel (G * O, I, *k)``, and gives
     ``y (N, G * O, *o)`` of the problem's dtype. ``unit`` is the temporary bytes for each position of the output, from
     which ``block`` takes the largest piece ``(batch, *out)`` within a budget of bytes, and ``prepare`` makes tiles of
-    that; ``parts`` are the geometries that a rewrite hands on. ``threaded``: its tiles may run on the backend's
+    that; ``fixed`` bytes come on top, once; ``parts`` are the geometries that a rewrite hands on. ``threaded``: its tiles may run on the backend's
     workers, since the library runs its steps on one core.
     """
 
@@ -36,10 +37,16 @@ class Algorithm:
     parts: Callable[[Geometry], tuple[Geometry, ...]] = lambda geometry: ()
     block: Callable[[Problem, Backend, int], tuple[int, ...]] | None = None
     threaded: bool = False
+    fixed: Callable[[Problem, Backend, tuple[int, ...]], int] = lambda problem, backend, block: 0
 
     def workers(self, backend: Backend) -> int:
         """Tiles that are computed at once."""
         return backend.workers.count if self.threaded and backend.workers is not None else 1
+
+    def held(self, problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
+        """Temporary bytes of a call in pieces of this size."""
+        pieces = self.unit(problem, backend) * prod(block) * self.workers(backend)
+        return pieces + self.fixed(problem, backend, block)
 
     def blocks(self, problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
         """The pieces that fit the budget, as many at once as there are workers."""

@@ -110,7 +110,14 @@ def unfold(xp: Any, geometry: Geometry, y: Array, fold: Fold) -> Array:
 def unsupported(problem: Problem, backend: Backend) -> str | None:
     if problem.is_integer:
         return "products of integers with a band's zeros gain nothing"
+    if fixed(problem, backend) > problem.settings.workspace // 2:
+        return f"the banded kernel takes {fixed(problem, backend)} bytes; settings(workspace=...) admits more"
     return base_dilated(problem)
+
+
+def fixed(problem: Problem, backend: Backend, block: tuple[int, ...] = ()) -> int:
+    """Bytes of the banded kernel, and of a copy while it is made."""
+    return 2 * prod(folded(problem.geometry, fold_of(problem, backend)).kernel_shape) * problem.itemsize
 
 
 def unit(problem: Problem, backend: Backend) -> int:
@@ -123,9 +130,10 @@ def unit(problem: Problem, backend: Backend) -> int:
 
 def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
     """Whole blocks of the folded axis."""
+    fold = fold_of(problem, backend)
+    budget -= fixed(problem, backend)
     if inner(problem, backend) == "gemm":
         budget = cache_budget(backend, budget)
-    fold = fold_of(problem, backend)
     pieces = block_shape(folded(problem.geometry, fold), fold.block * unit(problem, backend), budget)
     pieces = tuple(n * fold.block if i == 1 + fold.axis else n for i, n in enumerate(pieces))
     return tuple(map(min, pieces, (problem.geometry.batch, *problem.geometry.out)))
@@ -166,4 +174,4 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     return run_tiled(program, backend, x, band(xp, program.geometry, kernel, fold), compute)
 
 
-TOEPLITZ = Algorithm("toeplitz", unsupported, cost, execute, unit, prepare, block=block)
+TOEPLITZ = Algorithm("toeplitz", unsupported, cost, execute, unit, prepare, block=block, fixed=fixed)
