@@ -69,7 +69,9 @@ class Backend:
     - ``recompute`` calls a function of arrays so that a recorded gradient keeps its arguments only;
     - ``empty`` makes a buffer that may be written; libraries without one join parts;
     - ``all_true`` may look at values where that is cheap and allowed (eager arrays of a CPU), else it says no;
-    - ``scatter_add`` adds rows, by their indices, to the rows of a total that it may overwrite.
+    - ``scatter_add`` adds rows, by their indices, to the rows of a total that it may overwrite;
+    - ``scalar_on`` makes a zero on a device of a kind (`device_kind`);
+    - ``wait`` returns once an array is computed, and raises TypeError for one that stands for others.
     """
 
     name: str
@@ -104,6 +106,8 @@ class Backend:
     detach: Callable[[Array], Array] = _same
     scan: Callable[..., Any] | None = None
     scatter_add: Callable[[Array, Array, Array], Array] | None = None
+    scalar_on: Callable[[str], Array] = _same
+    wait: Callable[[Array], Any] = _same
 
 
 def standard_backend(name: str, xp: Any, **own: Any) -> Backend:
@@ -118,6 +122,7 @@ def standard_backend(name: str, xp: Any, **own: Any) -> Backend:
         "pad": _plain_pad(xp),
         "windows": lambda x, window, stride, dilation: primitives.windows(xp, x, window, stride, dilation),
         "matmul": xp.matmul,
+        "scalar_on": lambda kind: xp.zeros(()),
     }
     backend = Backend(name, xp, **(fields | own))
     for served in ITEM_SIZES:  # named now: a graph compiler can't follow a dict that grows while it traces

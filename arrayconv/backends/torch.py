@@ -107,6 +107,14 @@ def recompute(function: Any, *arrays: Tensor) -> Tensor:
     return result
 
 
+def wait(array: Tensor) -> None:
+    """Kernels of an accelerator run behind the call's back."""
+    if torch._C._functorch.is_functorch_wrapped_tensor(array):
+        raise TypeError("a tensor inside a torch.func transform stands for others and has no time of its own")
+    if array.device.type != "cpu":
+        torch.accelerator.synchronize(array.device)
+
+
 def native_unsupported(problem: Problem) -> str | None:
     geometry = problem.geometry
     if geometry.ndim not in CONVOLUTIONS:
@@ -157,4 +165,6 @@ BACKEND = standard_backend(
     recompute=recompute,
     detach=lambda array: array.detach(),
     scatter_add=lambda total, index, values: total.index_add(0, index, values),
+    scalar_on=lambda kind: torch.zeros((), device=kind),
+    wait=wait,
 )
