@@ -173,9 +173,8 @@ def _write(entries: Sequence[Entry]) -> Iterator[str]:
 
 
 def _read(content: Any) -> Iterator[Entry]:
-    made_with = content.get("arrayconv") if isinstance(content, dict) else None
-    if isinstance(made_with, str) and made_with != __version__:
-        raise ValueError(f"it was measured with arrayconv {made_with}, this is {__version__}")
+    if isinstance(content, dict) and content.get("arrayconv", __version__) != __version__:
+        raise ValueError(f"it was measured with arrayconv {content['arrayconv']}, this is {__version__}")
     _, entries = _members("it", content, ("arrayconv", "entries"))
     for i, entry in enumerate(_list("entries", entries)):
         yield _read_entry(f"entries[{i}]", entry)

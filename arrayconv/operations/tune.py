@@ -15,7 +15,7 @@ import numpy as np
 
 from ..backend import Backend
 from ..planner import execute, make_program, options
-from ..program import Problem
+from ..program import Problem, Program
 from ..transposes import kernel_for_input, swap_leading, x_for_kernel
 from ..tuning import Entry, Tuning, case_of
 from .plan import Plan, make_plan
@@ -85,7 +85,7 @@ def tune(
         )
     problems = find_problems(planned, arrays, device)
     tuning = Tuning()
-    with _bar(sum(len(_serving(problem, backend)) for problem in problems)) as show:
+    with _bar(sum(len(serving(problem, backend)) for problem in problems)) as show:
         for problem, make in problems.items():
             seconds = time_problem(_under(problem, tuning), backend, make, show)
             rounded = tuple((name, float(f"{value:.3e}")) for name, value in seconds.items())
@@ -125,7 +125,7 @@ def find_problems(planned: Plan, arrays: list[Array], device: str) -> dict[Probl
     return found
 
 
-def _serving(problem: Problem, backend: Backend) -> list[str]:
+def serving(problem: Problem, backend: Backend) -> list[str]:
     """The algorithms that serve, from the cheapest estimate on."""
     rows = sorted(options(problem, backend), key=lambda row: row.seconds)
     return [row.name for row in rows if row.program is not None]
@@ -137,11 +137,11 @@ def time_problem(problem: Problem, backend: Backend, make: Make, show: Callable[
     estimates = {row.name: row.seconds for row in options(problem, backend)}
     first: dict[str, float] = {}
     clocks: dict[str, Callable[[int], float]] = {}
-    for name in _serving(problem, backend):
+    for name in serving(problem, backend):
         show(name)
         if estimates[name] > HOPELESS * min(first.values(), default=inf):
             continue
-        clocks[name] = clock = partial(_time, backend, make_program(problem, backend, name), x, kernel)
+        clocks[name] = clock = partial(time_calls, backend, make_program(problem, backend, name), x, kernel)
         clock(1)
         first[name] = clock(1)
     near = [name for name, seconds in first.items() if seconds <= BEHIND * min(first.values())]
@@ -153,7 +153,7 @@ def time_problem(problem: Problem, backend: Backend, make: Make, show: Callable[
     return first | {name: median(taken) for name, taken in samples.items()}
 
 
-def _time(backend: Backend, program: Any, x: Array, kernel: Array, calls: int) -> float:
+def time_calls(backend: Backend, program: Program, x: Array, kernel: Array, calls: int) -> float:
     """Seconds of a call, each waited for."""
     start = perf_counter()
     for _ in range(calls):
