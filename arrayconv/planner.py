@@ -10,7 +10,7 @@ from functools import cache, lru_cache
 from math import inf, prod
 from typing import Any, NamedTuple
 
-from .algorithms import ALGORITHMS, block_shape, run
+from .algorithms import ALGORITHMS, run
 from .arguments import read_int, read_word
 from .backend import Backend, Planning, Run, library_backend
 from .geometry import Geometry
@@ -105,7 +105,7 @@ def make_program(problem: Problem, backend: Backend, requested: str = "auto", op
     assert program is not None
     if not backend.prepares:
         return program
-    return replace(program, prepared=ALGORITHMS[program.algorithm].prepare(problem, program.block))
+    return replace(program, prepared=ALGORITHMS[program.algorithm].prepare(problem, backend, program.block))
 
 
 class Option(NamedTuple):
@@ -146,9 +146,9 @@ def options(problem: Problem, backend: Backend, requested: str = "auto") -> list
         seconds = known.get(name)
         if seconds is None:
             seconds = algorithm.cost(problem, backend) + sum(expected_seconds(part, backend) for part in parts)
-        unit = algorithm.unit(problem)
-        block = block_shape(problem.geometry, unit, _MARGIN * problem.settings.workspace // 100)
-        workspace = unit * prod(block) + sum(part.workspace for part in parts[:1])
+        block = algorithm.blocks(problem, backend, _MARGIN * problem.settings.workspace // 100)
+        held = algorithm.unit(problem, backend) * prod(block) * algorithm.workers(backend)
+        workspace = held + sum(part.workspace for part in parts[:1])
         program = Program(problem, name, requested, block, workspace, parts)
         rows.append(Option(name, seconds, program, "", name in known))
     return rows
