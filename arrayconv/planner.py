@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import cache, lru_cache
-from math import inf, prod
+from math import inf
 from typing import Any, NamedTuple
 
 from .algorithms import ALGORITHMS, run
@@ -129,7 +129,7 @@ def options(problem: Problem, backend: Backend, requested: str = "auto") -> list
     hollow = ALGORITHMS["empty"].unsupported(problem, backend) is None
     known = measured_seconds(problem)
     for name, algorithm in ALGORITHMS.items():
-        if requested not in ("auto", name) and name not in ("empty", "phases"):
+        if requested not in ("auto", name) and name != "empty" and algorithm.parts is None:
             continue
         if hollow and name != "empty":
             rows.append(Option(name, inf, None, "there is nothing to compute"))
@@ -142,7 +142,7 @@ def options(problem: Problem, backend: Backend, requested: str = "auto") -> list
         try:
             parts = tuple(
                 make_program.__wrapped__(problem.with_geometry(geometry), backend, wish)
-                for geometry in algorithm.parts(problem.geometry)
+                for geometry in (algorithm.parts(problem.geometry) if algorithm.parts else ())
             )
         except ValueError as error:
             rows.append(Option(name, inf, None, str(error)))

@@ -11,6 +11,8 @@ from .fft import FFT
 from .gemm import GEMM
 from .native import NATIVE
 from .phases import PHASES
+from .subpixel import SUBPIXEL
 from .toeplitz import TOEPLITZ
 
-ALGORITHMS.update({algorithm.name: algorithm for algorithm in (EMPTY, NATIVE, DIRECT, GEMM, TOEPLITZ, FFT, PHASES)})
+_ROWS = (EMPTY, NATIVE, DIRECT, GEMM, TOEPLITZ, FFT, PHASES, SUBPIXEL)
+ALGORITHMS.update({algorithm.name: algorithm for algorithm in _ROWS})

@@ -24,8 +24,8 @@ class Algorithm:
     ``execute`` takes canonical arrays, ``x (N, G * I, *s)`` and ``kernel (G * O, I, *k)``, and gives
     ``y (N, G * O, *o)`` of the problem's dtype. ``unit`` is the temporary bytes for each position of the output, from
     which ``block`` takes the largest piece ``(batch, *out)`` within a budget of bytes, and ``prepare`` makes tiles of
-    that; ``fixed`` bytes come on top, once; ``parts`` are the geometries that a rewrite hands on. ``threaded``: its tiles may run on the backend's
-    workers, since the library runs its steps on one core.
+    that; ``fixed`` bytes come on top, once. ``parts``: the geometries that a rewrite hands on. ``threaded``: tiles may
+    run on the backend's workers, since the library runs their steps on one core.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Algorithm:
     execute: Callable[[Program, Backend, Array, Array], Array]
     unit: Callable[[Problem, Backend], int] = lambda problem, backend: 0
     prepare: Callable[[Problem, Backend, tuple[int, ...]], Any] = lambda problem, backend, block: None
-    parts: Callable[[Geometry], tuple[Geometry, ...]] = lambda geometry: ()
+    parts: Callable[[Geometry], tuple[Geometry, ...]] | None = None
     block: Callable[[Problem, Backend, int], tuple[int, ...]] | None = None
     threaded: bool = False
     fixed: Callable[[Problem, Backend, tuple[int, ...]], int] = lambda problem, backend, block: 0
