@@ -1,7 +1,7 @@
 """The rewrite for a base dilation as one correlation: each residue of the outputs becomes an output channel.
 
 `phases` runs one small correlation a residue; a stride of 128 would make 128 of them. Here their taps stand side by
-side in one kernel, aligned by the inputs that they meet, zeros where a residue has none, and a pixel shuffle interleaves
+side in one kernel, aligned by the inputs that they meet, zeros where a residue has none; a pixel shuffle interleaves
 the channels (Shi et al. 2016, "Real-time single image and video super-resolution ...": the sub-pixel convolution).
 """
 
