@@ -13,13 +13,15 @@ from ..backend import Backend
 from ..geometry import Geometry
 from ..primitives import join, split_ranges
 from ..program import Problem, Program
+from .rates import Counts, rates_of
 
 Array = Any
 
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
-    """``unsupported`` gives the reason why a problem can't be served, or None; ``cost`` seconds, from shapes alone.
+    """``unsupported`` gives the reason why a problem can't be served, or None; ``counts`` how much of each kind of work
+    it is, from shapes alone, in the units of `rates.py`.
 
     ``execute`` takes canonical arrays, ``x (N, G * I, *s)`` and ``kernel (G * O, I, *k)``, and gives
     ``y (N, G * O, *o)`` of the problem's dtype. ``unit`` is the temporary bytes for each position of the output, from
@@ -30,7 +32,7 @@ class Algorithm:
 
     name: str
     unsupported: Callable[[Problem, Backend], str | None]
-    cost: Callable[[Problem, Backend], float]
+    counts: Callable[[Problem, Backend], Counts]
     execute: Callable[[Program, Backend, Array, Array], Array]
     unit: Callable[[Problem, Backend], int] = lambda problem, backend: 0
     prepare: Callable[[Problem, Backend, tuple[int, ...]], Any] = lambda problem, backend, block: None
@@ -38,6 +40,11 @@ class Algorithm:
     block: Callable[[Problem, Backend, int], tuple[int, ...]] | None = None
     threaded: bool = False
     fixed: Callable[[Problem, Backend, tuple[int, ...]], int] = lambda problem, backend, block: 0
+
+    def cost(self, problem: Problem, backend: Backend) -> float:
+        """Estimated seconds, without those of a rewrite's parts."""
+        rates = rates_of(problem, self.name)
+        return sum(count * rates[unit] for unit, count in self.counts(problem, backend).items())
 
     def workers(self, backend: Backend) -> int:
         """Tiles that are computed at once."""
@@ -54,6 +61,22 @@ class Algorithm:
         if self.block is not None:
             return self.block(problem, backend, budget)
         return block_shape(problem.geometry, self.unit(problem, backend), budget)
+
+
+def positions(geometry: Geometry) -> int:
+    """Places of the window, over all images."""
+    return geometry.batch * prod(geometry.out)
+
+
+def pieces(problem: Problem, backend: Backend, unit: int) -> float:
+    """About how many tiles a call with temporaries of ``unit`` bytes a position is cut into."""
+    budget = backend.cache or problem.settings.workspace
+    return 1 + positions(problem.geometry) * unit / budget
+
+
+def in_floats(problem: Problem) -> float:
+    """Elements of the accumulator's type as elements of float32."""
+    return problem.itemsize / 4
 
 
 #: Every algorithm by name; `algorithms/__init__.py` lists them.

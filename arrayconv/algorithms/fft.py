@@ -16,7 +16,7 @@ from ..primitives import dilate
 from ..program import Problem, Program
 from .algorithm import Algorithm, Tile, Tiling, base_dilated, block_shape, make_tiling, run_tiled, tiling
 from .guard import guarded
-from .rates import rates
+from .rates import Counts
 
 Array = Any
 
@@ -118,14 +118,22 @@ def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tilin
     return make_tiling(problem, block, details)
 
 
-def cost(problem: Problem, backend: Backend) -> float:
-    """Transforms of x, kernel and y, and a product a frequency."""
-    rate, geometry = rates(problem), problem.geometry
-    points = prod([fast_length(axis.padded) for axis in geometry.axes])
-    channels = geometry.groups * (geometry.batch * (geometry.inputs + geometry.outputs))
-    channels += geometry.groups * geometry.inputs * geometry.outputs
-    products = geometry.batch * geometry.groups * geometry.inputs * geometry.outputs * points
-    return rate.call * 30 + channels * points * log2(points + 1) / rate.fft + products / rate.spectrum
+def counts(problem: Problem, backend: Backend) -> Counts:
+    """Points and steps of all transforms, and products of spectra."""
+    geometry = problem.geometry
+    own = block(problem, backend, problem.settings.workspace // 2)
+    sizes = [axis.window + (n - 1) * axis.stride for axis, n in zip(geometry.axes, own[1:], strict=True)]
+    points = prod(map(fast_length, sizes))
+    blocks = prod([-(-axis.output // n) for axis, n in zip(geometry.axes, own[1:], strict=True)])
+    images = geometry.batch * geometry.groups * blocks * points
+    kernels = geometry.groups * geometry.inputs * geometry.outputs
+    return {
+        "call": 1.0,
+        "tile": float(blocks * -(-geometry.batch // own[0])),
+        "step": (images * (geometry.inputs + geometry.outputs) + kernels * points) * log2(points + 1),
+        "point": images * (geometry.inputs + geometry.outputs) + kernels * points,
+        "product" if geometry.inputs > 1 else "plain product": float(images * geometry.inputs * geometry.outputs),
+    }
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
@@ -178,4 +186,4 @@ _WIDE = {
     "complex128": "complex128",
 }
 
-FFT = Algorithm("fft", unsupported, cost, execute, unit, prepare, block=block, fixed=fixed, threaded=True)
+FFT = Algorithm("fft", unsupported, counts, execute, unit, prepare, block=block, fixed=fixed, threaded=True)

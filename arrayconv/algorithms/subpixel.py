@@ -17,10 +17,10 @@ from ..backend import Backend
 from ..geometry import Geometry, WindowDimension, dilated
 from ..primitives import pad_zero
 from ..program import Problem, Program
-from .algorithm import Algorithm, run
+from .algorithm import Algorithm, in_floats, run
 from .guard import guarded
 from .phases import axis_phases
-from .rates import rates
+from .rates import Counts
 
 Array = Any
 
@@ -70,11 +70,13 @@ def fixed(problem: Problem, backend: Backend, block: tuple[int, ...] = ()) -> in
     return 2 * prod(parts(problem.geometry)[0].kernel_shape) * problem.itemsize
 
 
-def cost(problem: Problem, backend: Backend) -> float:
+def counts(problem: Problem, backend: Backend) -> Counts:
     """Of the kernel and the interleaving; the planner adds the part."""
-    rate = rates(problem)
-    moved = 2 * prod(problem.geometry.y_shape) * problem.itemsize + 2 * fixed(problem, backend)
-    return 20 * rate.call + moved / rate.gather
+    return {
+        "call": 1.0,
+        "kernel": fixed(problem, backend) / 8,
+        "output": prod(problem.geometry.y_shape) * in_floats(problem),
+    }
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
@@ -116,4 +118,4 @@ def shuffle(xp: Any, geometry: Geometry, y: Array, residues: list[int]) -> Array
     return y[(..., *(slice(0, n) for n in geometry.out))]
 
 
-SUBPIXEL = Algorithm("subpixel", unsupported, cost, execute, parts=parts, fixed=fixed)
+SUBPIXEL = Algorithm("subpixel", unsupported, counts, execute, parts=parts, fixed=fixed)

@@ -24,17 +24,25 @@ from .algorithm import (
     base_dilated,
     block_shape,
     cache_budget,
+    in_floats,
     make_tiling,
+    pieces,
     run,
     run_tiled,
 )
+from .gemm import product_counts
 from .guard import guarded
-from .rates import rates
+from .native import convolution_counts
+from .rates import Counts
 
 Array = Any
 
 #: Outputs folded at once; vectors of 16 floats are the widest that CPUs have.
 BLOCKS = (4, 8, 16, 32, 64, 128, 256)
+
+
+#: Rows of a product at which it runs at half its rate.
+HALF_ROWS = 16
 
 
 class Fold(NamedTuple):
@@ -57,12 +65,12 @@ def fold_of(problem: Problem, backend: Backend) -> Fold:
     """
     geometry = problem.geometry
     position = geometry.ndim - 1 if inner(problem, backend) == "native" else 0
-    axis, half = geometry.axes[position], rates(problem).half_rows
+    axis = geometry.axes[position]
 
     def effort(block: int) -> float:
         rows = geometry.outputs * block
         blocks = -(-axis.output // block)
-        return blocks * block * ((block - 1) * axis.stride + axis.window) * (1 + half / rows)
+        return blocks * block * ((block - 1) * axis.stride + axis.window) * (1 + HALF_ROWS / rows)
 
     return Fold(position, min(reversed(BLOCKS), key=effort))
 
@@ -150,13 +158,20 @@ def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
     return tuple(map(min, pieces, (problem.geometry.batch, *problem.geometry.out)))
 
 
-def cost(problem: Problem, backend: Backend) -> float:
-    """That of the folded correlation, a look at the result, and the copy that unfolds it."""
+def counts(problem: Problem, backend: Backend) -> Counts:
+    """Those of the folded correlation, and of making and undoing the fold."""
     fold = fold_of(problem, backend)
     own = problem.with_geometry(folded(problem.geometry, fold))
-    rate = rates(problem)
-    passes = 3 * prod(own.geometry.y_shape) * problem.itemsize / rate.stream
-    return 20 * rate.call + passes + ALGORITHMS[inner(problem, backend)].cost(own, backend)
+    size = in_floats(problem)
+    if inner(problem, backend) == "native":
+        found = convolution_counts(own)
+    else:
+        found = product_counts(own, pieces(problem, backend, unit(problem, backend)))
+    return {
+        **found,
+        "band": prod(own.geometry.kernel_shape) * size,
+        "unfolded": prod(own.geometry.y_shape) * size,
+    }
 
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
@@ -185,4 +200,4 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     return run_tiled(program, backend, x, band(xp, program.geometry, kernel, fold), compute)
 
 
-TOEPLITZ = Algorithm("toeplitz", unsupported, cost, execute, unit, prepare, block=block, fixed=fixed)
+TOEPLITZ = Algorithm("toeplitz", unsupported, counts, execute, unit, prepare, block=block, fixed=fixed)
