@@ -97,30 +97,40 @@ def make_problem(geometry: Geometry, dtype: str, backend: Backend, device: str, 
 def make_program(problem: Problem, backend: Backend, requested: str = "auto", op: str = "conv") -> Program:
     """The requested algorithm, or for "auto" the cheapest that serves."""
     rows = options(problem, backend, requested)
-    serving = [row for row in rows if row.program is not None]
+    serving = [row for row in rows if row.serves]
     if not serving:
         reason = next(row.reason for row in rows if row.name == requested)
         raise ValueError(f"{op}: algorithm={requested!r} can't serve this call: {reason}; use algorithm='auto'")
-    program = min(serving, key=lambda row: (row.name not in ("empty", requested), row.rank)).program
-    assert program is not None
-    if not backend.prepares:
-        return program
-    return replace(program, prepared=ALGORITHMS[program.algorithm].prepare(problem, backend, program.block))
+    best = min(serving, key=lambda row: (row.name not in ("empty", requested), row.rank))
+    return _program(problem, backend, requested, best)
 
 
 class Option(NamedTuple):
-    """A line of the planner's table: seconds, estimated or measured, and a program, or the reason why there is none."""
+    """A line of the planner's table: seconds, estimated or measured, and a rewrite's parts, or why it can't serve."""
 
     name: str
     seconds: float
-    program: Program | None
-    reason: str
+    parts: tuple[Program, ...] = ()
+    reason: str = ""
     measured: bool = False
+
+    @property
+    def serves(self) -> bool:
+        return not self.reason
 
     @property
     def rank(self) -> tuple[bool, float]:
         """What was measured goes first: an estimate says nothing beside it."""
         return not self.measured, self.seconds
+
+
+def _program(problem: Problem, backend: Backend, requested: str, row: Option) -> Program:
+    """Tiles within the workspace, and what can be derived from them before the arrays come."""
+    algorithm = ALGORITHMS[row.name]
+    block = algorithm.blocks(problem, backend, _MARGIN * problem.settings.workspace // 100)
+    workspace = algorithm.held(problem, backend, block) + sum(part.workspace for part in row.parts[:1])
+    prepared = algorithm.prepare(problem, backend, block) if backend.prepares else None
+    return Program(problem, row.name, requested, block, workspace, row.parts, prepared)
 
 
 def options(problem: Problem, backend: Backend, requested: str = "auto") -> list[Option]:
@@ -132,11 +142,11 @@ def options(problem: Problem, backend: Backend, requested: str = "auto") -> list
         if requested not in ("auto", name) and name != "empty" and algorithm.parts is None:
             continue
         if hollow and name != "empty":
-            rows.append(Option(name, inf, None, "there is nothing to compute"))
+            rows.append(Option(name, inf, reason="there is nothing to compute"))
             continue
         reason = algorithm.unsupported(problem, backend)
         if reason is not None:
-            rows.append(Option(name, inf, None, reason))
+            rows.append(Option(name, inf, reason=reason))
             continue
         wish = "auto" if requested == name else requested
         try:
@@ -145,15 +155,12 @@ def options(problem: Problem, backend: Backend, requested: str = "auto") -> list
                 for geometry in (algorithm.parts(problem.geometry) if algorithm.parts else ())
             )
         except ValueError as error:
-            rows.append(Option(name, inf, None, str(error)))
+            rows.append(Option(name, inf, reason=str(error)))
             continue
         seconds = known.get(name)
         if seconds is None:
             seconds = algorithm.cost(problem, backend) + sum(expected_seconds(part, backend) for part in parts)
-        block = algorithm.blocks(problem, backend, _MARGIN * problem.settings.workspace // 100)
-        workspace = algorithm.held(problem, backend, block) + sum(part.workspace for part in parts[:1])
-        program = Program(problem, name, requested, block, workspace, parts)
-        rows.append(Option(name, seconds, program, "", name in known))
+        rows.append(Option(name, seconds, parts, measured=name in known))
     return rows
 
 

@@ -183,6 +183,7 @@ def test_every_kind_of_work_has_a_price() -> None:
         for algorithm in ALGORITHMS.values():
             if algorithm.unsupported(problem, backend) is None and algorithm.name != "empty":
                 assert algorithm.cost(problem, backend) > 0
+                assert set(algorithm.counts(problem, backend)) <= set(SECONDS[library][algorithm.name])
 
 
 def test_an_accelerator_s_own_convolution_is_the_default_there() -> None:

@@ -42,9 +42,9 @@ class Algorithm:
     fixed: Callable[[Problem, Backend, tuple[int, ...]], int] = lambda problem, backend, block: 0
 
     def cost(self, problem: Problem, backend: Backend) -> float:
-        """Estimated seconds, without those of a rewrite's parts."""
+        """Estimated seconds, without those of a rewrite's parts. A kind of work without a price counts nothing."""
         rates = rates_of(problem, self.name)
-        return sum(count * rates[unit] for unit, count in self.counts(problem, backend).items())
+        return sum(count * rates.get(unit, 0.0) for unit, count in self.counts(problem, backend).items())
 
     def workers(self, backend: Backend) -> int:
         """Tiles that are computed at once."""

@@ -48,6 +48,7 @@ def product_counts(problem: Problem, tiles: float) -> Counts:
     return {
         "call": 1.0,
         "tile": tiles,
+        "matrix": float(geometry.batch * geometry.groups),
         "column": columns * size,
         "run": columns / max(1, run),
         "integer product" if problem.is_integer else "product": columns * geometry.outputs * size,

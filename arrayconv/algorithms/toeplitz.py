@@ -9,6 +9,7 @@ channel becomes a matrix that fills the machine's registers, at ``1 + (B - 1) * 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
@@ -66,13 +67,16 @@ def fold_of(problem: Problem, backend: Backend) -> Fold:
     geometry = problem.geometry
     position = geometry.ndim - 1 if inner(problem, backend) == "native" else 0
     axis = geometry.axes[position]
+    return Fold(position, best_block(axis.output, axis.stride, axis.window, geometry.outputs))
 
+
+@lru_cache(maxsize=1024)
+def best_block(count: int, stride: int, window: int, channels: int) -> int:
     def effort(block: int) -> float:
-        rows = geometry.outputs * block
-        blocks = -(-axis.output // block)
-        return blocks * block * ((block - 1) * axis.stride + axis.window) * (1 + HALF_ROWS / rows)
+        blocks = -(-count // block)
+        return blocks * block * ((block - 1) * stride + window) * (1 + HALF_ROWS / (channels * block))
 
-    return Fold(position, min(reversed(BLOCKS), key=effort))
+    return min(reversed(BLOCKS), key=effort)
 
 
 def folded_axis(axis: WindowDimension, block: int) -> WindowDimension:

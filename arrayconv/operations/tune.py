@@ -109,9 +109,9 @@ def find_problems(planned: Plan, arrays: list[Array], device: str) -> dict[Probl
 
     def collect(problem: Problem, make: Make) -> None:
         rows = options(problem, backend)
-        if any(row.name == "empty" and row.program for row in rows):
+        if any(row.name == "empty" and row.serves for row in rows):
             return
-        for part in (part for row in rows if row.program for part in row.program.parts):
+        for part in (part for row in rows for part in row.parts):
             collect(part.problem, partial(_random_pair, part.problem, backend, like))
         found.setdefault(problem, make)
 
@@ -128,7 +128,7 @@ def find_problems(planned: Plan, arrays: list[Array], device: str) -> dict[Probl
 def serving(problem: Problem, backend: Backend) -> list[str]:
     """The algorithms that serve, from the cheapest estimate on."""
     rows = sorted(options(problem, backend), key=lambda row: row.seconds)
-    return [row.name for row in rows if row.program is not None]
+    return [row.name for row in rows if row.serves]
 
 
 def time_problem(problem: Problem, backend: Backend, make: Make, show: Callable[[str], None]) -> dict[str, float]:
