@@ -77,7 +77,7 @@ def prior(unit: str) -> float:
     """Products are named after what is multiplied; all else that is not in `PRIOR` is elements moved."""
     if "integer" in unit:
         return INTEGER
-    is_product = "product" in unit or unit.split()[0] in ("dense", "grouped", "depthwise")
+    is_product = "product" in unit or unit.split()[0] in ("dense", "grouped", "depthwise", "base")
     return PRIOR.get(unit, PRODUCT if is_product and "output" not in unit else ELEMENT)
 
 

@@ -43,6 +43,8 @@ def convolution_counts(problem: Problem) -> Counts:
     vectors = groups * -(-outputs // VECTOR) * VECTOR
     if geometry.ndim != 2:
         kind += f" {min(geometry.ndim, 3)}d"
+    if any(axis.base_dilation > 1 for axis in geometry.axes):
+        kind = "base dilated"
     return {
         "call": 1.0,
         kind: places * vectors * geometry.terms,
