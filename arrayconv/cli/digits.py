@@ -154,7 +154,7 @@ def add(parser: ArgumentParser) -> None:
     """The seed and the epochs."""
     parser.add_argument("--seed", type=int, default=0, help="of split, start and noise (default: %(default)s)")
     parser.add_argument(
-        "--epochs", type=int, default=12, metavar="N", help="looks at each image (default: %(default)s)"
+        "--epochs", type=int, default=14, metavar="N", help="looks at each image (default: %(default)s)"
     )
 
 

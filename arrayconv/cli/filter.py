@@ -62,7 +62,7 @@ def _one(kernel: Callable[..., Array]) -> Callable[..., Kernels]:
     return lambda *numbers: [kernel(*numbers)]
 
 
-_STEEPNESS = "steepness along both axes, sqrt((rows^2 + columns^2) / 2); :0 or :1 for rows or columns alone"
+_STEEPNESS = "steepness, sqrt((rows^2 + columns^2) / 2); 0: along rows, 1: columns"
 
 #: The kernels of `arrayconv.kernels` by name.
 FILTERS = {
@@ -72,11 +72,11 @@ FILTERS = {
     "laplacian": Filter("laplacian", (0, 0), _one(kernels.laplacian), True, "absolute sum of the second differences"),
     "edges": Filter("edges", (0, 0), _one(kernels.edges), True, "absolute difference to the left neighbour"),
     "gabor": Filter(
-        "gabor:FREQUENCY[,THETA[,BANDWIDTH[,...]]]",
+        "gabor:FREQUENCY[,THETA[,...]]",
         (1, 7),
         _one(kernels.gabor),
         True,
-        "magnitude of the complex response to waves of FREQUENCY cycles a pixel along THETA",
+        "magnitude of the response to waves of FREQUENCY cycles a pixel",
     ),
     "gaussian": Filter("gaussian:SIGMA[,SIGMA]", (1, 2), _gaussian, False, "blurred; two numbers: rows, columns"),
     "box": Filter("box:ROWS[xCOLUMNS]", (1, 2), _box, False, "mean over a window"),
@@ -164,7 +164,7 @@ def add(parser: ArgumentParser) -> None:
     parser.formatter_class = RawDescriptionHelpFormatter
     width = max(len(row.form) for row in FILTERS.values())
     rows = [f"  {row.form:{width}}  {row.writes}" for row in FILTERS.values()]
-    rows += [f"  {'FILE.npy':{width}}  the response to a matrix of numpy.save or learn --save; complex: its size"]
+    rows += [f"  {'FILE.npy':{width}}  response to a matrix from numpy.save; to a complex one its magnitude"]
     parser.epilog = EPILOG.format("\n".join(rows))
     parser.add_argument("photo", help="the image to filter")
     parser.add_argument("output", type=new_file(), help="the image to write, for example edges.png")

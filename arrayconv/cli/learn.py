@@ -76,7 +76,9 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--shape", type=read_window, required=True, help="of the kernel, rows and columns: 9x9")
     parser.add_argument("--plot", type=new_file(".png"), metavar="FILE", help="draw images, kernel and loss as a PNG")
     parser.add_argument("--save", type=new_file(".npy"), metavar="FILE", help="write the kernel as numpy.save does")
-    parser.add_argument("--steps", type=int, default=300, metavar="N", help="of descent (default: %(default)s)")
+    parser.add_argument(
+        "--steps", type=int, default=300, metavar="N", help="updates of the kernel (default: %(default)s)"
+    )
     parser.add_argument(
         "--method", choices=("auto", "steps", "gram"), default="auto", help="of learn_kernel (default: %(default)s)"
     )
