@@ -31,8 +31,9 @@ def run(args: Namespace) -> int:
     above = middle["import arrayconv"] - middle["import numpy"]
     print("  ".join(f"{statement} {value:.1f} ms" for statement, value in middle.items()), f" above: {above:.1f} ms")
     if args.save:
-        rows = [{"numpy": middle["import numpy"], "arrayconv": middle["import arrayconv"], "above": above}]
-        print(f"saved {data.save(args.save, 'import', rows, count=args.count)}")
+        sink = data.Sink(args.save, "import", count=args.count)
+        sink.add({"numpy": middle["import numpy"], "arrayconv": middle["import arrayconv"], "above": above})
+        print(f"saved {sink.path}")
     return 0
 
 

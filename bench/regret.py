@@ -59,12 +59,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     warm_allocator()
+    settings = {key: getattr(args, key) for key in ("count", "seed", "seconds", "factor")}
     for name in args.library or LIBRARIES:
-        rows = measure_all(name, args)
-        print(summary(name, rows), flush=True)
-        if args.save:
-            settings = {key: getattr(args, key) for key in ("count", "seed", "seconds", "factor")}
-            print(f"saved {data.save(f'{args.save}-{name}', 'regret', rows, settings=settings)}", flush=True)
+        sink = data.Sink(args.save and f"{args.save}-{name}", "regret", settings=settings)
+        measure_all(name, args, sink)
+        print(summary(name, sink.rows) + (f"\nsaved {sink.path}" if sink.path else ""), flush=True)
     return 0
 
 
@@ -135,18 +134,16 @@ def draw_geometry(rng: random.Random, work: tuple[float, float]) -> Geometry | N
 # The measuring
 
 
-def measure_all(name: str, args: Namespace) -> list[dict[str, Any]]:
+def measure_all(name: str, args: Namespace, sink: data.Sink) -> None:
     """Rows in the order of the draw, which is the same for every library."""
-    rng, rows = random.Random(args.seed), list[dict[str, Any]]()
-    draw = SMALL if args.small else USUAL
+    rng, draw = random.Random(args.seed), SMALL if args.small else USUAL
     with tqdm(total=args.count, desc=f"regret {name}", unit="geometry", leave=False, dynamic_ncols=True) as bar:
-        while len(rows) < args.count:
+        while len(sink.rows) < args.count:
             geometry = draw_geometry(rng, draw.work)
             row = geometry and measure(float32_problem(geometry, name), name, draw, args.seconds, args.factor)
             if row:
-                rows.append(row)
+                sink.add(row)
                 bar.update()
-    return rows
 
 
 def measure(problem: Problem, name: str, draw: Draw, seconds: float, factor: float = HOPELESS) -> dict[str, Any] | None:
