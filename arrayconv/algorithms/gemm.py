@@ -8,6 +8,7 @@ from typing import Any
 from ..backend import Backend
 from ..program import Problem, Program
 from .algorithm import (
+    ALGORITHMS,
     Algorithm,
     Tile,
     Tiling,
