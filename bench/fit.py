@@ -29,6 +29,9 @@ ELEMENT, PRODUCT, INTEGER = 5e-10, 2e-11, 1.5e-9
 #: How strongly a constant is drawn towards its prior: a factor of e counts as much as this relative error of one row.
 PULL = 0.05
 
+#: Whose prices an algorithm has in a library where it was not measured (JAX's transforms, which need 64-bit types).
+LENDER = "torch"
+
 HEADER = '''"""Seconds a unit of work, by library and algorithm: written by ``python -m bench fit``.
 
 Measured on {machine}.
@@ -49,7 +52,10 @@ def run(args: Namespace) -> int:
     for name in LIBRARIES:
         rows = [row for data in args.data for row in read_rows(data, name)]
         if rows:
-            table[name] = fit_library(name, rows)
+            table[name] |= fit_library(name, rows)
+    for algorithm, rates in table[LENDER].items():
+        for other in table.values():
+            other.setdefault(algorithm, rates)
     path = Path(shipped.__file__)
     path.write_text(HEADER.format(machine="two cores with AVX-512") + body(table) + "}\n", encoding="utf-8")
     print(f"wrote {path}")

@@ -104,7 +104,7 @@ def draw_window(rng: random.Random, ndim: int) -> list[int]:
     return taps
 
 
-def draw_geometry(rng: random.Random, work: tuple[float, float]) -> Geometry | None:
+def draw_geometry(rng: random.Random, work: tuple[float, float] = USUAL.work) -> Geometry | None:
     """None where the draw makes arrays that are too large or too small for the work."""
     ndim = rng.choice((1, 2, 2, 3))
     groups, inputs, outputs = draw_channels(rng)
@@ -140,13 +140,15 @@ def measure_all(name: str, args: Namespace, sink: data.Sink) -> None:
     with tqdm(total=args.count, desc=f"regret {name}", unit="geometry", leave=False, dynamic_ncols=True) as bar:
         while len(sink.rows) < args.count:
             geometry = draw_geometry(rng, draw.work)
-            row = geometry and measure(float32_problem(geometry, name), name, draw, args.seconds, args.factor)
+            row = geometry and measure(float32_problem(geometry, name), name, args.seconds, args.factor, draw)
             if row:
                 sink.add(row)
                 bar.update()
 
 
-def measure(problem: Problem, name: str, draw: Draw, seconds: float, factor: float = HOPELESS) -> dict[str, Any] | None:
+def measure(
+    problem: Problem, name: str, seconds: float, factor: float = HOPELESS, draw: Draw = USUAL
+) -> dict[str, Any] | None:
     """A row, or None where the fastest algorithm takes too short or too long."""
     auto, found = candidates(problem, name, factor)
     if not draw.shortest / 10 <= auto.estimate <= 10 * draw.longest:

@@ -68,7 +68,8 @@ def test_a_zero_of_the_kernel_does_not_hide_an_infinity() -> None:
     x[2, 20] = np.inf
     kernel = np.zeros((3, 3), "float32")
     for algorithm in ("direct", "toeplitz", "fft"):
-        y = ac.correlate(x, kernel, algorithm=algorithm)
+        with np.errstate(invalid="ignore"):  # NumPy itself warns of 0 * inf
+            y = ac.correlate(x, kernel, algorithm=algorithm)
         assert np.isnan(y[:3, 18:21]).all() and np.isfinite(y).sum() == y.size - 9
 
 

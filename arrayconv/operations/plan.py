@@ -78,7 +78,7 @@ class Plan:
             "  algorithm   estimate",
         ]
         for row in sorted(options(problem, self.backend), key=lambda row: row.rank):
-            if row.name == "empty" and row.program is None:
+            if row.name == "empty" and not row.serves:
                 continue
             mark = "*" if row.name == self.algorithm else " "
             time = f"{format_seconds(row.seconds)}{' measured' if row.measured else ''}"
