@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -27,6 +27,14 @@ class Native:
 
     unsupported: Callable[[Problem], str | None]
     execute: Callable[[Problem, Array, Array], Array]
+
+
+class Workers(Protocol):
+    """``each(function, items)`` calls a function of every item, ``count`` of them at once."""
+
+    count: int
+
+    def each(self, function: Callable[[Any], None], items: Sequence[Any]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +76,13 @@ class Backend:
     - ``fold`` calls a planning function with plain values: a compiler that traces Python must not look inside;
     - ``recompute`` calls a function of arrays so that a recorded gradient keeps its arguments only;
     - ``empty`` makes a buffer that may be written; libraries without one join parts;
-    - ``all_true`` may look at values where that is cheap and allowed (eager arrays of a CPU), else it says no;
-    - ``scatter_add`` adds rows, by their indices, to the rows of a total that it may overwrite.
+    - ``unless_finite(compute, otherwise, x)`` is ``compute(x)`` where all of it is finite, else ``otherwise(x)``; where
+      looking at values is not allowed or not cheap, it is ``otherwise(x)``;
+    - ``workers`` run the tiles of an algorithm that leaves cores idle in the library's own loops;
+    - ``cache``: bytes of temporaries that stay in the cache, where the library does not tile its own loops;
+    - ``scatter_add`` adds rows, by their indices, to the rows of a total that it may overwrite;
+    - ``scalar_on`` makes a zero on a device of a kind (`device_kind`);
+    - ``wait`` returns once an array is computed, and raises TypeError for one that stands for others.
     """
 
     name: str
@@ -99,11 +112,15 @@ class Backend:
     pull_windows: Callable[..., Array] = _whole
     fold: Callable[..., Any] = _call
     recompute: Callable[..., Array] = _call
-    all_true: Callable[[Array], bool] = _never
+    unless_finite: Callable[..., Array] = lambda compute, otherwise, x: otherwise(x)
+    cache: int | None = None
+    workers: Workers | None = None
     is_traced: Callable[[Array], bool] = _never
     detach: Callable[[Array], Array] = _same
     scan: Callable[..., Any] | None = None
     scatter_add: Callable[[Array, Array, Array], Array] | None = None
+    scalar_on: Callable[[str], Array] = _same
+    wait: Callable[[Array], Any] = _same
 
 
 def standard_backend(name: str, xp: Any, **own: Any) -> Backend:
@@ -118,6 +135,7 @@ def standard_backend(name: str, xp: Any, **own: Any) -> Backend:
         "pad": _plain_pad(xp),
         "windows": lambda x, window, stride, dilation: primitives.windows(xp, x, window, stride, dilation),
         "matmul": xp.matmul,
+        "scalar_on": lambda kind: xp.zeros(()),
     }
     backend = Backend(name, xp, **(fields | own))
     for served in ITEM_SIZES:  # named now: a graph compiler can't follow a dict that grows while it traces

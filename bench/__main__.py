@@ -15,6 +15,7 @@ COMMANDS = {
     "run": "bench.run",
     "report": "bench.report",
     "regret": "bench.regret",
+    "fit": "bench.fit",
     "import": "bench.imports",
 }
 

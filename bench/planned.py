@@ -41,7 +41,7 @@ def same_run(a: Program, b: Program) -> bool:
 def candidates(problem: Problem, library: str, factor: float = HOPELESS) -> tuple[Candidate, list[Candidate]]:
     """What "auto" runs, and one program for each algorithm that serves and isn't hopeless, no two alike."""
     backend = library_backend(library)
-    rows = {row.name: row.seconds for row in options(problem, backend) if row.program is not None}
+    rows = {row.name: row.seconds for row in options(problem, backend) if row.serves}
     program = make_program(problem, backend)
     auto = Candidate(label(program), program, rows[program.algorithm])
     found: list[Candidate] = []
@@ -54,7 +54,7 @@ def candidates(problem: Problem, library: str, factor: float = HOPELESS) -> tupl
 
 
 def _named(problem: Problem, backend: Backend, name: str) -> tuple[float, Program | None]:
-    served = [row for row in options(problem, backend, name) if row.program is not None]
+    served = [row for row in options(problem, backend, name) if row.serves]
     try:
         program = make_program(problem, backend, name)
     except ValueError:
@@ -93,7 +93,7 @@ def algorithms(workload: Workload, library: str) -> list[str]:
         return []
     own = workload.own
     plan = ac.plan(own.op, *own.shapes, library=library, **own.options)
-    rows = {row.name: row.seconds for row in options(plan.program.problem, plan.backend) if row.program is not None}
+    rows = {row.name: row.seconds for row in options(plan.program.problem, plan.backend) if row.serves}
     best = min(rows.values())
     names = [name for name in ac.algorithms() if name in rows or plan.program.parts]
     return [name for name in names if rows.get(name, best) <= HOPELESS * best]

@@ -11,7 +11,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from math import log, prod
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -27,16 +27,26 @@ from bench.planned import HOPELESS, candidates, float32_problem, same_run
 from bench.timing import Thunk, once, time_in_turn
 from bench.workloads import LIBRARIES
 
-#: Geometries whose fastest algorithm takes less or more are drawn again.
-SHORTEST, LONGEST = 1e-4, 6e-2
 
-#: Multiply-adds that are drawn, and elements of an array at most.
-WORK, MOST_ELEMENTS = (3e5, 4e9), 2**24
+class Draw(NamedTuple):
+    """Multiply-adds that are drawn, and the seconds of the fastest algorithm beyond which a geometry is drawn again."""
+
+    work: tuple[float, float]
+    shortest: float
+    longest: float
+
+
+#: ``--small`` tells what a call itself costs.
+USUAL, SMALL = Draw((3e5, 4e9), 1e-4, 6e-2), Draw((10, 3e5), 1e-6, 1e-3)
+
+#: Elements of an array at most.
+MOST_ELEMENTS = 2**24
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--library", action="append", choices=LIBRARIES, help="default: all three")
     parser.add_argument("--count", type=int, default=200, help="geometries for each library (default: %(default)s)")
+    parser.add_argument("--small", action="store_true", help="calls of a few microseconds")
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=0.2, help="for each geometry (default: %(default)s)")
     parser.add_argument(
@@ -94,7 +104,7 @@ def draw_window(rng: random.Random, ndim: int) -> list[int]:
     return taps
 
 
-def draw_geometry(rng: random.Random) -> Geometry | None:
+def draw_geometry(rng: random.Random, work: tuple[float, float] = USUAL.work) -> Geometry | None:
     """None where the draw makes arrays that are too large or too small for the work."""
     ndim = rng.choice((1, 2, 2, 3))
     groups, inputs, outputs = draw_channels(rng)
@@ -102,7 +112,7 @@ def draw_geometry(rng: random.Random) -> Geometry | None:
     batch = rng.choice((1, 1, 2, 4, 8, 32))
     stride = rng.choice((1, 1, 1, 1, 2, 3, 4))
     dilation = rng.choice((1, 1, 1, 1, 1, 2, 4))
-    positions = log_uniform(rng, *WORK) / (batch * groups * inputs * outputs * prod(window))
+    positions = log_uniform(rng, *work) / (batch * groups * inputs * outputs * prod(window))
     side = round(positions ** (1 / ndim))
     if side < 1:
         return None
@@ -126,27 +136,29 @@ def draw_geometry(rng: random.Random) -> Geometry | None:
 
 def measure_all(name: str, args: Namespace, sink: data.Sink) -> None:
     """Rows in the order of the draw, which is the same for every library."""
-    rng = random.Random(args.seed)
+    rng, draw = random.Random(args.seed), SMALL if args.small else USUAL
     with tqdm(total=args.count, desc=f"regret {name}", unit="geometry", leave=False, dynamic_ncols=True) as bar:
         while len(sink.rows) < args.count:
-            geometry = draw_geometry(rng)
-            row = geometry and measure(float32_problem(geometry, name), name, args.seconds, args.factor)
+            geometry = draw_geometry(rng, draw.work)
+            row = geometry and measure(float32_problem(geometry, name), name, args.seconds, args.factor, draw)
             if row:
                 sink.add(row)
                 bar.update()
 
 
-def measure(problem: Problem, name: str, seconds: float, factor: float = HOPELESS) -> dict[str, Any] | None:
+def measure(
+    problem: Problem, name: str, seconds: float, factor: float = HOPELESS, draw: Draw = USUAL
+) -> dict[str, Any] | None:
     """A row, or None where the fastest algorithm takes too short or too long."""
     auto, found = candidates(problem, name, factor)
-    if not SHORTEST / 10 <= auto.estimate <= 10 * LONGEST:
+    if not draw.shortest / 10 <= auto.estimate <= 10 * draw.longest:
         return None
     if not any(same_run(auto.program, candidate.program) for candidate in found):
         found.append(auto._replace(label=f"auto {auto.label}"))
     arrays = make_arrays(problem.geometry, name)
     thunks = {candidate.label: bind(candidate.program, name, arrays) for candidate in found}
     first = {label: warm(thunk) for label, thunk in thunks.items()}
-    if not SHORTEST <= min(first.values()) <= LONGEST:
+    if not draw.shortest <= min(first.values()) <= draw.longest:
         return None
     near = {label: thunk for label, thunk in thunks.items() if first[label] <= 10 * min(first.values()) + 1e-3}
     taken = first | {label: median(times) for label, times in time_in_turn(near, seconds).items()}

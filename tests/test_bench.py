@@ -122,10 +122,9 @@ def test_random_geometries_are_varied_and_fit() -> None:
 
 def test_regret_is_read_back_as_problems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "RESULTS", tmp_path)
-    monkeypatch.setattr(regret, "SHORTEST", 0.0)
     monkeypatch.setattr(timing, "REST", 0.0)
     problem = planned.float32_problem(ac.plan(ac.conv, (2, 3, 8, 8), (4, 3, 3, 3)).program.geometry, "numpy")
-    row = regret.measure(problem, "numpy", 0.0)
+    row = regret.measure(problem, "numpy", 0.0, draw=regret.Draw((1, 1), 0.0, 10.0))
     assert row is not None
     sink = data.Sink("some", "regret")
     sink.add(row)

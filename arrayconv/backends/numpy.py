@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,7 @@ from ..backend import namespace, standard_backend
 from ..primitives import Widths, crop, split_ranges
 
 Array = np.ndarray[Any, Any]
+Compute = Callable[[Array], Array]
 
 
 def owns(array: Any) -> bool:
@@ -63,8 +67,60 @@ def scatter_add(total: Array, index: Array, values: Array) -> Array:
     return total
 
 
+def unless_finite(compute: Compute, otherwise: Compute, x: Array) -> Array:
+    with np.errstate(invalid="ignore"):
+        y = compute(x)
+    return y if np.isfinite(y).all() else otherwise(x)
+
+
 def promote(a: Array, b: Array) -> Any:
     return np.result_type(a.dtype, b.dtype)
+
+
+class Workers:
+    """Threads for tiles: NumPy's loops and transforms release the GIL and use one core each.
+
+    A tile that is itself cut into tiles runs them in its own thread, since all threads waiting for others would wait
+    for ever. A forked child starts threads of its own.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._local = threading.local()
+        self.forget()
+
+    def each(self, function: Callable[[Any], None], items: Sequence[Any]) -> None:
+        """``function`` of every item, in any order."""
+        if self.count == 1 or len(items) == 1 or getattr(self._local, "busy", False):
+            for item in items:
+                function(item)
+            return
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self.count, "arrayconv", self._begin)
+        queue = iter(items)  # a generator would be busy in another thread; a list's iterator is atomic
+        context = np.geterr()
+
+        def work() -> None:
+            with np.errstate(**context):
+                for item in queue:
+                    function(item)
+
+        for future in [self._pool.submit(work) for _ in range(min(self.count, len(items)))]:
+            future.result()
+
+    def _begin(self) -> None:
+        self._local.busy = True
+
+    def forget(self) -> None:
+        """What a forked child does: its threads were not copied, and another thread may have held the lock."""
+        self._lock = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+
+
+WORKERS = Workers(min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=WORKERS.forget)
 
 
 BACKEND = standard_backend(
@@ -82,6 +138,8 @@ BACKEND = standard_backend(
     matmul=np.matmul,
     sum_products=sum_products,
     empty=np.empty,
-    all_true=lambda array: bool(array.all()),
+    unless_finite=unless_finite,
+    cache=2**21,
+    workers=WORKERS,
     scatter_add=scatter_add,
 )
