@@ -107,7 +107,7 @@ def test_calls_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     times = timing.time_in_turn({name: partial(calls.append, name) for name in "ab"}, 0.0)
     assert {name: len(taken) for name, taken in times.items()} == {"a": 3, "b": 3}
-    assert calls[-6:] == ["a", "b"] * 3
+    assert calls[-12:] == ["a", "a", "b", "b"] * 3  # each once untimed, then timed
 
 
 def test_random_geometries_are_varied_and_fit() -> None:
