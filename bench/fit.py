@@ -44,7 +44,9 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {{
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--data", nargs="+", default=["fit", "small"], help="what regret --save was given (default: fit small)")
+    parser.add_argument(
+        "--data", nargs="+", default=["fit", "small"], help="what regret --save was given (default: fit small)"
+    )
 
 
 def run(args: Namespace) -> int:

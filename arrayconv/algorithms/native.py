@@ -44,7 +44,7 @@ def convolution_counts(problem: Problem) -> Counts:
     if geometry.ndim != 2:
         kind += f" {min(geometry.ndim, 3)}d"
     if any(axis.base_dilation > 1 for axis in geometry.axes):
-        kind = "base dilated"
+        kind, places = "base dilated", places / prod([axis.base_dilation for axis in geometry.axes])
     return {
         "call": 1.0,
         kind: places * vectors * geometry.terms,
