@@ -75,6 +75,14 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "kernel": 2.66e-09,
             "output": 2.27e-09,
         },
+        "separable": {
+            "call": 6e-05,
+            "look": 2e-05,
+            "moved": 2.5e-10,
+            "pass": 1.5e-06,
+            "product": 8e-12,
+            "tap": 5e-09,
+        },
     },
     "torch": {
         "native": {
@@ -166,6 +174,14 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "call": 9.7e-05,
             "kernel": 3.13e-09,
             "output": 3.15e-09,
+        },
+        "separable": {
+            "call": 0.0001,
+            "look": 3e-05,
+            "moved": 2e-10,
+            "pass": 1.5e-06,
+            "product": 8e-12,
+            "tap": 5e-09,
         },
     },
     "jax": {
