@@ -48,11 +48,11 @@ LOOKS = 20
 
 
 class Pass(NamedTuple):
-    """A spatial axis, ``count`` blocks of its outputs, the inputs that a block meets, and the step to the next's."""
+    """A spatial axis, its outputs in blocks, the inputs that a block meets, and from them to those of the next."""
 
     place: int
     block: int
-    count: int
+    blocks: int
     reach: int
     spacing: int
 
@@ -107,9 +107,9 @@ def details(geometry: Geometry) -> Details:
         others = geometry.batch * prod(sizes[:place]) * prod(sizes[place + 1 :])
         calls = 1 if place == geometry.ndim - 1 else geometry.batch * prod(sizes[:place])
         block = best_block(axis, others, calls)
-        count = -(-axis.output // block)
-        passes.append(Pass(place, block, count, (block - 1) * axis.stride + axis.window, block * axis.stride))
-        widths[place] = (axis.low, axis.high + (count * block - axis.output) * axis.stride)
+        blocks = -(-axis.output // block)
+        passes.append(Pass(place, block, blocks, (block - 1) * axis.stride + axis.window, block * axis.stride))
+        widths[place] = (axis.low, axis.high + (blocks * block - axis.output) * axis.stride)
         sizes[place] = axis.output
     return Details(tuple(widths), tuple(passes))
 
@@ -120,7 +120,7 @@ def volumes(geometry: Geometry) -> list[int]:
     sizes = [axis.size + low + high for axis, (low, high) in zip(geometry.axes, widths, strict=True)]
     found = [geometry.batch * prod(sizes)]
     for step in passes:
-        sizes[step.place] = step.count * step.block
+        sizes[step.place] = step.blocks * step.block
         found.append(geometry.batch * prod(sizes))
         sizes[step.place] = geometry.axes[step.place].output
     return found
@@ -155,7 +155,7 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     steps = list(zip(details(geometry).passes, found[1:], strict=True))
     return {
         "call": 1.0,
-        "pass": sum(1.0 + step.count for step, _ in steps),
+        "pass": sum(1.0 + step.blocks for step, _ in steps),
         "product": sum(volume * step.reach * (1 + HALF_ROWS / step.block) for step, volume in steps) * size,
         "moved": sum(found) * size,
         "look": LOOKS,
@@ -175,7 +175,7 @@ def factors(kernel: NumPyArray, scaled: int, dtype: str) -> list[NumPyArray] | N
     """
     kernel = kernel.astype(np.result_type(kernel.dtype, np.float64))
     magnitude = np.abs(kernel)
-    pivot = np.unravel_index(np.argmax(magnitude), kernel.shape)  # of a NaN, where there is one
+    pivot: tuple[Any, ...] = np.unravel_index(np.argmax(magnitude), kernel.shape)  # of a NaN, where there is one
     top = kernel[pivot]
     if not np.isfinite(top) or top == 0:
         return None
@@ -245,8 +245,8 @@ def banded(backend: Backend, x: Array, matrix: Array, step: Pass, length: int) -
         columns = xp.reshape(x, (prod(lead), size, prod(rest)))
         columns = backend.windows(columns, (step.reach, 1), (step.spacing, 1), (1, 1))[..., 0]
         y = backend.matmul(matrix, xp.permute_dims(columns, (0, 1, 3, 2)))
-    y = xp.reshape(y, (*lead, step.count * step.block, *rest))
-    return y if length == step.count * step.block else y[(slice(None),) * place + (slice(0, length), ...)]
+    y = xp.reshape(y, (*lead, step.blocks * step.block, *rest))
+    return y if length == step.blocks * step.block else y[(slice(None),) * place + (slice(0, length), ...)]
 
 
 SEPARABLE = Algorithm(

@@ -118,7 +118,7 @@ def peek(array: Tensor) -> np.ndarray[Any, Any] | None:
         return None
     if (torch.is_grad_enabled() and array.requires_grad) or torch._C._are_functorch_transforms_active():
         return None
-    if torch.jit.is_tracing() or unpack_dual(array).tangent is not None:
+    if unpack_dual(array).tangent is not None:
         return None
     return to_numpy(array)
 
