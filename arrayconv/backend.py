@@ -82,6 +82,8 @@ class Backend:
     - ``cache``: bytes of temporaries that stay in the cache, where the library does not tile its own loops;
     - ``scatter_add`` adds rows, by their indices, to the rows of a total that it may overwrite;
     - ``scalar_on`` makes a zero on a device of a kind (`device_kind`);
+    - ``peek`` shows the values of a kernel that is no more than values: None for one that is traced, or recorded for a
+      gradient; libraries without one never show any;
     - ``wait`` returns once an array is computed, and raises TypeError for one that stands for others.
     """
 
@@ -120,6 +122,7 @@ class Backend:
     scan: Callable[..., Any] | None = None
     scatter_add: Callable[[Array, Array, Array], Array] | None = None
     scalar_on: Callable[[str], Array] = _same
+    peek: Callable[[Array], np.ndarray[Any, Any] | None] | None = None
     wait: Callable[[Array], Any] = _same
 
 

@@ -128,9 +128,15 @@ def _program(problem: Problem, backend: Backend, requested: str, row: Option) ->
     """Tiles within the workspace, and what can be derived from them before the arrays come."""
     algorithm = ALGORITHMS[row.name]
     block = algorithm.blocks(problem, backend, _MARGIN * problem.settings.workspace // 100)
-    workspace = algorithm.held(problem, backend, block) + sum(part.workspace for part in row.parts[:1])
+    workspace, parts = algorithm.held(problem, backend, block), row.parts
+    if algorithm.is_conditional:
+        others = [own for own in options(problem, backend) if own.serves and not ALGORITHMS[own.name].is_conditional]
+        parts = (_program(problem, backend, "auto", min(others, key=lambda row: row.rank)),)
+        workspace = max(workspace, parts[0].workspace)
+    else:
+        workspace += sum(part.workspace for part in parts[:1])
     prepared = algorithm.prepare(problem, backend, block) if backend.prepares else None
-    return Program(problem, row.name, requested, block, workspace, row.parts, prepared)
+    return Program(problem, row.name, requested, block, workspace, parts, prepared)
 
 
 def options(problem: Problem, backend: Backend, requested: str = "auto") -> list[Option]:

@@ -92,8 +92,13 @@ def prior(unit: str) -> float:
 def fit_library(library: str, rows: list[tuple[Problem, dict[str, float]]]) -> dict[str, dict[str, float]]:
     """Plain algorithms first; a rewrite's own work is what its parts leave unexplained."""
     backend, found = library_backend(library), dict[str, dict[str, float]]()
+    for name, rates in shipped.SECONDS[library].items():  # random kernels say nothing of those for special ones
+        if ALGORITHMS[name].is_conditional:
+            found[name] = dict(rates)
     for algorithm in sorted(ALGORITHMS.values(), key=lambda algorithm: algorithm.parts is not None):
         counts, seconds, offsets = [], [], []
+        if algorithm.is_conditional:
+            continue
         for problem, times in rows:
             label = next((key for key in times if key.partition("/")[0] == algorithm.name), None)
             if label is None:

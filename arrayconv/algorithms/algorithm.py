@@ -27,7 +27,8 @@ class Algorithm:
     ``y (N, G * O, *o)`` of the problem's dtype. ``unit`` is the temporary bytes for each position of the output, from
     which ``block`` takes the largest piece ``(batch, *out)`` within a budget of bytes, and ``prepare`` makes tiles of
     that; ``fixed`` bytes come on top, once. ``parts``: the geometries that a rewrite hands on. ``threaded``: tiles may
-    run on the backend's workers, since the library runs their steps on one core.
+    run on the backend's workers, since the library runs their steps on one core. ``is_conditional``: whether it serves,
+    only a kernel's values tell; its program carries the best of all others as a part, and runs that otherwise.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Algorithm:
     block: Callable[[Problem, Backend, int], tuple[int, ...]] | None = None
     threaded: bool = False
     fixed: Callable[[Problem, Backend, tuple[int, ...]], int] = lambda problem, backend, block: 0
+    is_conditional: bool = False
 
     def cost(self, problem: Problem, backend: Backend) -> float:
         """Estimated seconds, without those of a rewrite's parts. A kind of work without a price counts nothing."""

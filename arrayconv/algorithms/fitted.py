@@ -100,6 +100,14 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "input": 2.72e-10,
             "kernel": 5.37e-10,
         },
+        "separable": {
+            "call": 6e-05,
+            "look": 2e-05,
+            "moved": 2.5e-10,
+            "pass": 1.5e-06,
+            "product": 8e-12,
+            "tap": 5e-09,
+        },
     },
     "torch": {
         "native": {
@@ -196,6 +204,14 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "call": 0.000432,
             "kernel": 2.7e-09,
             "output": 2.83e-09,
+        },
+        "separable": {
+            "call": 0.0001,
+            "look": 3e-05,
+            "moved": 2e-10,
+            "pass": 1.5e-06,
+            "product": 8e-12,
+            "tap": 5e-09,
         },
     },
     "jax": {

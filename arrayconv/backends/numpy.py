@@ -142,4 +142,5 @@ BACKEND = standard_backend(
     cache=2**21,
     workers=WORKERS,
     scatter_add=scatter_add,
+    peek=lambda array: array,
 )

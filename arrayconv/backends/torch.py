@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.autograd.forward_ad import unpack_dual
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
@@ -124,6 +125,20 @@ def recompute(function: Any, *arrays: Tensor) -> Tensor:
     return result
 
 
+def peek(array: Tensor) -> np.ndarray[Any, Any] | None:
+    """Not for subclasses, nor where something follows what becomes of the array: its values would be constants there.
+
+    A forward derivative by `torch.autograd.forward_ad` is no transform: it travels on the tensor.
+    """
+    if torch.compiler.is_compiling() or type(array) not in (Tensor, torch.nn.Parameter) or array.device.type != "cpu":
+        return None
+    if (torch.is_grad_enabled() and array.requires_grad) or torch._C._are_functorch_transforms_active():
+        return None
+    if unpack_dual(array).tangent is not None:
+        return None
+    return to_numpy(array)
+
+
 def wait(array: Tensor) -> None:
     """Kernels of an accelerator run behind the call's back."""
     if torch._C._functorch.is_functorch_wrapped_tensor(array):
@@ -219,5 +234,6 @@ BACKEND = standard_backend(
     detach=lambda array: array.detach(),
     scatter_add=lambda total, index, values: total.index_add(0, index, values),
     scalar_on=lambda kind: torch.zeros((), device=kind),
+    peek=peek,
     wait=wait,
 )
