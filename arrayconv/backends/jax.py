@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax._src import dispatch  # the way that custom_partitioning itself says it needs the devices
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -23,19 +24,20 @@ from ..backend import Backend, Native, Planning, Run, standard_backend
 from ..primitives import Widths
 from ..program import Problem, Program
 from ..transposes import kernel_for_input, swap_leading, x_for_kernel
+from .jax_mesh import Spread, is_spread
 
 Array = Any
 XP = jnp  # an array API namespace itself since JAX 0.4.32
 
 
 def close(backend: Backend, planning: Planning) -> Run:
-    """The primitive, as a function of (program, x, kernel)."""
-    convolution = Primitive("arrayconv")
+    """The primitive, as a function of (program, x, kernel), and beside it the one that reads x and y for the kernel.
 
-    def bind(program: Program, x: Array, kernel: Array) -> Array:
-        return convolution.bind(x, kernel, program=program)
+    The second could be the first on permuted arrays, and is, but for a mesh: a permutation that puts the batch inside
+    of the groups would spread it anew.
+    """
 
-    def execute(x: Array, kernel: Array, *, program: Program) -> Array:
+    def execute(program: Program, x: Array, kernel: Array) -> Array:
         return planning.execute(program, backend, x, kernel)
 
     def to_input(dy: Array, x: Any, kernel: Array, *, program: Program) -> Array:
@@ -44,17 +46,51 @@ def close(backend: Backend, planning: Planning) -> Run:
         return bind(back, dy, kernel_for_input(XP, geometry, kernel))
 
     def to_kernel(dy: Array, x: Array, kernel: Any, *, program: Program) -> Array:
-        geometry = program.geometry
-        back = planning.replan(program, geometry.kernel_transpose())
-        return swap_leading(XP, bind(back, x_for_kernel(XP, geometry, x), swap_leading(XP, dy)))
+        return bind_taps(planning.replan(program, program.geometry.kernel_transpose()), x, dy)
 
-    jitted = jax.jit(execute, static_argnames="program")
-    convolution.def_impl(lambda x, kernel, *, program: jitted(x, kernel, program=program))
-    convolution.def_abstract_eval(lambda x, kernel, *, program: ShapedArray(program.geometry.y_shape, x.dtype))
-    ad.defbilinear(convolution, to_input, to_kernel)
-    batching.primitive_batchers[convolution] = partial(_batch, bind, planning)
-    mlir.register_lowering(convolution, mlir.lower_fun(execute, multiple_results=False))
+    def taps_to_x(kernel: Array, x: Any, dy: Array, *, program: Program) -> Array:
+        geometry = program.geometry.kernel_transpose()
+        back = planning.replan(program, geometry.input_transpose())
+        return bind(back, dy, kernel_for_input(XP, geometry, kernel))
+
+    def taps_to_dy(kernel: Array, x: Array, dy: Any, *, program: Program) -> Array:
+        return bind(planning.replan(program, program.geometry.kernel_transpose()), x, kernel)
+
+    def taps_batch(arrays: Any, mapped: Any, *, program: Program) -> tuple[Array, int]:
+        return jax.vmap(partial(_taps, bind, program), mapped)(*arrays), 0
+
+    spread = Spread(planning, execute, by_taps=False)
+    bind = _primitive("arrayconv", spread, (to_input, to_kernel), lambda *own, **p: _batch(bind, planning, *own, **p))
+    spread = Spread(planning, partial(_taps, execute), by_taps=True)
+    bind_taps = _primitive("arrayconv_taps", spread, (taps_to_x, taps_to_dy), taps_batch)
     return bind
+
+
+def _primitive(name: str, spread: Spread, transposes: tuple[Any, Any], batch: Any) -> Run:
+    """A bilinear primitive of two arrays, whose one parameter is the program."""
+    primitive = Primitive(name)
+
+    def bind(program: Program, x: Array, other: Array) -> Array:
+        return primitive.bind(x, other, program=program)
+
+    def lower(context: Any, x: Any, other: Any, *, program: Program) -> Any:
+        run = spread if is_spread(context) else spread.run
+        return mlir.lower_fun(partial(run, program), multiple_results=False)(context, x, other)
+
+    jitted = jax.jit(bind, static_argnums=0)
+    primitive.def_impl(lambda x, other, *, program: jitted(program, x, other))
+    primitive.def_abstract_eval(lambda x, other, *, program: ShapedArray(spread.shape(program), x.dtype))
+    ad.defbilinear(primitive, *transposes)
+    batching.primitive_batchers[primitive] = batch
+    mlir.register_lowering(primitive, lower)
+    dispatch.prim_requires_devices_during_lowering.add(primitive)
+    return bind
+
+
+def _taps(run: Run, program: Program, x: Array, dy: Array) -> Array:
+    """x and y as they are, correlated for the kernel; ``program`` is of `Geometry.kernel_transpose`."""
+    x = x_for_kernel(XP, program.geometry.kernel_transpose(), x)
+    return swap_leading(XP, run(program, x, swap_leading(XP, dy)))
 
 
 def _batch(bind: Run, planning: Planning, arrays: Any, mapped: Any, *, program: Program) -> tuple[Array, int]:
