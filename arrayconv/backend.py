@@ -53,6 +53,10 @@ def _whole(backend: Backend, function: Callable[..., Array], axes: Sequence[Wind
     return function(backend, axes, *arrays)
 
 
+def _total(function: Callable[..., Array], what: Any, backend: Backend, axes: Any, x: Array, y: Array) -> Array:
+    return function(what, backend, axes, x, y)
+
+
 def _never(*_: Any) -> bool:
     return False
 
@@ -69,6 +73,11 @@ class Backend:
     - ``recompute`` calls a function of arrays so that a recorded gradient keeps its arguments only;
     - ``empty`` makes a buffer that may be written; libraries without one join parts;
     - ``all_true`` may look at values where that is cheap and allowed (eager arrays of a CPU), else it says no;
+    - ``sum_windows`` gives ``function(what, backend, axes, x, y)``, the ``what.size(axes)`` numbers that a set of
+      outputs y and their windows of x add up to; ``what`` is a value that hashes;
+    - ``local`` brings arrays into memory, lazy ones together, and ``constant`` cuts them off from differentiation;
+    - ``register`` makes a dataclass a container that transformations see into, given the names of its fields that are
+      arrays, and of the others;
     - ``scatter_add`` adds rows, by their indices, to the rows of a total that it may overwrite.
     """
 
@@ -97,11 +106,15 @@ class Backend:
     most_slices: int = 4096
     map_windows: Callable[..., Array] = _whole
     pull_windows: Callable[..., Array] = _whole
+    sum_windows: Callable[..., Array] = _total
     fold: Callable[..., Any] = _call
     recompute: Callable[..., Array] = _call
     all_true: Callable[[Array], bool] = _never
     is_traced: Callable[[Array], bool] = _never
     detach: Callable[[Array], Array] = _same
+    constant: Callable[[Array], Array] = _same
+    local: Callable[[Sequence[Array]], Sequence[Array]] = _same
+    register: Callable[[type, tuple[str, ...], tuple[str, ...]], None] = lambda cls, arrays, others: None
     scan: Callable[..., Any] | None = None
     scatter_add: Callable[[Array, Array, Array], Array] | None = None
 
