@@ -75,6 +75,7 @@ class Backend:
     - ``all_true`` may look at values where that is cheap and allowed (eager arrays of a CPU), else it says no;
     - ``sum_windows`` gives ``function(what, backend, axes, x, y)``, the ``what.size(axes)`` numbers that a set of
       outputs y and their windows of x add up to; ``what`` is a value that hashes;
+    - ``replicated`` calls a function of arrays, whose results belong on every device that holds these;
     - ``local`` brings arrays into memory, lazy ones together, and ``constant`` cuts them off from differentiation;
     - ``register`` makes a dataclass a container that transformations see into, given the names of its fields that are
       arrays, and of the others;
@@ -113,6 +114,7 @@ class Backend:
     is_traced: Callable[[Array], bool] = _never
     detach: Callable[[Array], Array] = _same
     constant: Callable[[Array], Array] = _same
+    replicated: Callable[..., Any] = _call
     local: Callable[[Sequence[Array]], Sequence[Array]] = _same
     register: Callable[[type, tuple[str, ...], tuple[str, ...]], None] = lambda cls, arrays, others: None
     scan: Callable[..., Any] | None = None

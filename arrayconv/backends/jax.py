@@ -159,6 +159,16 @@ def sum_windows(function: Callable[..., Array], what: Any, backend: Backend, axe
     return function(what, backend, axes, x, y)
 
 
+def replicated(function: Callable[..., Any], *arrays: Any) -> Any:
+    """A mesh with explicit axes would have every reshape and product declare where its result lies; XLA knows."""
+    for array in jax.tree.leaves(arrays):
+        mesh = getattr(getattr(array.aval, "sharding", None), "mesh", None)
+        if any(kind.name == "Explicit" for kind in getattr(mesh, "axis_types", None) or ()):
+            everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+            return jax.sharding.auto_axes(function, out_sharding=everywhere)(*arrays)
+    return function(*arrays)
+
+
 @cache
 def register(cls: type, arrays: tuple[str, ...], others: tuple[str, ...]) -> None:
     """A pytree, once."""
@@ -202,6 +212,7 @@ BACKEND = standard_backend(
     scan=lax.scan,
     sum_windows=sum_windows,
     constant=lax.stop_gradient,
+    replicated=replicated,
     register=register,
     scatter_add=lambda total, index, values: total.at[index].add(values),
 )

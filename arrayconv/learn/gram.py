@@ -200,10 +200,14 @@ def make_gram(problem: Regression, design: Design, reading: Reading) -> Gram:
     is_large = backend.scan is not None or backend.device_kind(problem.x) != "cpu"
     tile = room // 4 if is_large else min(TILE, room // 4)
     what = Moments(geometry.groups, geometry.inputs, geometry.outputs, design.bias, accumulator, tile, room)
-    x = x_layout.apply(xp, problem.x)
-    if pieces is not None:
-        x = pad_runs(xp, x, pieces)
-    sums = backend.sum_windows(gather, what, backend, geometry.axes, x, y_layout.apply(xp, problem.y))
+
+    def total(x: Array, y: Array) -> Array:
+        x = x_layout.apply(xp, x)
+        if pieces is not None:
+            x = pad_runs(xp, x, pieces)
+        return backend.sum_windows(gather, what, backend, geometry.axes, x, y_layout.apply(xp, y))
+
+    sums = backend.replicated(total, problem.x, problem.y)
     matrix, vector, square = what.split(xp, geometry.axes, sums)
     square = xp.real(square) if "complex" in accumulator else square
     count = backend.from_numpy(np.asarray(prod(y_layout.shape), MAGNITUDES.get(accumulator, accumulator)), square)

@@ -10,11 +10,11 @@ from ..backend import dtype_name, get_backend
 from ..planner import current_settings
 from ..program import ITEM_SIZES
 from .descent import QUIETLY, Objective
-from .gram import accumulator_of, make_gram, read_design
+from .gram import accumulator_of, read_design
 from .losses import WEIGHTS
 from .moments import COPY, total_work
 from .optimizers import tree_map
-from .quadratic import centered, quadratic
+from .quadratic import normal_equations
 from .regression import Params, Regression, init_kernel
 
 Array = Any
@@ -43,7 +43,6 @@ def by_steps(problem: Regression, params: Params, loss: Any, dtype: Any) -> Star
     return Start(problem, params, curvature)
 
 
-@QUIETLY
 def by_gram(problem: Regression, params: Params, loss: Any, dtype: Any) -> Start:
     """The normal equations, of lazy arrays in memory."""
     if callable(loss):
@@ -52,7 +51,7 @@ def by_gram(problem: Regression, params: Params, loss: Any, dtype: Any) -> Start
             f"function, which need not be quadratic in the kernel; pass method='steps'"
         )
     design, reading = read_design(problem, tuple(params.kernel.shape), params.bias is not None, dtype)
-    own = centered(quadratic(make_gram(problem, design, reading), loss), problem)
+    own = normal_equations(problem, design, reading, loss)
     return Start(own, local_params(params), own.curvature)
 
 

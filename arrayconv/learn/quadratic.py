@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..backend import Backend, dtype_name, get_backend
-from .gram import LEAVES, Design, Gram, accumulator_of
+from ..operations.linear import Reading
+from .descent import QUIETLY
+from .gram import LEAVES, Design, Gram, accumulator_of, make_gram
 from .losses import WEIGHTS, squared_loss
 from .optimizers import tree_map
 from .regression import Params, Regression
@@ -40,7 +42,7 @@ class Quadratic:
 
     def value(self, params: Params) -> Array:
         """The loss of ``params``."""
-        return self._expand(params)[0]
+        return self.backend.xp.asarray(self._expand(params)[0])
 
     def _expand(self, params: Params) -> tuple[Array, Array]:
         """The loss, and ``W^H W d - W^H r`` as rows; what rounding leaves below zero is zero."""
@@ -70,7 +72,13 @@ def quadratic(gram: Gram, loss: str) -> Quadratic:
     return Quadratic(backend, gram.design, dtype, WEIGHTS[loss](some), matrix, vector, square)
 
 
-def centered(own: Quadratic, problem: Regression) -> Quadratic:
+@QUIETLY
+def normal_equations(problem: Regression, design: Design, reading: Reading, loss: str) -> Quadratic:
+    """The loss of this word on these data."""
+    return _centered(quadratic(make_gram(problem, design, reading), loss), problem)
+
+
+def _centered(own: Quadratic, problem: Regression) -> Quadratic:
     """``own`` about its minimum, where its numbers are of no higher precision than the data; costs one more pass."""
     if accumulator_of(problem.backend, problem.x.dtype) != dtype_name(problem.x.dtype):
         return own
@@ -78,7 +86,11 @@ def centered(own: Quadratic, problem: Regression) -> Quadratic:
     rows, _ = minimum(own, 0.0)
     # The loss is the same about any center, so it has no derivative by it.
     start = design.params(backend, backend.constant(rows), own.dtype)
-    value, grads = replace(problem, loss=squared_loss("sum")).loss_and_grad(start)
+
+    def expand(x: Array, y: Array, params: Params) -> tuple[Array, Params]:
+        return replace(problem, x=x, y=y, loss=squared_loss("sum")).loss_and_grad(params)
+
+    value, grads = problem.backend.replicated(expand, problem.x, problem.y, start)
     square, *parts = problem.backend.local([value, *(part for part in grads if part is not None)])
     center, slope = (design.rows(backend, params, own.matrix.dtype) for params in (start, Params(*parts)))
     return replace(own, vector=-slope / 2, square=square, center=center)

@@ -13,9 +13,9 @@ from ..arguments import read_flag, read_ints
 from ..backend import get_backend
 from ..operations.correlate import correlate
 from .descent import QUIETLY, Fit, lifted
-from .gram import Gram, check_gram, make_gram, read_design
+from .gram import Gram, check_gram, read_design
 from .optimizers import read_scalar
-from .quadratic import Quadratic, centered, minimum, quadratic
+from .quadratic import Quadratic, minimum, normal_equations, quadratic
 from .regression import MAGNITUDES, Params, learnable, regression
 
 Array = Any
@@ -63,10 +63,8 @@ def solve_kernel(
     ridge = read_scalar(caller, "ridge", ridge, minimum=0)
     problem, _ = regression(caller, op, x, y, Params(None), "sum", op_options)
     problem, dtype = learnable(problem)
-    with QUIETLY:
-        made = make_gram(problem, *read_design(problem, shape, read_flag(caller, "bias", bias), dtype))
-        own = centered(quadratic(made, "sum"), problem)
-    return _solve(caller, own, ridge, dtype, problem.x)
+    design, reading = read_design(problem, shape, read_flag(caller, "bias", bias), dtype)
+    return _solve(caller, normal_equations(problem, design, reading, "sum"), ridge, dtype, problem.x)
 
 
 def solve_from(gram: Gram, *, ridge: float = 0.0) -> Fit:
