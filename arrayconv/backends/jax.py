@@ -7,8 +7,9 @@ folding the mapped axis into the geometry, jit by lowering the planned algorithm
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from .. import primitives
 from ..backend import Backend, Native, Planning, Run, standard_backend
 from ..primitives import Widths
 from ..program import Problem, Program
@@ -163,6 +165,65 @@ def unless_finite(compute: Any, otherwise: Any, x: Array) -> Array:
     return lax.cond(jnp.all(jnp.isfinite(y)), lambda x, y: y, lambda x, y: otherwise(x), x, y)
 
 
+def windows(x: Array, window: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Array:
+    """Windows over the last axes; long ones that move far are joined from neighbouring blocks.
+
+    XLA compiles and runs a join of few large parts faster than a stack of many strided slices.
+    """
+    axes, first = list(zip(window, stride, dilation, strict=True)), x.ndim - len(window)
+    if not any(map(_is_joined, *zip(*axes, strict=True))):
+        stacked: Array = primitives.windows(XP, x, window, stride, dilation)
+        return stacked
+    for i, (k, s, d) in enumerate(axes):
+        axis = first + 2 * i
+        if _is_joined(k, s, d):
+            x = _joined_windows(x, axis, k, s)
+        else:
+            x = primitives.windows(XP, jnp.moveaxis(x, axis, -1), (k,), (s,), (d,))
+            x = jnp.moveaxis(x, (-2, -1), (axis, axis + 1))
+    pairs = range(first, first + 2 * len(axes), 2)
+    return x.transpose(*range(first), *pairs, *(axis + 1 for axis in pairs))
+
+
+def _is_joined(window: int, stride: int, dilation: int) -> bool:
+    return window > stride >= 4 and dilation == 1
+
+
+def _joined_windows(x: Array, axis: int, window: int, stride: int) -> Array:
+    """Windows longer than their stride along one axis: each is its own block and the beginning of those after it."""
+    count, blocks = (x.shape[axis] - window) // stride + 1, -(-window // stride)
+    size = (count + blocks - 1) * stride
+    missing = max(0, size - x.shape[axis])
+    x = lax.slice_in_dim(x, 0, size - missing, axis=axis)
+    x = pad(x, [(0, missing if i == axis else 0) for i in range(x.ndim)])
+    x = x.reshape(*x.shape[:axis], count + blocks - 1, stride, *x.shape[axis + 1 :])
+    parts = [lax.slice_in_dim(x, i, i + count, axis=axis) for i in range(blocks)]
+    parts[-1] = lax.slice_in_dim(parts[-1], 0, window - (blocks - 1) * stride, axis=axis + 1)
+    return jnp.concatenate(parts, axis=axis + 1)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def sum_windows(function: Callable[..., Array], what: Any, backend: Backend, axes: Any, x: Array, y: Array) -> Array:
+    """Compiled as a whole: hundreds of slices and products are slow one by one."""
+    return function(what, backend, axes, x, y)
+
+
+def replicated(function: Callable[..., Any], *arrays: Any) -> Any:
+    """A mesh with explicit axes would have every reshape and product declare where its result lies; XLA knows."""
+    for array in jax.tree.leaves(arrays):
+        mesh = getattr(getattr(array.aval, "sharding", None), "mesh", None)
+        if any(kind.name == "Explicit" for kind in getattr(mesh, "axis_types", None) or ()):
+            everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+            return jax.sharding.auto_axes(function, out_sharding=everywhere)(*arrays)
+    return function(*arrays)
+
+
+@cache
+def register(cls: type, arrays: tuple[str, ...], others: tuple[str, ...]) -> None:
+    """A pytree, once."""
+    jax.tree_util.register_dataclass(cls, data_fields=list(arrays), meta_fields=list(others))
+
+
 def native_execute(problem: Problem, x: Array, kernel: Array) -> Array:
     axes = problem.geometry.axes
     spatial = "".join(chr(ord("a") + i) for i in range(len(axes)))
@@ -191,6 +252,7 @@ BACKEND = standard_backend(
     cast=lambda array, dtype: array.astype(dtype),
     copy=lambda array: array,
     pad=pad,
+    windows=windows,
     matmul=partial(jnp.matmul, precision=lax.Precision.HIGHEST),
     close=close,
     native=Native(lambda problem: None, native_execute),
@@ -198,6 +260,10 @@ BACKEND = standard_backend(
     most_slices=256,
     is_traced=lambda array: isinstance(array, jax.core.Tracer),
     scan=lax.scan,
+    sum_windows=sum_windows,
+    constant=lax.stop_gradient,
+    replicated=replicated,
+    register=register,
     scatter_add=lambda total, index, values: total.at[index].add(values),
     scalar_on=lambda kind: jnp.zeros((), device=jax.devices(kind)[0]),
     wait=wait,

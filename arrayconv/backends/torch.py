@@ -232,6 +232,7 @@ BACKEND = standard_backend(
     fold=fold,
     recompute=recompute,
     detach=lambda array: array.detach(),
+    constant=lambda array: array.detach(),
     scatter_add=lambda total, index, values: total.index_add(0, index, values),
     scalar_on=lambda kind: torch.zeros((), device=kind),
     peek=peek,
