@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,8 +20,7 @@ Execute = Callable[[Program, "Backend", Array, Array], Array]
 Run = Callable[[Program, Array, Array], Array]
 
 
-@dataclass(frozen=True, slots=True)
-class Native:
+class Native(NamedTuple):
     """A library's own convolution of canonical arrays: why it can't serve (None: it can), and the call."""
 
     unsupported: Callable[[Problem], str | None]
@@ -57,7 +55,7 @@ def _never(*_: Any) -> bool:
     return False
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Backend:
     """One library: its array API namespace, and the few things that it does better or differently.
 
@@ -125,8 +123,7 @@ def standard_backend(name: str, xp: Any, **own: Any) -> Backend:
     return backend
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A line of `BACKENDS`: the library's module, and the module here that knows it (its ``BACKEND``)."""
 
     library: str
@@ -172,6 +169,8 @@ def library_backend(name: str) -> Backend:
 @cache
 def installed_libraries() -> tuple[str, ...]:
     """Names of the libraries that can be imported here; NumPy is the first."""
+    from importlib.util import find_spec
+
     names = (*BACKENDS, "array_api_strict")
     return tuple(name for name in names if find_spec(name) is not None)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..program import Problem
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
+class Rates(NamedTuple):
     """Per second: multiply-adds of a large product, bytes streamed, points times log2 of a transform, products of
     spectra; and seconds of one library call.
 

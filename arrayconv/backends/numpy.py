@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ..backend import namespace, standard_backend
+from ..backend import standard_backend
 from ..primitives import Widths, crop, split_ranges
 
 Array = np.ndarray[Any, Any]
@@ -69,7 +69,7 @@ def promote(a: Array, b: Array) -> Any:
 
 BACKEND = standard_backend(
     "numpy",
-    namespace("numpy"),
+    np,
     owns=owns,
     types=(np.ndarray,),
     from_numpy=lambda array, like: array,

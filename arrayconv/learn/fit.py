@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from math import isfinite, nan, prod
 from typing import Any, NamedTuple
 
@@ -39,8 +38,7 @@ class Fit(NamedTuple):
     steps: Any
 
 
-@dataclass(frozen=True, eq=False)
-class Descent:
+class Descent(NamedTuple):
     """A regression, where to start, how to step, and who watches."""
 
     problem: Regression
@@ -302,7 +300,7 @@ def _start(
     def take(array: Array) -> Array:
         return backend.cast(backend.detach(array), inner)
 
-    problem = replace(problem, x=take(problem.x), y=take(problem.y))
+    problem = problem._replace(x=take(problem.x), y=take(problem.y))
     kernel, start = given
     if kernel is None:
         kernel = init_kernel(shape, like=problem.x, seed=seed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import reduce
 from math import prod, sqrt
 from typing import Any, NamedTuple
@@ -76,8 +75,7 @@ def _conj(backend: Backend, array: Array) -> Array:
     return backend.xp.conj(array) if "complex" in dtype_name(array.dtype) else array
 
 
-@dataclass(frozen=True, eq=False)
-class Regression:
+class Regression(NamedTuple):
     """Everything about a fit but its parameters: ``y ~ op(x, kernel) + bias``, and the loss that says how well."""
 
     caller: str
