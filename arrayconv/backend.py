@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -25,6 +25,14 @@ class Native(NamedTuple):
 
     unsupported: Callable[[Problem], str | None]
     execute: Callable[[Problem, Array, Array], Array]
+
+
+class Workers(Protocol):
+    """``each(function, items)`` calls a function of every item, ``count`` of them at once."""
+
+    count: int
+
+    def each(self, function: Callable[[Any], None], items: Sequence[Any]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +74,10 @@ class Backend:
     - ``fold`` calls a planning function with plain values: a compiler that traces Python must not look inside;
     - ``recompute`` calls a function of arrays so that a recorded gradient keeps its arguments only;
     - ``empty`` makes a buffer that may be written; libraries without one join parts;
-    - ``all_true`` may look at values where that is cheap and allowed (eager arrays of a CPU), else it says no;
+    - ``unless_finite(compute, otherwise, x)`` is ``compute(x)`` where all of it is finite, else ``otherwise(x)``; where
+      looking at values is not allowed or not cheap, it is ``otherwise(x)``;
+    - ``workers`` run the tiles of an algorithm that leaves cores idle in the library's own loops;
+    - ``cache``: bytes of temporaries that stay in the cache, where the library does not tile its own loops;
     - ``scatter_add`` adds rows, by their indices, to the rows of a total that it may overwrite.
     """
 
@@ -97,7 +108,9 @@ class Backend:
     pull_windows: Callable[..., Array] = _whole
     fold: Callable[..., Any] = _call
     recompute: Callable[..., Array] = _call
-    all_true: Callable[[Array], bool] = _never
+    unless_finite: Callable[..., Array] = lambda compute, otherwise, x: otherwise(x)
+    cache: int | None = None
+    workers: Workers | None = None
     is_traced: Callable[[Array], bool] = _never
     detach: Callable[[Array], Array] = _same
     scan: Callable[..., Any] | None = None

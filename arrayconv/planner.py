@@ -10,7 +10,7 @@ from functools import cache, lru_cache
 from math import inf, prod
 from typing import Any, NamedTuple
 
-from .algorithms import ALGORITHMS, block_shape, run
+from .algorithms import ALGORITHMS, run
 from .arguments import read_int, read_word
 from .backend import Backend, Planning, Run, library_backend
 from .geometry import Geometry
@@ -99,7 +99,7 @@ def make_program(problem: Problem, backend: Backend, requested: str = "auto", op
     assert program is not None
     if not backend.prepares:
         return program
-    return replace(program, prepared=ALGORITHMS[program.algorithm].prepare(problem, program.block))
+    return replace(program, prepared=ALGORITHMS[program.algorithm].prepare(problem, backend, program.block))
 
 
 class Option(NamedTuple):
@@ -114,8 +114,12 @@ class Option(NamedTuple):
 def options(problem: Problem, backend: Backend, requested: str = "auto") -> list[Option]:
     """One `Option` for each algorithm that the request admits; rewrites are asked too, since they run it in parts."""
     rows: list[Option] = []
+    hollow = ALGORITHMS["empty"].unsupported(problem, backend) is None
     for name, algorithm in ALGORITHMS.items():
         if requested not in ("auto", name) and name not in ("empty", "phases"):
+            continue
+        if hollow and name != "empty":
+            rows.append(Option(name, inf, None, "there is nothing to compute"))
             continue
         reason = algorithm.unsupported(problem, backend)
         if reason is not None:
@@ -132,9 +136,8 @@ def options(problem: Problem, backend: Backend, requested: str = "auto") -> list
             continue
         seconds = algorithm.cost(problem, backend)
         seconds += sum(ALGORITHMS[part.algorithm].cost(part.problem, backend) for part in parts)
-        unit = algorithm.unit(problem)
-        block = block_shape(problem.geometry, unit, _MARGIN * problem.settings.workspace // 100)
-        workspace = unit * prod(block) + sum(part.workspace for part in parts[:1])
+        block = algorithm.blocks(problem, backend, _MARGIN * problem.settings.workspace // 100)
+        workspace = algorithm.held(problem, backend, block) + sum(part.workspace for part in parts[:1])
         rows.append(Option(name, seconds, Program(problem, name, requested, block, workspace, parts), ""))
     return rows
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from .algorithm import ALGORITHMS as ALGORITHMS
 from .algorithm import Algorithm as Algorithm
-from .algorithm import block_shape as block_shape
 from .algorithm import run as run
 from .direct import DIRECT
 from .empty import EMPTY
@@ -12,5 +11,6 @@ from .fft import FFT
 from .gemm import GEMM
 from .native import NATIVE
 from .phases import PHASES
+from .toeplitz import TOEPLITZ
 
-ALGORITHMS.update({algorithm.name: algorithm for algorithm in (EMPTY, NATIVE, DIRECT, GEMM, FFT, PHASES)})
+ALGORITHMS.update({algorithm.name: algorithm for algorithm in (EMPTY, NATIVE, DIRECT, GEMM, TOEPLITZ, FFT, PHASES)})

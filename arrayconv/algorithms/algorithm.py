@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
 from itertools import product
+from math import prod
 from typing import Any, NamedTuple
 
 from ..backend import Backend
@@ -21,17 +22,37 @@ class Algorithm(NamedTuple):
 
     ``execute`` takes canonical arrays, ``x (N, G * I, *s)`` and ``kernel (G * O, I, *k)``, and gives
     ``y (N, G * O, *o)`` of the problem's dtype. ``unit`` is the temporary bytes for each position of the output, from
-    which the planner takes the blocks that ``prepare`` makes tiles of; ``parts`` are the geometries that a rewrite
-    hands on.
+    which ``block`` takes the largest piece ``(batch, *out)`` within a budget of bytes, and ``prepare`` makes tiles of
+    that; ``fixed`` bytes come on top, once; ``parts`` are the geometries that a rewrite hands on. ``threaded``: its tiles may run on the backend's
+    workers, since the library runs its steps on one core.
     """
 
     name: str
     unsupported: Callable[[Problem, Backend], str | None]
     cost: Callable[[Problem, Backend], float]
     execute: Callable[[Program, Backend, Array, Array], Array]
-    unit: Callable[[Problem], int] = lambda problem: 0
-    prepare: Callable[[Problem, tuple[int, ...]], Any] = lambda problem, block: None
+    unit: Callable[[Problem, Backend], int] = lambda problem, backend: 0
+    prepare: Callable[[Problem, Backend, tuple[int, ...]], Any] = lambda problem, backend, block: None
     parts: Callable[[Geometry], tuple[Geometry, ...]] = lambda geometry: ()
+    block: Callable[[Problem, Backend, int], tuple[int, ...]] | None = None
+    threaded: bool = False
+    fixed: Callable[[Problem, Backend, tuple[int, ...]], int] = lambda problem, backend, block: 0
+
+    def workers(self, backend: Backend) -> int:
+        """Tiles that are computed at once."""
+        return backend.workers.count if self.threaded and backend.workers is not None else 1
+
+    def held(self, problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
+        """Temporary bytes of a call in pieces of this size."""
+        pieces = self.unit(problem, backend) * prod(block) * self.workers(backend)
+        return pieces + self.fixed(problem, backend, block)
+
+    def blocks(self, problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
+        """The pieces that fit the budget, as many at once as there are workers."""
+        budget //= self.workers(backend)
+        if self.block is not None:
+            return self.block(problem, backend, budget)
+        return block_shape(problem.geometry, self.unit(problem, backend), budget)
 
 
 #: Every algorithm by name; `algorithms/__init__.py` lists them.
@@ -50,13 +71,22 @@ def base_dilated(problem: Problem) -> str | None:
     return None
 
 
+def cache_budget(backend: Backend, budget: int) -> int:
+    """Bytes of temporaries that stay in the cache, for methods that read them again at once."""
+    return budget if backend.cache is None else min(budget, backend.cache)
+
+
 def block_shape(geometry: Geometry, unit: int, budget: int) -> tuple[int, ...]:
-    """The largest block of outputs, last axes first, whose temporaries of ``unit`` bytes each fit the budget."""
+    """The largest block of outputs, last axes first, whose temporaries of ``unit`` bytes each fit the budget.
+
+    An axis that is cut is cut evenly: a thin last piece would cost as many calls as a whole one.
+    """
     room = max(1, budget // max(1, unit))
     block: list[int] = []
     for count in reversed((geometry.batch, *geometry.out)):
-        block.append(max(1, min(count, room)))
-        room = room // block[-1] if block[-1] == count else 1
+        pieces = -(-max(1, count) // room)
+        block.append(-(-max(1, count) // pieces))
+        room = room // block[-1] if pieces == 1 else 1
     return tuple(reversed(block))
 
 
@@ -77,15 +107,22 @@ class Tiling(NamedTuple):
     tiles: tuple[Tile, ...]
 
 
-def make_tiling(problem: Problem, block: tuple[int, ...], prepare: Callable[[Geometry], Any]) -> Tiling:
-    """Tiles of ``block``; ``prepare`` derives details from a tile's own geometry, which has no padding."""
+def make_tiling(
+    problem: Problem, block: tuple[int, ...], prepare: Callable[[Geometry], Any], *, pads: bool = True
+) -> Tiling:
+    """Tiles of ``block``; ``prepare`` derives details from a tile's own geometry.
+
+    `run_tiled` adds a tile's zeros first, so that its own geometry has no padding; without ``pads`` it keeps it.
+    """
     geometry = problem.geometry
     counts = [split_ranges(n, step) for n, step in zip((geometry.batch, *geometry.out), block, strict=True)]
     tiles, details = [], cache(prepare)  # inner tiles are alike
     for images, *outputs in product(*counts):
         blocks = [axis.block(out, range(axis.kernel)) for axis, out in zip(geometry.axes, outputs, strict=True)]
-        widths = tuple((axis.low, axis.high) for _, axis in blocks)
-        axes = tuple(replace(axis, size=axis.padded, low=0, high=0) for _, axis in blocks)
+        axes = tuple(axis for _, axis in blocks)
+        widths = tuple((axis.low, axis.high) for axis in axes) if pads else ()
+        if pads:
+            axes = tuple(replace(axis, size=axis.padded, low=0, high=0) for axis in axes)
         own = replace(geometry, batch=len(images), axes=axes)
         batch = (slice(images.start, images.stop), slice(None))
         target = (*batch, *(slice(out.start, out.stop) for out in outputs))
@@ -95,13 +132,22 @@ def make_tiling(problem: Problem, block: tuple[int, ...], prepare: Callable[[Geo
     return Tiling(tuple(len(ranges) for ranges in counts), tuple(tiles))
 
 
+def tiling(program: Program, backend: Backend) -> Tiling:
+    """The tiles of a program, made when it was planned or now."""
+    if program.prepared is not None:
+        made: Tiling = program.prepared
+        return made
+    made = ALGORITHMS[program.algorithm].prepare(program.problem, backend, program.block)
+    return made
+
+
 Compute = Callable[[Tile, Array, Array], Array]
 
 
 def run_tiled(program: Program, backend: Backend, x: Array, kernel: Array, compute: Compute) -> Array:
     """``compute(tile, x, kernel)`` for every tile, whose x is cropped, padded and in the accumulator's type; joined."""
     problem = program.problem
-    tiling = program.prepared or ALGORITHMS[program.algorithm].prepare(problem, program.block)
+    counts, tiles = tiling(program, backend)
     is_wide = problem.accumulator != problem.dtype
     result, wide = x.dtype, backend.dtype(problem.accumulator) if is_wide else None
     if is_wide:
@@ -116,12 +162,19 @@ def run_tiled(program: Program, backend: Backend, x: Array, kernel: Array, compu
         y = compute(tile, x, kernel)
         return backend.cast(y, result) if is_wide else y
 
-    if len(tiling.tiles) == 1:
-        return one(tiling.tiles[0], x, kernel)
-    parts = (backend.recompute(partial(one, tile), x, kernel) for tile in tiling.tiles)
+    if len(tiles) == 1:
+        return one(tiles[0], x, kernel)
     if backend.empty is None:
-        return join(backend.xp, list(parts), tiling.counts, (0, *range(2, x.ndim)))
+        parts = [backend.recompute(partial(one, tile), x, kernel) for tile in tiles]
+        return join(backend.xp, parts, counts, (0, *range(2, x.ndim)))
     y = backend.empty(problem.geometry.y_shape, result)
-    for tile, part in zip(tiling.tiles, parts, strict=True):
-        y[tile.target] = part
+
+    def place(tile: Tile) -> None:
+        y[tile.target] = one(tile, x, kernel)
+
+    if backend.workers is not None and ALGORITHMS[program.algorithm].threaded:
+        backend.workers.each(place, tiles)
+    else:
+        for tile in tiles:
+            place(tile)
     return y

@@ -13,7 +13,7 @@ from ..backend import Backend
 from ..geometry import Geometry
 from ..primitives import tap_slice
 from ..program import Problem, Program
-from .algorithm import Algorithm, Tile, Tiling, base_dilated, make_tiling, run_tiled
+from .algorithm import Algorithm, Tile, Tiling, base_dilated, block_shape, cache_budget, make_tiling, run_tiled
 from .rates import rates
 
 Array = Any
@@ -25,7 +25,7 @@ def unsupported(problem: Problem, backend: Backend) -> str | None:
     return base_dilated(problem)
 
 
-def unit(problem: Problem) -> int:
+def unit(problem: Problem, backend: Backend) -> int:
     """Bytes a position: the padded inputs, a product and the sum."""
     geometry = problem.geometry
     spread = prod(axis.stride for axis in geometry.axes)
@@ -68,7 +68,11 @@ def terms(geometry: Geometry) -> tuple[Term, ...]:
     )
 
 
-def prepare(problem: Problem, block: tuple[int, ...]) -> Tiling:
+def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
+    return block_shape(problem.geometry, unit(problem, backend), cache_budget(backend, budget))
+
+
+def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
     return make_tiling(problem, block, terms)
 
 
@@ -88,4 +92,4 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     return run_tiled(program, backend, x, kernel, compute)
 
 
-DIRECT = Algorithm("direct", unsupported, cost, execute, unit, prepare)
+DIRECT = Algorithm("direct", unsupported, cost, execute, unit, prepare, block=block, threaded=True)

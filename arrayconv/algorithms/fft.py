@@ -7,14 +7,15 @@ is not finite would spread over its whole block, so it is taken out and put back
 
 from __future__ import annotations
 
-from math import log2, prod
+from math import inf, log2, prod
 from typing import Any, NamedTuple
 
 from ..backend import Backend
 from ..geometry import Geometry
-from ..primitives import dilate, full
+from ..primitives import dilate
 from ..program import Problem, Program
-from .algorithm import Algorithm, Tile, Tiling, base_dilated, make_tiling, run_tiled
+from .algorithm import Algorithm, Tile, Tiling, base_dilated, block_shape, make_tiling, run_tiled, tiling
+from .guard import guarded
 from .rates import rates
 
 Array = Any
@@ -31,6 +32,9 @@ def unsupported(problem: Problem, backend: Backend) -> str | None:
         return f"{backend.name} has no float64 here; accuracy='normwise' admits float32 transforms"
     if not hasattr(backend.xp, "fft"):
         return f"{backend.name} has no Fourier transforms"
+    least = fixed(problem, backend, (1,) * (1 + problem.geometry.ndim))
+    if least > problem.settings.workspace // 2:
+        return f"the kernel's transform alone takes {least} bytes; settings(workspace=...) admits more"
     return base_dilated(problem)
 
 
@@ -65,14 +69,52 @@ def details(geometry: Geometry) -> Details:
     )
 
 
-def unit(problem: Problem) -> int:
+def unit(problem: Problem, backend: Backend) -> int:
     """Bytes a position: spectra of inputs and outputs, twice (a transform makes a copy)."""
     geometry = problem.geometry
     spread = prod([axis.stride for axis in geometry.axes])
     return geometry.groups * (geometry.inputs + geometry.outputs) * spread * 32
 
 
-def prepare(problem: Problem, block: tuple[int, ...]) -> Tiling:
+def fixed(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
+    """Bytes of the kernel's spectrum, twice."""
+    geometry = problem.geometry
+    sizes = [axis.window + (n - 1) * axis.stride for axis, n in zip(geometry.axes, block[1:], strict=True)]
+    return geometry.groups * geometry.outputs * geometry.inputs * prod(map(fast_length, sizes)) * 16
+
+
+#: Points of a tile for each spatial axis: what is transformed stays in the cache while its axes are passed over.
+POINTS = 2**16
+
+
+def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
+    """Overlap-save: the batch is halved, then the first axis, while a tile is long beside its window and too large.
+
+    A library with threads of its own transforms all at once, as far as the memory goes.
+    """
+    geometry = problem.geometry
+    own = list(block_shape(geometry, unit(problem, backend), budget // 2))
+    channels = geometry.groups * (geometry.inputs + geometry.outputs) / 2
+    limit = geometry.ndim * POINTS / channels if backend.workers is not None else inf
+
+    def length(i: int) -> int:
+        axis = geometry.axes[i - 1]
+        return axis.window + (own[i] - 1) * axis.stride if i else own[0]
+
+    def halve(i: int) -> None:
+        own[i] = -(-own[i] // 2)
+
+    for i, full_size in enumerate((geometry.batch, *geometry.out)):
+        least = 3 * geometry.axes[i - 1].window if i else 1
+        while prod(map(length, range(len(own)))) > limit and own[i] > 1 and length(i) // 2 >= least:
+            halve(i)
+        own[i] = -(-full_size // -(-full_size // own[i]))
+    while fixed(problem, backend, tuple(own)) > budget // 2 and max(own[1:]) > 1:
+        halve(own.index(max(own[1:]), 1))
+    return tuple(own)
+
+
+def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
     return make_tiling(problem, block, details)
 
 
@@ -93,17 +135,21 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     forward, inverse = (xp.fft.fftn, xp.fft.ifftn) if problem.is_complex else (xp.fft.rfftn, xp.fft.irfftn)
     kernel = xp.flip(dilate(xp, kernel, [axis.window_dilation for axis in geometry.axes]), axis=axes)
     kernel = xp.reshape(kernel, (geometry.groups, geometry.outputs, geometry.inputs, *kernel.shape[2:]))
+    spectra = {
+        lengths: forward(backend.cast(kernel, wide), s=lengths, axes=axes)
+        for lengths in sorted({tile.details.lengths for tile in tiling(program, backend).tiles})
+    }
 
     def compute(tile: Tile, x: Array, kernel: Array) -> Array:
+        return guarded(backend, tile.geometry, x, lambda x: transformed(tile, x))
+
+    def transformed(tile: Tile, x: Array) -> Array:
         own, (lengths, results) = tile.geometry, tile.details
-        clean = xp.isfinite(x)
-        spectrum = forward(backend.cast(xp.where(clean, x, xp.zeros_like(x)), wide), s=lengths, axes=axes)
-        taps = forward(backend.cast(kernel, wide), s=lengths, axes=axes)
+        spectrum = forward(backend.cast(x, wide), s=lengths, axes=axes)
         spectrum = xp.reshape(spectrum, (own.batch, own.groups, own.inputs, *spectrum.shape[2:]))
-        mixed = mix(backend, spectrum, taps)
+        mixed = mix(backend, spectrum, spectra[lengths])
         y = xp.reshape(inverse(mixed, s=lengths, axes=axes), (own.batch, own.groups * own.outputs, *lengths))
-        y = backend.cast(y[(slice(None), slice(None), *results)], x.dtype)
-        return restore(backend, own, clean, y)
+        return backend.cast(y[(slice(None), slice(None), *results)], x.dtype)
 
     return run_tiled(program, backend, x, kernel, compute)
 
@@ -122,25 +168,6 @@ def mix(backend: Backend, spectrum: Array, taps: Array) -> Array:
     return xp.reshape(mixed, (batch, groups, outputs, *frequencies))
 
 
-def restore(backend: Backend, geometry: Geometry, clean: Array, y: Array) -> Array:
-    """NaN wherever a window holds an element that was taken out: a box count, one axis after the other."""
-    if backend.all_true(clean):
-        return y
-    xp = backend.xp
-    spoiled = xp.astype(~clean, xp.int32)
-    spoiled = xp.reshape(spoiled, (geometry.batch, geometry.groups, geometry.inputs, *geometry.sizes))
-    counts = xp.sum(spoiled, axis=2, dtype=xp.int32)
-    for i, axis in enumerate(geometry.axes, 2):
-        span = (axis.output - 1) * axis.stride + 1
-        shifts = range(0, axis.window, axis.window_dilation)
-        parts = [counts[(*(slice(None),) * i, slice(t, t + span, axis.stride), ...)] for t in shifts]
-        counts = parts[0]
-        for part in parts[1:]:
-            counts = counts + part
-    bad = xp.reshape(xp.repeat(counts, geometry.outputs, axis=1), y.shape) > 0
-    return xp.where(bad, full(xp, y, y.shape, float("nan")), y)
-
-
 #: The type of a transform.
 _WIDE = {
     "float16": "float64",
@@ -151,4 +178,4 @@ _WIDE = {
     "complex128": "complex128",
 }
 
-FFT = Algorithm("fft", unsupported, cost, execute, unit, prepare)
+FFT = Algorithm("fft", unsupported, cost, execute, unit, prepare, block=block, fixed=fixed, threaded=True)

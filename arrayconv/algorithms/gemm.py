@@ -7,7 +7,7 @@ from typing import Any
 
 from ..backend import Backend
 from ..program import Problem, Program
-from .algorithm import Algorithm, Tile, Tiling, base_dilated, make_tiling, run_tiled
+from .algorithm import Algorithm, Tile, Tiling, base_dilated, block_shape, cache_budget, make_tiling, run_tiled
 from .rates import rates
 
 Array = Any
@@ -17,7 +17,7 @@ def unsupported(problem: Problem, backend: Backend) -> str | None:
     return base_dilated(problem)
 
 
-def unit(problem: Problem) -> int:
+def unit(problem: Problem, backend: Backend) -> int:
     """Bytes a position: the padded inputs, the column and the result."""
     geometry = problem.geometry
     spread = prod(axis.stride for axis in geometry.axes)
@@ -33,7 +33,11 @@ def cost(problem: Problem, backend: Backend) -> float:
     return rate.call * 8 + 2 * columns / rate.gather + geometry.multiply_adds / rate_of_product
 
 
-def prepare(problem: Problem, block: tuple[int, ...]) -> Tiling:
+def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
+    return block_shape(problem.geometry, unit(problem, backend), cache_budget(backend, budget))
+
+
+def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
     return make_tiling(problem, block, lambda geometry: None)
 
 
@@ -54,4 +58,4 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     return run_tiled(program, backend, x, rows, compute)
 
 
-GEMM = Algorithm("gemm", unsupported, cost, execute, unit, prepare)
+GEMM = Algorithm("gemm", unsupported, cost, execute, unit, prepare, block=block)

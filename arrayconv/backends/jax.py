@@ -114,6 +114,12 @@ def pad(x: Array, widths: Widths) -> Array:
     return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0)] * first + [(low, high, 0) for low, high in widths])
 
 
+def unless_finite(compute: Any, otherwise: Any, x: Array) -> Array:
+    """One branch runs: a planned call is lowered as a whole, and vmap, which would run both, never sees inside."""
+    y = compute(x)
+    return lax.cond(jnp.all(jnp.isfinite(y)), lambda x, y: y, lambda x, y: otherwise(x), x, y)
+
+
 def native_execute(problem: Problem, x: Array, kernel: Array) -> Array:
     axes = problem.geometry.axes
     spatial = "".join(chr(ord("a") + i) for i in range(len(axes)))
@@ -145,6 +151,7 @@ BACKEND = standard_backend(
     matmul=partial(jnp.matmul, precision=lax.Precision.HIGHEST),
     close=close,
     native=Native(lambda problem: None, native_execute),
+    unless_finite=unless_finite,
     most_slices=256,
     is_traced=lambda array: isinstance(array, jax.core.Tracer),
     scan=lax.scan,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import os
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -11,7 +13,11 @@ from numpy.lib.stride_tricks import as_strided
 from ..backend import standard_backend
 from ..primitives import Widths, crop, split_ranges
 
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
 Array = np.ndarray[Any, Any]
+Compute = Callable[[Array], Array]
 
 
 def owns(array: Any) -> bool:
@@ -63,8 +69,60 @@ def scatter_add(total: Array, index: Array, values: Array) -> Array:
     return total
 
 
+def unless_finite(compute: Compute, otherwise: Compute, x: Array) -> Array:
+    with np.errstate(invalid="ignore"):
+        y = compute(x)
+    return y if np.isfinite(y).all() else otherwise(x)
+
+
 def promote(a: Array, b: Array) -> Any:
     return np.result_type(a.dtype, b.dtype)
+
+
+class Workers:
+    """Threads for tiles: NumPy's loops and transforms release the GIL and use one core each.
+
+    A tile that is itself cut into tiles runs them in its own thread, since all threads waiting for others would wait
+    for ever; so does a child process, to which no thread is passed on.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._busy = ContextVar("busy", default=False)  # in a context of its own each thread
+        self._pool: ThreadPoolExecutor | None = None
+
+    def each(self, function: Callable[[Any], None], items: Sequence[Any]) -> None:
+        """``function`` of every item, in any order."""
+        if self.count == 1 or len(items) == 1 or self._busy.get():
+            for item in items:
+                function(item)
+            return
+        if self._pool is None:
+            from concurrent.futures import ThreadPoolExecutor  # it loads more modules than all of arrayconv
+
+            self._pool = ThreadPoolExecutor(self.count, "arrayconv", self._begin)
+        queue = iter(items)  # a generator would be busy in another thread; a list's iterator is atomic
+        context = np.geterr()
+
+        def work() -> None:
+            with np.errstate(**context):
+                for item in queue:
+                    function(item)
+
+        for future in [self._pool.submit(work) for _ in range(min(self.count, len(items)))]:
+            future.result()
+
+    def _begin(self) -> None:
+        self._busy.set(True)
+
+    def forget(self) -> None:
+        """What a forked child does: its threads were not copied."""
+        self._pool = None
+
+
+WORKERS = Workers(min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=WORKERS.forget)
 
 
 BACKEND = standard_backend(
@@ -82,6 +140,8 @@ BACKEND = standard_backend(
     matmul=np.matmul,
     sum_products=sum_products,
     empty=np.empty,
-    all_true=lambda array: bool(array.all()),
+    unless_finite=unless_finite,
+    cache=2**21,
+    workers=WORKERS,
     scatter_add=scatter_add,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import index
 from types import ModuleType
 from typing import Any
@@ -18,6 +18,7 @@ from ..primitives import Widths, crop
 from ..program import Problem
 
 Tensor = torch.Tensor
+Compute = Callable[[Tensor], Tensor]
 XP = namespace("torch")
 
 #: torch has no sums and products of these types; a wider signed type has the same low bits.
@@ -107,6 +108,15 @@ def recompute(function: Any, *arrays: Tensor) -> Tensor:
     return result
 
 
+def unless_finite(compute: Compute, otherwise: Compute, x: Tensor) -> Tensor:
+    """A sum is finite only where every term is. Transforms, compilers and accelerators don't show values, or not fast."""
+    hidden = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    if hidden or x.device.type != "cpu":
+        return otherwise(x)
+    y = compute(x)
+    return y if bool(torch.isfinite(y.detach().sum())) else otherwise(x)
+
+
 def native_unsupported(problem: Problem) -> str | None:
     geometry = problem.geometry
     if geometry.ndim not in CONVOLUTIONS:
@@ -153,6 +163,7 @@ BACKEND = standard_backend(
     matmul=torch.matmul,
     native=Native(native_unsupported, native_execute),
     accumulators=WIDER,
+    unless_finite=unless_finite,
     fold=fold,
     recompute=recompute,
     detach=lambda array: array.detach(),
