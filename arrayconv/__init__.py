@@ -36,6 +36,7 @@ from .operations.pool import max_pool as max_pool
 from .operations.stream import Stream as Stream
 from .operations.stream import stream as stream
 from .operations.transposed import conv_transpose as conv_transpose
+from .operations.tune import tune as tune
 from .operations.vjp import vjp as vjp
 from .planner import algorithms as algorithms
 from .planner import settings as settings
@@ -47,7 +48,7 @@ from .shapes import output_size as output_size
 from .shapes import receptive_field as receptive_field
 from .shapes import resolve_padding as resolve_padding
 from .shapes import transposed_size as transposed_size
-
-__version__ = "0.1.0"
+from .tuning import Tuning as Tuning
+from .version import __version__ as __version__
 
 _meet_imported()

@@ -78,7 +78,9 @@ class Backend:
       looking at values is not allowed or not cheap, it is ``otherwise(x)``;
     - ``workers`` run the tiles of an algorithm that leaves cores idle in the library's own loops;
     - ``cache``: bytes of temporaries that stay in the cache, where the library does not tile its own loops;
-    - ``scatter_add`` adds rows, by their indices, to the rows of a total that it may overwrite.
+    - ``scatter_add`` adds rows, by their indices, to the rows of a total that it may overwrite;
+    - ``scalar_on`` makes a zero on a device of a kind (`device_kind`);
+    - ``wait`` returns once an array is computed, and raises TypeError for one that stands for others.
     """
 
     name: str
@@ -115,6 +117,8 @@ class Backend:
     detach: Callable[[Array], Array] = _same
     scan: Callable[..., Any] | None = None
     scatter_add: Callable[[Array, Array, Array], Array] | None = None
+    scalar_on: Callable[[str], Array] = _same
+    wait: Callable[[Array], Any] = _same
 
 
 def standard_backend(name: str, xp: Any, **own: Any) -> Backend:
@@ -129,6 +133,7 @@ def standard_backend(name: str, xp: Any, **own: Any) -> Backend:
         "pad": _plain_pad(xp),
         "windows": lambda x, window, stride, dilation: primitives.windows(xp, x, window, stride, dilation),
         "matmul": xp.matmul,
+        "scalar_on": lambda kind: xp.zeros(()),
     }
     backend = Backend(name, xp, **(fields | own))
     for served in ITEM_SIZES:  # named now: a graph compiler can't follow a dict that grows while it traces

@@ -26,6 +26,10 @@ ITEM_SIZES: dict[str, int] = {
 }
 
 
+#: What a user may ask of errors; `settings` says what they mean.
+ACCURACIES = ("elementwise", "normwise")
+
+
 class Settings(NamedTuple):
     """What `settings` holds: temporary bytes, the promise on errors, and measured times."""
 

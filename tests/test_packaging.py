@@ -20,6 +20,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 #: Top-level modules and packages, in order: each imports only itself and rows above it.
 #: "arrayconv" is the face, `arrayconv/__init__.py`.
 ROOMS = (
+    "version",
     "arguments",
     "boundary",
     "geometry",
@@ -31,6 +32,7 @@ ROOMS = (
     "backend",
     "backends",
     "algorithms",
+    "tuning",
     "planner",
     "operations",
     "kernels",
@@ -55,7 +57,7 @@ OWNERS = {
     "PIL": {"cli"},  # reads and writes photographs; extra "cli"
     "matplotlib": {"cli"},  # draws `learn --plot`; extra "cli"
     "skimage": {"cli"},  # brings a photograph; without it the user names one
-    "tqdm": {"cli", "learn"},  # `progress=True`; extra "cli"
+    "tqdm": {"cli", "learn", "operations.tune"},  # `progress=True`, and `tune` where it is there; extra "cli"
 }
 
 #: Rooms that import a row below them by name, at the call that needs it, and why.

@@ -16,7 +16,18 @@ from ..backend import Backend
 from ..geometry import Geometry, WindowDimension
 from ..primitives import dilate, pad_zero
 from ..program import Problem, Program
-from .algorithm import ALGORITHMS, Algorithm, Tile, Tiling, base_dilated, block_shape, cache_budget, make_tiling, run, run_tiled
+from .algorithm import (
+    ALGORITHMS,
+    Algorithm,
+    Tile,
+    Tiling,
+    base_dilated,
+    block_shape,
+    cache_budget,
+    make_tiling,
+    run,
+    run_tiled,
+)
 from .guard import guarded
 from .rates import rates
 

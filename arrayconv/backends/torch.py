@@ -108,8 +108,19 @@ def recompute(function: Any, *arrays: Tensor) -> Tensor:
     return result
 
 
+def wait(array: Tensor) -> None:
+    """Kernels of an accelerator run behind the call's back."""
+    if torch._C._functorch.is_functorch_wrapped_tensor(array):
+        raise TypeError("a tensor inside a torch.func transform stands for others and has no time of its own")
+    if array.device.type != "cpu":
+        torch.accelerator.synchronize(array.device)
+
+
 def unless_finite(compute: Compute, otherwise: Compute, x: Tensor) -> Tensor:
-    """A sum is finite only where every term is. Transforms, compilers and accelerators don't show values, or not fast."""
+    """A sum is finite only where every term is.
+
+    Transforms and compilers don't show values, and accelerators not fast.
+    """
     hidden = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
     if hidden or x.device.type != "cpu":
         return otherwise(x)
@@ -168,4 +179,6 @@ BACKEND = standard_backend(
     recompute=recompute,
     detach=lambda array: array.detach(),
     scatter_add=lambda total, index, values: total.index_add(0, index, values),
+    scalar_on=lambda kind: torch.zeros((), device=kind),
+    wait=wait,
 )

@@ -45,14 +45,15 @@ class LinearCall:
 
     def run(self, backend: Backend, x: Array, kernel: Array, bias: Array | None) -> Array:
         """The result in the caller's layout."""
-        x, kernel = self._canonical(backend, x, kernel)
+        x, kernel = self.canonical(backend, x, kernel)
         y = execute(self.program, backend, x, kernel)
         if bias is not None:
             bias = backend.cast(bias, self.compute)
             y = y + bias[(slice(None), *(None,) * self.program.geometry.ndim)]
         return backend.cast(self.y_layout.undo(backend.xp, y), self.dtype)
 
-    def _canonical(self, backend: Backend, x: Array, kernel: Array) -> tuple[Array, Array]:
+    def canonical(self, backend: Backend, x: Array, kernel: Array) -> tuple[Array, Array]:
+        """What the program takes: layout, boundary and dtype applied."""
         xp = backend.xp
         x = self.x_layout.apply(xp, backend.cast(x, self.compute))
         if self.pieces is not None:
@@ -65,7 +66,7 @@ class LinearCall:
 
         def pullback(dy: Array) -> tuple[Array, ...]:
             dy = self.y_layout.apply(backend.xp, backend.cast(dy, self.compute))
-            wide, narrow = self._canonical(backend, x, kernel)
+            wide, narrow = self.canonical(backend, x, kernel)
             dx = as_dtype(backend, self._pull_x(backend, dy, narrow), x.dtype)
             dk = as_dtype(backend, self._pull_kernel(backend, dy, wide), kernel.dtype)
             if bias is None:
