@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -21,10 +21,11 @@ Run = Callable[[Program, Array, Array], Array]
 
 
 class Native(NamedTuple):
-    """A library's own convolution of canonical arrays: why it can't serve (None: it can), and the call."""
+    """A library's own convolution of canonical arrays: why it can't serve (None: it can), its arguments, the call."""
 
     unsupported: Callable[[Problem], str | None]
-    execute: Callable[[Problem, Array, Array], Array]
+    prepare: Callable[[Problem], Any]
+    execute: Callable[[Any, Array, Array], Array]
 
 
 class Workers(Protocol):
@@ -71,6 +72,8 @@ class Backend:
 
     - ``close`` wraps the run of a program where a library needs it under differentiation or in pieces;
     - ``prepares`` is False where programs are planned again for pieces;
+    - ``signature`` is all that a plan may depend on of an array of its ``types``, hashable; without it, or while
+      ``is_compiling`` (a compiler traces Python), each call reads its arrays anew;
     - ``fold`` calls a planning function with plain values: a compiler that traces Python must not look inside;
     - ``recompute`` calls a function of arrays so that a recorded gradient keeps its arguments only;
     - ``empty`` makes a buffer that may be written; libraries without one join parts;
@@ -108,6 +111,8 @@ class Backend:
     most_slices: int = 4096
     map_windows: Callable[..., Array] = _whole
     pull_windows: Callable[..., Array] = _whole
+    signature: Callable[[Array], Hashable] | None = None
+    is_compiling: Callable[[], bool] = _never
     fold: Callable[..., Any] = _call
     recompute: Callable[..., Array] = _call
     unless_finite: Callable[..., Array] = lambda compute, otherwise, x: otherwise(x)
@@ -230,6 +235,15 @@ def dtype_name(dtype: Any) -> str:
             dtype = np.dtype(dtype)
         name = _NAMES[key] = str(getattr(dtype, "name", None) or dtype).rpartition(".")[2]
     return name
+
+
+def signed_backend(x: Array, kernel: Array, bias: Array | None) -> Backend | None:
+    """The backend that knows all these arrays by type, if their signatures say all that a plan depends on."""
+    backend = _BY_TYPE.get(type(x))
+    if backend is None or backend.signature is None or _BY_TYPE.get(type(kernel)) is not backend:
+        return None
+    is_strange = bias is not None and _BY_TYPE.get(type(bias)) is not backend
+    return None if is_strange or backend.is_compiling() else backend
 
 
 #: Array arguments that may be None.

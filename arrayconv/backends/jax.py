@@ -127,20 +127,23 @@ def unless_finite(compute: Any, otherwise: Any, x: Array) -> Array:
     return lax.cond(jnp.all(jnp.isfinite(y)), lambda x, y: y, lambda x, y: otherwise(x), x, y)
 
 
-def native_execute(problem: Problem, x: Array, kernel: Array) -> Array:
+def native_prepare(problem: Problem) -> dict[str, Any]:
+    """The keyword arguments of `lax.conv_general_dilated`."""
     axes = problem.geometry.axes
     spatial = "".join(chr(ord("a") + i) for i in range(len(axes)))
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        window_strides=[axis.stride for axis in axes],
-        padding=[(axis.low, axis.high) for axis in axes],
-        lhs_dilation=[axis.base_dilation for axis in axes],
-        rhs_dilation=[axis.window_dilation for axis in axes],
-        dimension_numbers=("NC" + spatial, "OI" + spatial, "NC" + spatial),
-        feature_group_count=problem.geometry.groups,
-        precision=lax.Precision.HIGHEST,
-    )
+    return {
+        "window_strides": [axis.stride for axis in axes],
+        "padding": [(axis.low, axis.high) for axis in axes],
+        "lhs_dilation": [axis.base_dilation for axis in axes],
+        "rhs_dilation": [axis.window_dilation for axis in axes],
+        "dimension_numbers": ("NC" + spatial, "OI" + spatial, "NC" + spatial),
+        "feature_group_count": problem.geometry.groups,
+        "precision": lax.Precision.HIGHEST,
+    }
+
+
+def native_execute(arguments: dict[str, Any], x: Array, kernel: Array) -> Array:
+    return lax.conv_general_dilated(x, kernel, **arguments)
 
 
 BACKEND = standard_backend(
@@ -157,7 +160,7 @@ BACKEND = standard_backend(
     pad=pad,
     matmul=partial(jnp.matmul, precision=lax.Precision.HIGHEST),
     close=close,
-    native=Native(lambda problem: None, native_execute),
+    native=Native(lambda problem: None, native_prepare, native_execute),
     unless_finite=unless_finite,
     most_slices=256,
     is_traced=lambda array: isinstance(array, jax.core.Tracer),

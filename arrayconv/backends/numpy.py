@@ -130,6 +130,7 @@ BACKEND = standard_backend(
     np,
     owns=owns,
     types=(np.ndarray,),
+    signature=lambda array: (array.shape, array.dtype),
     from_numpy=lambda array, like: array,
     dtype=lambda name: np.dtype(name) if name != "bfloat16" else None,
     promote=promote,

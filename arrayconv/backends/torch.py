@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from operator import index
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -139,19 +139,27 @@ def native_unsupported(problem: Problem) -> str | None:
     return None
 
 
-def native_execute(problem: Problem, x: Tensor, kernel: Tensor) -> Tensor:
+class Convolution(NamedTuple):
+    """torch's function, the padding that it doesn't take, and its arguments after the bias."""
+
+    function: Any
+    widths: Widths | None
+    arguments: tuple[Any, ...]
+
+
+def native_prepare(problem: Problem) -> Convolution:
     axes = problem.geometry.axes
-    padding: Any = tuple(axis.low for axis in axes)
+    widths, padding = None, tuple(axis.low for axis in axes)
     if any(axis.low != axis.high or axis.low < 0 for axis in axes):
-        x, padding = pad(x, [(axis.low, axis.high) for axis in axes]), 0
-    y: Tensor = CONVOLUTIONS[len(axes)](
-        x,
-        kernel,
-        stride=tuple(axis.stride for axis in axes),
-        padding=padding,
-        dilation=tuple(axis.window_dilation for axis in axes),
-        groups=problem.geometry.groups,
-    )
+        widths, padding = tuple((axis.low, axis.high) for axis in axes), (0,) * len(axes)
+    stride, dilation = tuple(axis.stride for axis in axes), tuple(axis.window_dilation for axis in axes)
+    return Convolution(CONVOLUTIONS[len(axes)], widths, (stride, padding, dilation, problem.geometry.groups))
+
+
+def native_execute(own: Convolution, x: Tensor, kernel: Tensor) -> Tensor:
+    if own.widths is not None:
+        x = pad(x, own.widths)
+    y: Tensor = own.function(x, kernel, None, *own.arguments)
     return y
 
 
@@ -160,6 +168,8 @@ BACKEND = standard_backend(
     XP,
     owns=lambda array: isinstance(array, Tensor),
     types=(Tensor, torch.nn.Parameter),
+    signature=lambda array: (array.shape, array.dtype, array.device, array.layout),
+    is_compiling=torch.compiler.is_compiling,
     from_numpy=from_numpy,
     to_numpy=to_numpy,
     device=lambda array: array.device,
@@ -172,7 +182,7 @@ BACKEND = standard_backend(
     pad=pad,
     windows=windows,
     matmul=torch.matmul,
-    native=Native(native_unsupported, native_execute),
+    native=Native(native_unsupported, native_prepare, native_execute),
     accumulators=WIDER,
     unless_finite=unless_finite,
     fold=fold,
