@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
+from _thread import allocate_lock  # threading's Lock; the module would be loaded for nothing else
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -119,7 +119,7 @@ class Workers:
 
     def forget(self) -> None:
         """What a forked child does: its threads were not copied, and another thread may have held the lock."""
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._pool: ThreadPoolExecutor | None = None
 
 
