@@ -211,7 +211,7 @@ def sum_windows(function: Callable[..., Array], what: Any, backend: Backend, axe
 def replicated(function: Callable[..., Any], *arrays: Any) -> Any:
     """A mesh with explicit axes would have every reshape and product declare where its result lies; XLA knows."""
     for array in jax.tree.leaves(arrays):
-        mesh = getattr(getattr(array.aval, "sharding", None), "mesh", None)
+        mesh: Any = getattr(getattr(array.aval, "sharding", None), "mesh", None)
         if any(kind.name == "Explicit" for kind in getattr(mesh, "axis_types", None) or ()):
             everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
             return jax.sharding.auto_axes(function, out_sharding=everywhere)(*arrays)

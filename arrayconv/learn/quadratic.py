@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ..backend import Backend, dtype_name, get_backend
+from ..backend import Backend, dtype_name, get_backend, library_backend
 from ..operations.linear import Reading
 from .descent import QUIETLY
 from .gram import LEAVES, Design, Gram, accumulator_of, make_gram
@@ -59,8 +61,7 @@ class Quadratic:
 
     def curvature(self) -> Array:
         """The greatest eigenvalue of the loss's Hessian."""
-        values, _ = spectrum(self.backend, self.matrix)
-        return 2 * self.weight * self.backend.xp.max(values)
+        return 2 * self.weight * _by_numpy(self.backend, _greatest, self.matrix)
 
 
 def quadratic(gram: Gram, loss: str) -> Quadratic:
@@ -97,24 +98,30 @@ def _centered(own: Quadratic, problem: Regression) -> Quadratic:
 
 
 def minimum(own: Quadratic, ridge: Any) -> tuple[Array, Array]:
-    """The rows with the least of ``square + ridge * |kernel|^2``, and the rank of ``W^H W`` in each group.
+    """The rows with the least of ``square + ridge * |kernel|^2``, and the least rank of ``W^H W`` in a group.
 
     A bias is not held down by the ridge: it is what its kernel asks for, so it is eliminated first. Where the data
     leave directions of the kernel free, those are 0: eigenvalues that the rounding of ``W^H W`` may have made.
     """
-    backend, matrix, vector = own.backend, own.matrix, own.vector
-    xp, bias = backend.xp, own.design.bias
-    size = matrix.shape[-1] - bias
+    solve = partial(_minimum, own.design.bias)
+    found: tuple[Array, Array] = _by_numpy(own.backend, solve, own.matrix, own.vector, own.center, ridge)
+    return found
+
+
+def _minimum(
+    bias: bool, backend: Backend, matrix: Array, vector: Array, center: Array | None, ridge: Any
+) -> tuple[Array, Array]:
+    xp, size = backend.xp, matrix.shape[-1] - bias
     limit = size**2 * xp.finfo(matrix.dtype).eps * xp.max(abs(matrix[:, :size, :size]), axis=(1, 2))[:, None]
     if bias:
         sums, total = matrix[:, -1:, :-1], vector[:, :, -1:]
         count = matrix[:, -1:, -1:]
-        count = xp.where(xp.real(count) > 0 if _is_complex(count) else count > 0, count, xp.ones_like(count))
-        matrix = matrix[:, :-1, :-1] - _adjoint(backend, sums) * (sums / count)
+        count = xp.where(abs(count) > 0, count, xp.ones_like(count))
+        matrix = matrix[:, :-1, :-1] - _conj(backend, xp.permute_dims(sums, (0, 2, 1))) * (sums / count)
         vector = vector[:, :, :-1] - total * _conj(backend, sums / count)
-    if own.center is not None:
-        vector = vector - ridge * own.center[:, :, :size]
-    values, vectors = (backend.constant(part) for part in spectrum(backend, matrix, vectors=True))
+    if center is not None:
+        vector = vector - ridge * center[:, :, :size]
+    values, vectors = (backend.constant(part) for part in xp.linalg.eigh(_finite(backend, matrix)))
     is_seen = values + ridge > limit
     inverse = xp.where(is_seen, 1 / xp.where(is_seen, values + ridge, xp.ones_like(values)), xp.zeros_like(values))
 
@@ -127,22 +134,27 @@ def minimum(own: Quadratic, ridge: Any) -> tuple[Array, Array]:
     rows = rows + solve(vector - _times(backend, rows, matrix) - ridge * rows)
     if bias:
         rows = xp.concat([rows, (total - _times(backend, rows, sums)) / count], axis=2)
-    rows = rows if own.center is None else own.center + rows
-    return rows, xp.sum(xp.astype(values > limit, xp.int32), axis=-1)
+    rows = rows if center is None else center + rows
+    return rows, xp.min(xp.sum(xp.astype(values > limit, xp.int32), axis=-1))
 
 
-def spectrum(backend: Backend, matrix: Array, *, vectors: bool = False) -> tuple[Array, Array]:
-    """Eigenvalues in ascending order, and eigenvectors as columns; by NumPy unless values are traced.
+def _greatest(backend: Backend, matrix: Array) -> Array:
+    """The greatest eigenvalue."""
+    return backend.xp.max(backend.xp.linalg.eigvalsh(_finite(backend, matrix)))
 
-    LAPACK fails on what is not finite; a loss shows it anyway.
-    """
-    xp = backend.xp
-    matrix = xp.where(xp.isfinite(matrix), matrix, xp.zeros_like(matrix))
-    if backend.is_traced(matrix):
-        return xp.linalg.eigh(matrix) if vectors else (xp.linalg.eigvalsh(matrix), None)
-    own = backend.to_numpy(matrix)
-    found = np.linalg.eigh(own) if vectors else (np.linalg.eigvalsh(own), None)
-    return tuple(tree_map(lambda part: backend.from_numpy(part, matrix), tuple(found)))
+
+def _finite(backend: Backend, matrix: Array) -> Array:
+    """LAPACK fails on what is not finite, of which the loss tells."""
+    return backend.xp.where(backend.xp.isfinite(matrix), matrix, backend.xp.zeros_like(matrix))
+
+
+def _by_numpy(backend: Backend, function: Callable[..., Any], matrix: Array, *others: Any) -> Any:
+    """``function(backend, matrix, ...)``, by NumPy unless something is traced: all is as small as a kernel."""
+    if any(map(backend.is_traced, (matrix, *others))):
+        return function(backend, matrix, *others)
+    own = (backend.to_numpy(part) if hasattr(part, "dtype") else part for part in (matrix, *others))
+    found = function(library_backend("numpy"), *own)
+    return tree_map(lambda part: backend.from_numpy(np.asarray(part), matrix), found)
 
 
 def _times(backend: Backend, rows: Array, matrix: Array) -> Array:
@@ -150,13 +162,5 @@ def _times(backend: Backend, rows: Array, matrix: Array) -> Array:
     return backend.matmul(rows, backend.xp.permute_dims(matrix, (0, 2, 1)))
 
 
-def _is_complex(array: Array) -> bool:
-    return "complex" in dtype_name(array.dtype)
-
-
 def _conj(backend: Backend, array: Array) -> Array:
-    return backend.xp.conj(array) if _is_complex(array) else array
-
-
-def _adjoint(backend: Backend, array: Array) -> Array:
-    return _conj(backend, backend.xp.permute_dims(array, (0, 2, 1)))
+    return backend.xp.conj(array) if "complex" in dtype_name(array.dtype) else array

@@ -89,7 +89,7 @@ def _solve(caller: str, own: Quadratic, ridge: Any, dtype: Any, like: Array) -> 
     backend, design = own.backend, own.design
     rows, rank = minimum(own, ridge)
     if isinstance(ridge, Real) and ridge == 0 and not backend.is_traced(rank):
-        _warn_of_rank(caller, int(backend.xp.min(rank)), own.matrix.shape[-1] - design.bias)
+        _warn_of_rank(caller, int(rank), own.matrix.shape[-1] - design.bias)
     params = design.params(backend, rows, dtype)
     loss_dtype = backend.dtype(MAGNITUDES.get(design.learned_in, design.learned_in))
     loss = backend.cast(own.value(params), loss_dtype)
