@@ -12,5 +12,6 @@ from .gemm import GEMM
 from .native import NATIVE
 from .phases import PHASES
 from .toeplitz import TOEPLITZ
+from .winograd import WINOGRAD
 
-ALGORITHMS.update({algorithm.name: algorithm for algorithm in (EMPTY, NATIVE, DIRECT, GEMM, TOEPLITZ, FFT, PHASES)})
+ALGORITHMS.update({algorithm.name: algorithm for algorithm in (EMPTY, NATIVE, DIRECT, GEMM, TOEPLITZ, WINOGRAD, FFT, PHASES)})

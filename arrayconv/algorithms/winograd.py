@@ -1,0 +1,201 @@
+"""Winograd's minimal filtering, for 3 taps an axis: few products of sums instead of many products.
+
+A tile of m outputs an axis takes ``m + 2`` products where `gemm` takes ``3 * m``: for 3x3 taps F(4, 3) saves three of
+four, F(2, 3) more than half (Lavin & Gray 2016, arXiv:1509.09308). Each transform is one matrix product an axis, with
+a band that holds the small matrix once for every tile of the axis; written as ``T X^T`` on the way in and ``M^T A^T``
+on the way out, it rotates the axes so that no element is moved in between. For two axes::
+
+    x (n, c, h, w) -> (j, tw, n, c, h) -> (j, i, th, tw, n, c)       points i, j and tiles th, tw of the axes h, w
+    times the transformed kernel (j, i, c, o): one product for each pair of points
+    (j, i, th, tw, n, o) -> (j, tw, n, o, h) -> y (n, o, h, w)
+
+The products are larger than their sums and cancel, so an error is relative to the largest possible output, not to each
+output's own terms: ``accuracy="normwise"``. A tile mixes its inputs, so what is not finite is guarded.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any, NamedTuple
+
+from ..backend import Backend
+from ..geometry import Geometry
+from ..program import Problem, Program
+from .algorithm import Algorithm, Tile, Tiling, base_dilated, block_shape, make_tiling, run_tiled, tiling
+from .guard import guarded
+from .rates import rates
+from .winograd_transforms import POINTS, TAPS, Bands, bands, growth, kernel_band
+
+Array = Any
+
+#: c of the promise ``accuracy="normwise"``: no error exceeds ``c * K * eps * max|x| * sum|kernel|``.
+NORMWISE = 128.0
+
+
+def rounding(geometry: Geometry, m: int) -> float:
+    """A bound of the error of F(m, 3), in units of ``eps / 2 * max|x| * sum|kernel|``.
+
+    The longest path of roundings, each at most ``eps / 2`` of what `growth` bounds: a sum of n products for each axis
+    on the way in and out, of all taps (and G itself is rounded), and of the input channels.
+    """
+    steps = 2 * geometry.ndim * (m + TAPS - 1) + geometry.taps + 1 + geometry.inputs
+    return steps * growth(m) ** geometry.ndim
+
+
+def sizes(problem: Problem) -> list[int]:
+    """The tile sizes whose errors keep the promise, and whose transformed kernel leaves half of the workspace.
+
+    Half of the promised error is left for complex products, which round more often.
+    """
+    geometry, room = problem.geometry, problem.settings.workspace // 2
+    return [
+        m
+        for m in POINTS
+        if rounding(geometry, m) <= NORMWISE * geometry.terms and kernel_bytes(problem, m) <= room
+    ]
+
+
+def kernel_bytes(problem: Problem, m: int) -> int:
+    geometry = problem.geometry
+    pairs = geometry.groups * geometry.inputs * geometry.outputs
+    return int(pairs * (m + TAPS - 1) ** geometry.ndim) * problem.itemsize
+
+
+def unsupported(problem: Problem, backend: Backend) -> str | None:
+    geometry = problem.geometry
+    if any((axis.kernel, axis.stride, axis.window_dilation) != (TAPS, 1, 1) for axis in geometry.axes):
+        return f"it takes {TAPS} taps an axis, stride 1 and dilation 1"
+    if problem.is_integer:
+        return "its fractions are not exact in integers"
+    if problem.settings.accuracy != "normwise":
+        return "its errors are relative to the largest output; accuracy='normwise' admits them"
+    if not sizes(problem):
+        return f"its errors over {geometry.ndim} axes, or its transformed kernel, would be too large"
+    return base_dilated(problem)
+
+
+class Traffic(NamedTuple):
+    """What a call multiplies and moves: products of transformed numbers, and elements written by all steps."""
+
+    products: int
+    elements: int
+
+
+def traffic(geometry: Geometry, m: int) -> Traffic:
+    """Each step writes its result once: padded x, each axis on the way in, the products, each axis on the way out."""
+    n, groups = m + TAPS - 1, geometry.groups
+    counts = [-(-axis.output // m) for axis in geometry.axes]
+    points = prod(n * count for count in counts)
+    elements = 0
+    for channels in (geometry.inputs, geometry.outputs):
+        for step in range(geometry.ndim + 1):
+            kept, done = counts[: geometry.ndim - step], counts[geometry.ndim - step :]
+            elements += geometry.batch * groups * channels * prod(m * t for t in kept) * prod(n * t for t in done)
+    elements += groups * geometry.inputs * geometry.outputs * n**geometry.ndim
+    return Traffic(geometry.batch * groups * geometry.inputs * geometry.outputs * points, elements)
+
+
+def seconds(problem: Problem, m: int) -> float:
+    rate, geometry = rates(problem), problem.geometry
+    products, elements = traffic(geometry, m)
+    rate_of_product = rate.gemm / (1 + rate.half_rows / min(geometry.inputs, geometry.outputs))
+    blocks = geometry.batch * prod(axis.output for axis in geometry.axes) / 4096
+    calls = 20 * rate.call * (1 + blocks)
+    return calls + products / rate_of_product + elements * problem.itemsize / rate.stream
+
+
+def size(problem: Problem) -> int:
+    """The fastest of the tile sizes that keep the promise."""
+    return min(sizes(problem), key=lambda m: seconds(problem, m))
+
+
+def cost(problem: Problem, backend: Backend) -> float:
+    return seconds(problem, size(problem))
+
+
+def unit(problem: Problem, backend: Backend) -> int:
+    """Bytes a position: x and its finite part, and two arrays of transformed numbers at a time."""
+    geometry, m = problem.geometry, size(problem)
+    spread = prod((m + TAPS - 1) * -(-axis.output // m) / axis.output for axis in geometry.axes)
+    return int(spread * geometry.groups * (3 * geometry.inputs + 2 * geometry.outputs) * problem.itemsize) + 1
+
+
+#: Outputs of a tile's last axis and of its others, since a longer band holds more zeros, and a shorter one makes rows
+#: too short to copy; and, for libraries that run one tile after the other, caches that its temporaries may fill.
+LAST, OTHERS, CACHES = 64, 16, 8
+
+
+def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
+    """Whole tiles of every axis, about as many in each piece, and as many images as the budget takes."""
+    geometry, m = problem.geometry, size(problem)
+    budget -= kernel_bytes(problem, m)
+    others = LAST if backend.cache is None else OTHERS
+    if backend.cache is not None:
+        budget = min(budget, CACHES * backend.cache)
+    steps = []
+    for axis, most in zip(geometry.axes, (*(others,) * (geometry.ndim - 1), LAST), strict=True):
+        tiles = -(-axis.output // m)
+        pieces = -(-tiles * m // most)
+        steps.append(m * -(-tiles // pieces))
+    room = max(1, budget // (unit(problem, backend) * prod(steps)))
+    pieces = -(-geometry.batch // room)
+    return (-(-geometry.batch // pieces), *map(min, steps, geometry.out))
+
+
+class Details(NamedTuple):
+    """Tile size and the bands of every axis."""
+
+    m: int
+    bands: tuple[Bands, ...]
+
+
+def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
+    m = size(problem)
+
+    def details(geometry: Geometry) -> Details:
+        return Details(m, tuple(bands(m, count, problem.accumulator) for count in geometry.out))
+
+    return make_tiling(problem, block, details)
+
+
+def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
+    xp, geometry, accumulator = backend.xp, program.geometry, program.problem.accumulator
+    groups, inputs, outputs = geometry.groups, geometry.inputs, geometry.outputs
+    m = tiling(program, backend).tiles[0].details.m
+    evaluation = backend.from_numpy(kernel_band(m, geometry.ndim, accumulator), kernel)
+    kernel = xp.reshape(backend.cast(kernel, backend.dtype(accumulator)), (groups, outputs, inputs, geometry.taps))
+    kernel = xp.reshape(xp.permute_dims(kernel, (0, 2, 1, 3)), (-1, geometry.taps))
+    kernel = backend.matmul(evaluation, xp.matrix_transpose(kernel))
+    kernel = xp.reshape(kernel, (-1, groups, inputs, outputs))
+
+    def compute(tile: Tile, x: Array, kernel: Array) -> Array:
+        return guarded(backend, tile.geometry, x, lambda x: filtered(backend, tile.geometry, tile.details, x, kernel))
+
+    return run_tiled(program, backend, x, kernel, compute)
+
+
+def filtered(backend: Backend, geometry: Geometry, details: Details, x: Array, kernel: Array) -> Array:
+    """The steps of the file's head, each over the result of the one before, which is then given up."""
+    xp, n = backend.xp, details.m + TAPS - 1
+    groups = geometry.groups
+    points = 1
+    for axis, band in zip(reversed(geometry.axes), reversed(details.bands), strict=True):
+        x = xp.reshape(x, (points, -1, axis.size))
+        x = backend.matmul(spread(backend, band.inputs, x), xp.matrix_transpose(x))
+        points *= n
+    x = xp.permute_dims(xp.reshape(x, (points, -1, groups, geometry.inputs)), (0, 2, 1, 3))
+    x = xp.permute_dims(backend.matmul(x, kernel), (0, 2, 1, 3))
+    for band in details.bands:
+        points //= n
+        x = xp.reshape(x, (points, band.outputs.shape[1], -1))
+        x = backend.matmul(xp.matrix_transpose(x), xp.matrix_transpose(spread(backend, band.outputs, x)))
+    return xp.reshape(x, geometry.y_shape)
+
+
+def spread(backend: Backend, band: Array, x: Array) -> Array:
+    """A band beside x and repeated for each of its points, so that one product a point is made, not one for all."""
+    band = backend.from_numpy(band, x)
+    return backend.xp.broadcast_to(band, (x.shape[0], *band.shape))
+
+
+WINOGRAD = Algorithm("winograd", unsupported, cost, execute, unit, prepare, block=block)
