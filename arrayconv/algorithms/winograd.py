@@ -24,7 +24,7 @@ from ..program import Problem, Program
 from .algorithm import Algorithm, Tile, Tiling, base_dilated, block_shape, make_tiling, run_tiled, tiling
 from .guard import guarded
 from .rates import rates
-from .winograd_transforms import POINTS, TAPS, Bands, bands, growth, kernel_band
+from .winograd_transforms import POINTS, TAPS, Bands, bands, cut, even, growth, kernel_band
 
 Array = Any
 
@@ -120,26 +120,23 @@ def unit(problem: Problem, backend: Backend) -> int:
     return int(spread * geometry.groups * (3 * geometry.inputs + 2 * geometry.outputs) * problem.itemsize) + 1
 
 
-#: Outputs of a tile's last axis and of its others, since a longer band holds more zeros, and a shorter one makes rows
-#: too short to copy; and, for libraries that run one tile after the other, caches that its temporaries may fill.
-LAST, OTHERS, CACHES = 64, 16, 8
+#: Outputs of a block of tiles, and of the rows of a piece: where a product can be written into a permuted buffer, and
+#: where blocks are copied. Caches that the temporaries of a piece may fill.
+SHORT, LONG, CACHES = 16, 32, 12
 
 
 def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
-    """Whole tiles of every axis, about as many in each piece, and as many images as the budget takes."""
+    """Whole tiles: a few rows of every axis but the last, then as much of that and of the batch as the budget takes."""
     geometry, m = problem.geometry, size(problem)
     budget -= kernel_bytes(problem, m)
-    others = LAST if backend.cache is None else OTHERS
     if backend.cache is not None:
         budget = min(budget, CACHES * backend.cache)
-    steps = []
-    for axis, most in zip(geometry.axes, (*(others,) * (geometry.ndim - 1), LAST), strict=True):
-        tiles = -(-axis.output // m)
-        pieces = -(-tiles * m // most)
-        steps.append(m * -(-tiles // pieces))
-    room = max(1, budget // (unit(problem, backend) * prod(steps)))
-    pieces = -(-geometry.batch // room)
-    return (-(-geometry.batch // pieces), *map(min, steps, geometry.out))
+    *rows, last = (-(-count // m) for count in geometry.out)
+    rows = [m * cut(tiles, SHORT // m) for tiles in rows]
+    room = max(1, budget // (unit(problem, backend) * m * prod(rows)))
+    tiles = even(last, room)
+    batch = even(geometry.batch, room // tiles)
+    return (batch, *map(min, (*rows, m * tiles), geometry.out))
 
 
 class Details(NamedTuple):
@@ -150,10 +147,10 @@ class Details(NamedTuple):
 
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
-    m = size(problem)
+    m, length = size(problem), LONG if backend.empty is None else SHORT
 
     def details(geometry: Geometry) -> Details:
-        return Details(m, tuple(bands(m, count, problem.accumulator) for count in geometry.out))
+        return Details(m, tuple(bands(m, count, length, problem.accumulator) for count in geometry.out))
 
     return make_tiling(problem, block, details)
 
@@ -176,26 +173,49 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
 
 def filtered(backend: Backend, geometry: Geometry, details: Details, x: Array, kernel: Array) -> Array:
     """The steps of the file's head, each over the result of the one before, which is then given up."""
-    xp, n = backend.xp, details.m + TAPS - 1
-    groups = geometry.groups
+    xp, n, cuts = backend.xp, details.m + TAPS - 1, details.bands
+    whole = [band.blocks * band.step for band in cuts]
+    x = backend.pad(x, [(0, longer - out) for longer, out in zip(whole, geometry.out, strict=True)])
     points = 1
-    for axis, band in zip(reversed(geometry.axes), reversed(details.bands), strict=True):
-        x = xp.reshape(x, (points, -1, axis.size))
-        x = backend.matmul(spread(backend, band.inputs, x), xp.matrix_transpose(x))
+    for length, band in zip(reversed(whole), reversed(cuts), strict=True):
+        x = xp.reshape(x, (points, -1, length + TAPS - 1))
+        x = xp.permute_dims(halos(backend, x, band), (0, 2, 3, 1))
+        x = product(backend, spread(backend, band.inputs, x), x)
         points *= n
-    x = xp.permute_dims(xp.reshape(x, (points, -1, groups, geometry.inputs)), (0, 2, 1, 3))
+    x = xp.permute_dims(xp.reshape(x, (points, -1, geometry.groups, geometry.inputs)), (0, 2, 1, 3))
     x = xp.permute_dims(backend.matmul(x, kernel), (0, 2, 1, 3))
-    for band in details.bands:
+    for band in cuts:
         points //= n
-        x = xp.reshape(x, (points, band.outputs.shape[1], -1))
-        x = backend.matmul(xp.matrix_transpose(x), xp.matrix_transpose(spread(backend, band.outputs, x)))
-    return xp.reshape(x, geometry.y_shape)
+        x = xp.permute_dims(xp.reshape(x, (points, band.outputs.shape[1], band.blocks, -1)), (0, 2, 3, 1))
+        x = product(backend, x, xp.matrix_transpose(spread(backend, band.outputs, x)))
+    y = xp.reshape(x, (*geometry.y_shape[:2], *whole))
+    return y if whole == [*geometry.out] else y[(..., *(slice(0, out) for out in geometry.out))]
+
+
+def halos(backend: Backend, x: Array, band: Bands) -> Array:
+    """The last axis in blocks, each with the elements that follow it: ``(p, r, s)`` to ``(p, r, blocks, step + 2)``."""
+    xp, step, blocks = backend.xp, band.step, band.blocks
+    if blocks == 1:
+        return xp.expand_dims(x, axis=2)
+    if backend.empty is not None:
+        return backend.windows(x, (step + TAPS - 1,), (step,), (1,))
+    own = xp.reshape(x[..., : blocks * step], (*x.shape[:2], blocks, step))
+    return xp.concat([own, xp.stack([x[..., step + i :: step] for i in range(TAPS - 1)], axis=-1)], axis=-1)
 
 
 def spread(backend: Backend, band: Array, x: Array) -> Array:
-    """A band beside x and repeated for each of its points, so that one product a point is made, not one for all."""
+    """A band beside x, once for each of its products: one product with all of them would first merge its axes."""
     band = backend.from_numpy(band, x)
-    return backend.xp.broadcast_to(band, (x.shape[0], *band.shape))
+    return backend.xp.broadcast_to(band, (*x.shape[:2], *band.shape))
+
+
+def product(backend: Backend, a: Array, b: Array) -> Array:
+    """``a @ b``, whose axes are ``(p, q, r, c)``, as ``(p, r, q, c)``; written there at once into a buffer."""
+    if backend.empty is None:
+        return backend.xp.permute_dims(backend.matmul(a, b), (0, 2, 1, 3))
+    y = backend.empty((a.shape[0], a.shape[2], a.shape[1], b.shape[3]), b.dtype)
+    backend.xp.matmul(a, b, out=backend.xp.permute_dims(y, (0, 2, 1, 3)))
+    return y
 
 
 WINOGRAD = Algorithm("winograd", unsupported, cost, execute, unit, prepare, block=block)

@@ -89,27 +89,48 @@ def _frozen(array: Array, dtype: str) -> Array:
 
 
 class Bands(NamedTuple):
-    """The transforms of all tiles of an axis at once: ``inputs (n * tiles, size)``, ``outputs (outputs, n * tiles)``.
+    """The transforms of a block of neighbouring tiles at once, and how many such blocks an axis is cut into.
 
-    Rows and columns of transformed values are ordered by point, then tile.
+    ``inputs (n * tiles, tiles * m + 2)`` and ``outputs (tiles * m, n * tiles)``; transformed values are ordered by
+    point, then tile. Where one block is enough, what its last tile has too much is cut off.
     """
 
+    blocks: int
     inputs: Array
     outputs: Array
 
+    @property
+    def step(self) -> int:
+        """Outputs of a block."""
+        return len(self.outputs)
+
+
+def even(count: int, most: int) -> int:
+    """The size of the pieces when ``count`` is cut into as few as can be, of ``most`` at most."""
+    pieces = -(-count // max(1, most))
+    return -(-count // pieces)
+
+
+def cut(tiles: int, some: int) -> int:
+    """Tiles of a block: about ``some``, for a longer band holds more zeros; all, if those are no more than two blocks."""
+    return tiles if tiles <= 2 * some else even(tiles, some)
+
 
 @cache
-def bands(m: int, outputs: int, dtype: str) -> Bands:
-    """B^T and A^T once for each tile, m elements further each time; what the last tile has too much is cut off."""
-    n, tiles = m + TAPS - 1, -(-outputs // m)
+def bands(m: int, outputs: int, length: int, dtype: str) -> Bands:
+    """B^T and A^T once for each tile, m elements further each time, in blocks of about ``length`` outputs."""
+    n, count = m + TAPS - 1, -(-outputs // m)
+    tiles = cut(count, length // m)
+    blocks = -(-count // tiles)
     matrix = transforms(m)
     forward, backward = np.zeros((n, tiles, tiles * m + TAPS - 1)), np.zeros((tiles * m, n, tiles))
     for tile in range(tiles):
         forward[:, tile, tile * m : tile * m + n] = _array(matrix.inputs)
         backward[tile * m : (tile + 1) * m, :, tile] = _array(matrix.outputs)
-    forward = forward.reshape(n * tiles, -1)[:, : outputs + TAPS - 1]
-    backward = backward.reshape(-1, n * tiles)[:outputs]
-    return Bands(_frozen(forward, dtype), _frozen(backward, dtype))
+    whole = tiles * m if blocks > 1 else outputs
+    forward = forward.reshape(n * tiles, -1)[:, : whole + TAPS - 1]
+    backward = backward.reshape(-1, n * tiles)[:whole]
+    return Bands(blocks, _frozen(forward, dtype), _frozen(backward, dtype))
 
 
 @cache
