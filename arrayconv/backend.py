@@ -61,6 +61,10 @@ def _whole(backend: Backend, function: Callable[..., Array], axes: Sequence[Wind
     return function(backend, axes, *arrays)
 
 
+def _total(function: Callable[..., Array], what: Any, backend: Backend, axes: Any, x: Array, y: Array) -> Array:
+    return function(what, backend, axes, x, y)
+
+
 def _never(*_: Any) -> bool:
     return False
 
@@ -80,7 +84,17 @@ class Backend:
       looking at values is not allowed or not cheap, it is ``otherwise(x)``;
     - ``workers`` run the tiles of an algorithm that leaves cores idle in the library's own loops;
     - ``cache``: bytes of temporaries that stay in the cache, where the library does not tile its own loops;
-    - ``scatter_add`` adds rows, by their indices, to the rows of a total that it may overwrite.
+    - ``scatter_add`` adds rows, by their indices, to the rows of a total that it may overwrite;
+    - ``scalar_on`` makes a zero on a device of a kind (`device_kind`);
+    - ``peek`` shows the values of a kernel that is no more than values: None for one that is traced, or recorded for a
+      gradient; libraries without one never show any;
+    - ``wait`` returns once an array is computed, and raises TypeError for one that stands for others;
+    - ``sum_windows`` gives ``function(what, backend, axes, x, y)``, the ``what.size(axes)`` numbers that a set of
+      outputs y and their windows of x add up to; ``what`` is a value that hashes;
+    - ``replicated`` calls a function of arrays, whose results belong on every device that holds these;
+    - ``local`` brings arrays into memory, lazy ones together, and ``constant`` cuts them off from differentiation;
+    - ``register`` makes a dataclass a container that transformations see into, given the names of its fields that are
+      arrays, and of the others.
     """
 
     name: str
@@ -108,6 +122,7 @@ class Backend:
     most_slices: int = 4096
     map_windows: Callable[..., Array] = _whole
     pull_windows: Callable[..., Array] = _whole
+    sum_windows: Callable[..., Array] = _total
     fold: Callable[..., Any] = _call
     recompute: Callable[..., Array] = _call
     unless_finite: Callable[..., Array] = lambda compute, otherwise, x: otherwise(x)
@@ -115,8 +130,15 @@ class Backend:
     workers: Workers | None = None
     is_traced: Callable[[Array], bool] = _never
     detach: Callable[[Array], Array] = _same
+    constant: Callable[[Array], Array] = _same
+    replicated: Callable[..., Any] = _call
+    local: Callable[[Sequence[Array]], Sequence[Array]] = _same
+    register: Callable[[type, tuple[str, ...], tuple[str, ...]], None] = lambda cls, arrays, others: None
     scan: Callable[..., Any] | None = None
     scatter_add: Callable[[Array, Array, Array], Array] | None = None
+    scalar_on: Callable[[str], Array] = _same
+    peek: Callable[[Array], np.ndarray[Any, Any] | None] | None = None
+    wait: Callable[[Array], Any] = _same
 
 
 def standard_backend(name: str, xp: Any, **own: Any) -> Backend:
@@ -131,6 +153,7 @@ def standard_backend(name: str, xp: Any, **own: Any) -> Backend:
         "pad": _plain_pad(xp),
         "windows": lambda x, window, stride, dilation: primitives.windows(xp, x, window, stride, dilation),
         "matmul": xp.matmul,
+        "scalar_on": lambda kind: xp.zeros(()),
     }
     backend = Backend(name, xp, **(fields | own))
     for served in ITEM_SIZES:  # named now: a graph compiler can't follow a dict that grows while it traces

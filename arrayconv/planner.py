@@ -7,18 +7,18 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import cache, lru_cache
-from math import inf, prod
+from math import inf
 from typing import Any, NamedTuple
 
 from .algorithms import ALGORITHMS, run
 from .arguments import read_int, read_word
 from .backend import Backend, Planning, Run, library_backend
 from .geometry import Geometry
-from .program import Problem, Program, Settings
+from .program import ACCURACIES, Problem, Program, Settings
+from .tuning import Tuning, measured_seconds
 
 Array = Any
 
-ACCURACIES = ("elementwise", "normwise")
 #: Half types are summed in float32 on every library (DESIGN's rule for floats, and ONNX's and cuDNN's practice).
 ACCUMULATORS = {"float16": "float32", "bfloat16": "float32"}
 
@@ -31,7 +31,7 @@ _SETTINGS: ContextVar[Settings] = ContextVar("arrayconv_settings", default=_DEFA
 
 @contextmanager
 def settings(
-    *, workspace: int | None = None, accuracy: str | None = None, tuning: object | None = None
+    *, workspace: int | None = None, accuracy: str | None = None, tuning: Tuning | None = None
 ) -> Iterator[Settings]:
     """Settings for every call that is planned inside the ``with`` block, in this thread or task.
 
@@ -39,12 +39,15 @@ def settings(
         workspace: most bytes of temporary memory for one call (default 64 MiB). The library's own convolution keeps its
             own scratch, and a boundary other than zero may cost one padded copy beside.
         accuracy: ``"elementwise"`` keeps every output within the error of the library's own convolution;
-            ``"normwise"`` bounds the error relative to the largest output only, and admits faster methods.
-        tuning: measured times that replace estimates, or None.
+            ``"normwise"`` bounds the error relative to the largest possible output, ``max|x| * sum|kernel|``, only
+            (`arrayconv.testing.error_bound`), and admits faster methods: Winograd's, transforms in single precision.
+        tuning: measured seconds, from `tune` or `Tuning.load`, that replace estimates; an empty ``Tuning()`` undoes an
+            outer one.
 
     A `plan` and a jitted function keep the settings under which they were made.
 
     Raises:
+        TypeError: a ``tuning`` that is none.
         ValueError: ``workspace`` below 1 or an unknown ``accuracy``.
 
     >>> import numpy as np
@@ -53,6 +56,10 @@ def settings(
     ...     ac.correlate(np.ones(4), np.ones(2))
     array([2., 2., 2.])
     """
+    if not isinstance(tuning, Tuning | None):
+        raise TypeError(
+            f"settings: tuning must be a Tuning, got {tuning!r}; arrayconv.tune makes one, Tuning.load reads one"
+        )
     outer = _SETTINGS.get()
     chosen = Settings(
         outer.workspace if workspace is None else read_int("settings", "workspace", workspace, 1),
@@ -91,52 +98,83 @@ def make_problem(geometry: Geometry, dtype: str, backend: Backend, device: str, 
 def make_program(problem: Problem, backend: Backend, requested: str = "auto", op: str = "conv") -> Program:
     """The requested algorithm, or for "auto" the cheapest that serves."""
     rows = options(problem, backend, requested)
-    serving = [row for row in rows if row.program is not None]
+    serving = [row for row in rows if row.serves]
     if not serving:
         reason = next(row.reason for row in rows if row.name == requested)
         raise ValueError(f"{op}: algorithm={requested!r} can't serve this call: {reason}; use algorithm='auto'")
-    program = min(serving, key=lambda row: (row.name not in ("empty", requested), row.seconds)).program
-    assert program is not None
-    if not backend.prepares:
-        return program
-    return replace(program, prepared=ALGORITHMS[program.algorithm].prepare(problem, backend, program.block))
+    best = min(serving, key=lambda row: (row.name not in ("empty", requested), row.rank))
+    return _program(problem, backend, requested, best)
 
 
 class Option(NamedTuple):
-    """A line of the planner's table: estimated seconds and a program, or the reason why there is none."""
+    """A line of the planner's table: seconds, estimated or measured, and a rewrite's parts, or why it can't serve."""
 
     name: str
     seconds: float
-    program: Program | None
-    reason: str
+    parts: tuple[Program, ...] = ()
+    reason: str = ""
+    measured: bool = False
+
+    @property
+    def serves(self) -> bool:
+        return not self.reason
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """What was measured goes first: an estimate says nothing beside it."""
+        return not self.measured, self.seconds
+
+
+def _program(problem: Problem, backend: Backend, requested: str, row: Option) -> Program:
+    """Tiles within the workspace, and what can be derived from them before the arrays come."""
+    algorithm = ALGORITHMS[row.name]
+    block = algorithm.blocks(problem, backend, _MARGIN * problem.settings.workspace // 100)
+    workspace, parts = algorithm.held(problem, backend, block), row.parts
+    if algorithm.is_conditional:
+        others = [own for own in options(problem, backend) if own.serves and not ALGORITHMS[own.name].is_conditional]
+        parts = (_program(problem, backend, "auto", min(others, key=lambda row: row.rank)),)
+        workspace = max(workspace, parts[0].workspace)
+    else:
+        workspace += sum(part.workspace for part in parts[:1])
+    prepared = algorithm.prepare(problem, backend, block) if backend.prepares else None
+    return Program(problem, row.name, requested, block, workspace, parts, prepared)
 
 
 def options(problem: Problem, backend: Backend, requested: str = "auto") -> list[Option]:
     """One `Option` for each algorithm that the request admits; rewrites are asked too, since they run it in parts."""
     rows: list[Option] = []
+    hollow = ALGORITHMS["empty"].unsupported(problem, backend) is None
+    known = measured_seconds(problem)
     for name, algorithm in ALGORITHMS.items():
-        if requested not in ("auto", name) and name not in ("empty", "phases"):
+        if requested not in ("auto", name) and name != "empty" and algorithm.parts is None:
+            continue
+        if hollow and name != "empty":
+            rows.append(Option(name, inf, reason="there is nothing to compute"))
             continue
         reason = algorithm.unsupported(problem, backend)
         if reason is not None:
-            rows.append(Option(name, inf, None, reason))
+            rows.append(Option(name, inf, reason=reason))
             continue
         wish = "auto" if requested == name else requested
         try:
             parts = tuple(
                 make_program.__wrapped__(problem.with_geometry(geometry), backend, wish)
-                for geometry in algorithm.parts(problem.geometry)
+                for geometry in (algorithm.parts(problem.geometry) if algorithm.parts else ())
             )
         except ValueError as error:
-            rows.append(Option(name, inf, None, str(error)))
+            rows.append(Option(name, inf, reason=str(error)))
             continue
-        seconds = algorithm.cost(problem, backend)
-        seconds += sum(ALGORITHMS[part.algorithm].cost(part.problem, backend) for part in parts)
-        block = algorithm.blocks(problem, backend, _MARGIN * problem.settings.workspace // 100)
-        held = algorithm.unit(problem, backend) * prod(block) * algorithm.workers(backend)
-        workspace = held + sum(part.workspace for part in parts[:1])
-        rows.append(Option(name, seconds, Program(problem, name, requested, block, workspace, parts), ""))
+        seconds = known.get(name)
+        if seconds is None:
+            seconds = algorithm.cost(problem, backend) + sum(expected_seconds(part, backend) for part in parts)
+        rows.append(Option(name, seconds, parts, measured=name in known))
     return rows
+
+
+def expected_seconds(program: Program, backend: Backend) -> float:
+    """Of a part of a rewrite: measured, or else estimated."""
+    known = measured_seconds(program.problem).get(program.algorithm)
+    return ALGORITHMS[program.algorithm].cost(program.problem, backend) if known is None else known
 
 
 @lru_cache(maxsize=4096)

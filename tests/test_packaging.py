@@ -20,6 +20,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 #: Top-level modules and packages, in order: each imports only itself and rows above it.
 #: "arrayconv" is the face, `arrayconv/__init__.py`.
 ROOMS = (
+    "version",
     "arguments",
     "boundary",
     "geometry",
@@ -31,6 +32,7 @@ ROOMS = (
     "backend",
     "backends",
     "algorithms",
+    "tuning",
     "planner",
     "operations",
     "kernels",
@@ -49,13 +51,14 @@ OWNERS = {
     "numpy": None,
     "array_api_compat": {"backend"},
     "torch": {"backends.torch"},
-    "jax": {"backends.jax"},
+    "jax": {"backends.jax", "cli.digits"},  # which trains under its jit; extra "digits"
     "dask": {"backends.dask"},
     "hypothesis": {"testing"},  # strategies for other test suites, imported when one is asked for
     "PIL": {"cli"},  # reads and writes photographs; extra "cli"
     "matplotlib": {"cli"},  # draws `learn --plot`; extra "cli"
     "skimage": {"cli"},  # brings a photograph; without it the user names one
-    "tqdm": {"cli", "learn"},  # `progress=True`; extra "cli"
+    "sklearn": {"cli.digits"},  # brings the digits; extra "digits"
+    "tqdm": {"cli", "learn", "operations.tune"},  # `progress=True`, and `tune` where it is there; extra "cli"
 }
 
 #: Rooms that import a row below them by name, at the call that needs it, and why.
@@ -168,7 +171,8 @@ def test_files_are_short(path: Path) -> None:
 
 
 def test_import_loads_no_optional_library() -> None:
-    unwanted = {"torch", "jax", "dask", "scipy", "matplotlib", "PIL", "tqdm", "hypothesis", "array_api_strict"}
+    unwanted = {"torch", "jax", "dask", "scipy", "sklearn", "matplotlib", "PIL", "tqdm"}
+    unwanted |= {"hypothesis", "array_api_strict"}
     code = "import sys, arrayconv; print(*{name.partition('.')[0] for name in sys.modules})"
     result = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     assert unwanted.isdisjoint(result.stdout.split())

@@ -6,40 +6,56 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import product
+from math import prod
 from typing import Any, NamedTuple
 
 from ..backend import Backend
 from ..geometry import Geometry
 from ..primitives import join, split_ranges
 from ..program import Problem, Program
+from .rates import Counts, rates_of
 
 Array = Any
 
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
-    """``unsupported`` gives the reason why a problem can't be served, or None; ``cost`` seconds, from shapes alone.
+    """``unsupported`` gives the reason why a problem can't be served, or None; ``counts`` how much of each kind of work
+    it is, from shapes alone, in the units of `rates.py`.
 
     ``execute`` takes canonical arrays, ``x (N, G * I, *s)`` and ``kernel (G * O, I, *k)``, and gives
     ``y (N, G * O, *o)`` of the problem's dtype. ``unit`` is the temporary bytes for each position of the output, from
     which ``block`` takes the largest piece ``(batch, *out)`` within a budget of bytes, and ``prepare`` makes tiles of
-    that; ``parts`` are the geometries that a rewrite hands on. ``threaded``: its tiles may run on the backend's
-    workers, since the library runs its steps on one core.
+    that; ``fixed`` bytes come on top, once. ``parts``: the geometries that a rewrite hands on. ``threaded``: tiles may
+    run on the backend's workers, since the library runs their steps on one core. ``is_conditional``: whether it serves,
+    only a kernel's values tell; its program carries the best of all others as a part, and runs that otherwise.
     """
 
     name: str
     unsupported: Callable[[Problem, Backend], str | None]
-    cost: Callable[[Problem, Backend], float]
+    counts: Callable[[Problem, Backend], Counts]
     execute: Callable[[Program, Backend, Array, Array], Array]
     unit: Callable[[Problem, Backend], int] = lambda problem, backend: 0
     prepare: Callable[[Problem, Backend, tuple[int, ...]], Any] = lambda problem, backend, block: None
-    parts: Callable[[Geometry], tuple[Geometry, ...]] = lambda geometry: ()
+    parts: Callable[[Geometry], tuple[Geometry, ...]] | None = None
     block: Callable[[Problem, Backend, int], tuple[int, ...]] | None = None
     threaded: bool = False
+    fixed: Callable[[Problem, Backend, tuple[int, ...]], int] = lambda problem, backend, block: 0
+    is_conditional: bool = False
+
+    def cost(self, problem: Problem, backend: Backend) -> float:
+        """Estimated seconds, without those of a rewrite's parts. A kind of work without a price counts nothing."""
+        rates = rates_of(problem, self.name)
+        return sum(count * rates.get(unit, 0.0) for unit, count in self.counts(problem, backend).items())
 
     def workers(self, backend: Backend) -> int:
         """Tiles that are computed at once."""
         return backend.workers.count if self.threaded and backend.workers is not None else 1
+
+    def held(self, problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
+        """Temporary bytes of a call in pieces of this size."""
+        pieces = self.unit(problem, backend) * prod(block) * self.workers(backend)
+        return pieces + self.fixed(problem, backend, block)
 
     def blocks(self, problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
         """The pieces that fit the budget, as many at once as there are workers."""
@@ -47,6 +63,22 @@ class Algorithm:
         if self.block is not None:
             return self.block(problem, backend, budget)
         return block_shape(problem.geometry, self.unit(problem, backend), budget)
+
+
+def positions(geometry: Geometry) -> int:
+    """Places of the window, over all images."""
+    return geometry.batch * prod(geometry.out)
+
+
+def pieces(problem: Problem, backend: Backend, unit: int) -> float:
+    """About how many tiles a call with temporaries of ``unit`` bytes a position is cut into."""
+    budget = backend.cache or problem.settings.workspace
+    return 1 + positions(problem.geometry) * unit / budget
+
+
+def in_floats(problem: Problem) -> float:
+    """Elements of the accumulator's type as elements of float32."""
+    return problem.itemsize / 4
 
 
 #: Every algorithm by name; `algorithms/__init__.py` lists them.

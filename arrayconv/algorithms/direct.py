@@ -13,8 +13,20 @@ from ..backend import Backend
 from ..geometry import Geometry
 from ..primitives import tap_slice
 from ..program import Problem, Program
-from .algorithm import Algorithm, Tile, Tiling, base_dilated, block_shape, cache_budget, make_tiling, run_tiled
-from .rates import rates
+from .algorithm import (
+    Algorithm,
+    Tile,
+    Tiling,
+    base_dilated,
+    block_shape,
+    cache_budget,
+    in_floats,
+    make_tiling,
+    pieces,
+    positions,
+    run_tiled,
+)
+from .rates import Counts
 
 Array = Any
 
@@ -32,11 +44,16 @@ def unit(problem: Problem, backend: Backend) -> int:
     return geometry.groups * (2 * geometry.inputs * spread + 2 * geometry.outputs) * problem.itemsize
 
 
-def cost(problem: Problem, backend: Backend) -> float:
-    rate = rates(problem)
-    products = problem.geometry.multiply_adds
-    calls = problem.geometry.terms * rate.call
-    return calls + products * rate.slice_passes * problem.itemsize / rate.stream
+def counts(problem: Problem, backend: Backend) -> Counts:
+    geometry, size = problem.geometry, in_floats(problem)
+    products = positions(geometry) * geometry.groups * geometry.outputs * geometry.terms * size
+    return {
+        "call": 1.0,
+        "slice": geometry.terms * pieces(problem, backend, unit(problem, backend)),
+        "product" if geometry.axes[-1].stride == 1 else "strided product": products,
+        "input": prod(geometry.x_shape) * size,
+        "output": prod(geometry.y_shape) * size,
+    }
 
 
 class Term(NamedTuple):
@@ -92,4 +109,4 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     return run_tiled(program, backend, x, kernel, compute)
 
 
-DIRECT = Algorithm("direct", unsupported, cost, execute, unit, prepare, block=block, threaded=True)
+DIRECT = Algorithm("direct", unsupported, counts, execute, unit, prepare, block=block, threaded=True)

@@ -7,7 +7,7 @@ is not finite would spread over its whole block, so it is taken out and put back
 
 from __future__ import annotations
 
-from math import log2, prod
+from math import inf, log2, prod
 from typing import Any, NamedTuple
 
 from ..backend import Backend
@@ -16,7 +16,7 @@ from ..primitives import dilate
 from ..program import Problem, Program
 from .algorithm import Algorithm, Tile, Tiling, base_dilated, block_shape, make_tiling, run_tiled, tiling
 from .guard import guarded
-from .rates import rates
+from .rates import Counts
 
 Array = Any
 
@@ -32,6 +32,9 @@ def unsupported(problem: Problem, backend: Backend) -> str | None:
         return f"{backend.name} has no float64 here; accuracy='normwise' admits float32 transforms"
     if not hasattr(backend.xp, "fft"):
         return f"{backend.name} has no Fourier transforms"
+    least = fixed(problem, backend, (1,) * (1 + problem.geometry.ndim))
+    if least > problem.settings.workspace // 2:
+        return f"the kernel's transform alone takes {least} bytes; settings(workspace=...) admits more"
     return base_dilated(problem)
 
 
@@ -73,6 +76,13 @@ def unit(problem: Problem, backend: Backend) -> int:
     return geometry.groups * (geometry.inputs + geometry.outputs) * spread * 32
 
 
+def fixed(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
+    """Bytes of the kernel's spectrum, twice."""
+    geometry = problem.geometry
+    sizes = [axis.window + (n - 1) * axis.stride for axis, n in zip(geometry.axes, block[1:], strict=True)]
+    return geometry.groups * geometry.outputs * geometry.inputs * prod(map(fast_length, sizes)) * 16
+
+
 #: Points of a tile for each spatial axis: what is transformed stays in the cache while its axes are passed over.
 POINTS = 2**16
 
@@ -83,22 +93,24 @@ def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
     A library with threads of its own transforms all at once, as far as the memory goes.
     """
     geometry = problem.geometry
-    own = list(block_shape(geometry, unit(problem, backend), budget))
-    if backend.workers is None:
-        return tuple(own)
+    own = list(block_shape(geometry, unit(problem, backend), budget // 2))
     channels = geometry.groups * (geometry.inputs + geometry.outputs) / 2
-    limit = geometry.ndim * POINTS / channels
+    limit = geometry.ndim * POINTS / channels if backend.workers is not None else inf
 
     def length(i: int) -> int:
         axis = geometry.axes[i - 1]
         return axis.window + (own[i] - 1) * axis.stride if i else own[0]
 
+    def halve(i: int) -> None:
+        own[i] = -(-own[i] // 2)
+
     for i, full_size in enumerate((geometry.batch, *geometry.out)):
         least = 3 * geometry.axes[i - 1].window if i else 1
         while prod(map(length, range(len(own)))) > limit and own[i] > 1 and length(i) // 2 >= least:
-            own[i] = -(-own[i] // 2)
-        pieces = -(-full_size // own[i])
-        own[i] = -(-full_size // pieces)
+            halve(i)
+        own[i] = -(-full_size // -(-full_size // own[i]))
+    while fixed(problem, backend, tuple(own)) > budget // 2 and max(own[1:]) > 1:
+        halve(own.index(max(own[1:]), 1))
     return tuple(own)
 
 
@@ -106,14 +118,22 @@ def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tilin
     return make_tiling(problem, block, details)
 
 
-def cost(problem: Problem, backend: Backend) -> float:
-    """Transforms of x, kernel and y, and a product a frequency."""
-    rate, geometry = rates(problem), problem.geometry
-    points = prod([fast_length(axis.padded) for axis in geometry.axes])
-    channels = geometry.groups * (geometry.batch * (geometry.inputs + geometry.outputs))
-    channels += geometry.groups * geometry.inputs * geometry.outputs
-    products = geometry.batch * geometry.groups * geometry.inputs * geometry.outputs * points
-    return rate.call * 30 + channels * points * log2(points + 1) / rate.fft + products / rate.spectrum
+def counts(problem: Problem, backend: Backend) -> Counts:
+    """Points and steps of all transforms, and products of spectra."""
+    geometry = problem.geometry
+    own = block(problem, backend, problem.settings.workspace // 2)
+    sizes = [axis.window + (n - 1) * axis.stride for axis, n in zip(geometry.axes, own[1:], strict=True)]
+    points = prod(map(fast_length, sizes))
+    blocks = prod([-(-axis.output // n) for axis, n in zip(geometry.axes, own[1:], strict=True)])
+    images = geometry.batch * geometry.groups * blocks * points
+    kernels = geometry.groups * geometry.inputs * geometry.outputs
+    return {
+        "call": 1.0,
+        "tile": float(blocks * -(-geometry.batch // own[0])),
+        "step": (images * (geometry.inputs + geometry.outputs) + kernels * points) * log2(points + 1),
+        "point": images * (geometry.inputs + geometry.outputs) + kernels * points,
+        "product" if geometry.inputs > 1 else "plain product": float(images * geometry.inputs * geometry.outputs),
+    }
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
@@ -166,4 +186,4 @@ _WIDE = {
     "complex128": "complex128",
 }
 
-FFT = Algorithm("fft", unsupported, cost, execute, unit, prepare, block=block, threaded=True)
+FFT = Algorithm("fft", unsupported, counts, execute, unit, prepare, block=block, fixed=fixed, threaded=True)

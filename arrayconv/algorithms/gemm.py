@@ -7,13 +7,29 @@ from typing import Any
 
 from ..backend import Backend
 from ..program import Problem, Program
-from .algorithm import Algorithm, Tile, Tiling, base_dilated, block_shape, cache_budget, make_tiling, run_tiled
-from .rates import rates
+from .algorithm import (
+    ALGORITHMS,
+    Algorithm,
+    Tile,
+    Tiling,
+    base_dilated,
+    block_shape,
+    cache_budget,
+    in_floats,
+    make_tiling,
+    pieces,
+    positions,
+    run_tiled,
+)
+from .rates import Counts
 
 Array = Any
 
 
 def unsupported(problem: Problem, backend: Backend) -> str | None:
+    longest = max(problem.geometry.window)
+    if longest > backend.most_slices and ALGORITHMS["native"].unsupported(problem, backend) is None:
+        return f"a window of {longest} shifted slices; {backend.name} takes {backend.most_slices}"
     return base_dilated(problem)
 
 
@@ -24,13 +40,24 @@ def unit(problem: Problem, backend: Backend) -> int:
     return geometry.groups * (geometry.terms + geometry.inputs * spread + geometry.outputs) * problem.itemsize
 
 
-def cost(problem: Problem, backend: Backend) -> float:
-    rate, geometry = rates(problem), problem.geometry
-    columns = geometry.batch * prod(geometry.out) * geometry.groups * geometry.terms * problem.itemsize
-    rate_of_product = rate.gemm / (1 + rate.half_rows / max(1, min(geometry.outputs, geometry.terms)))
-    if problem.is_integer:
-        rate_of_product = rate.integer_gemm
-    return rate.call * 8 + 2 * columns / rate.gather + geometry.multiply_adds / rate_of_product
+def counts(problem: Problem, backend: Backend) -> Counts:
+    return product_counts(problem, pieces(problem, backend, unit(problem, backend)))
+
+
+def product_counts(problem: Problem, tiles: float) -> Counts:
+    """A product of few rows, or of short ones, is slower: by the columns and the outputs that it moves."""
+    geometry, size = problem.geometry, in_floats(problem)
+    columns = positions(geometry) * geometry.groups * geometry.terms
+    run = geometry.out[-1] if geometry.axes[-1].stride == 1 else 1
+    return {
+        "call": 1.0,
+        "tile": tiles,
+        "matrix": float(geometry.batch * geometry.groups),
+        "column": columns * size,
+        "run": columns / max(1, run),
+        "integer product" if problem.is_integer else "product": columns * geometry.outputs * size,
+        "output": prod(geometry.y_shape) * size,
+    }
 
 
 def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
@@ -58,4 +85,4 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     return run_tiled(program, backend, x, rows, compute)
 
 
-GEMM = Algorithm("gemm", unsupported, cost, execute, unit, prepare, block=block)
+GEMM = Algorithm("gemm", unsupported, counts, execute, unit, prepare, block=block)

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..backend import Backend
 from ..geometry import Geometry
-from ..primitives import full, pad_zero
+from ..primitives import dilate, full, pad_zero
 
 Array = Any
 
@@ -34,6 +34,7 @@ def restore(backend: Backend, geometry: Geometry, finite: Array, y: Array) -> Ar
     spoiled = xp.astype(~finite, xp.int32)
     spoiled = xp.reshape(spoiled, (geometry.batch, geometry.groups, geometry.inputs, *geometry.sizes))
     counts = xp.sum(spoiled, axis=2, dtype=xp.int32)
+    counts = dilate(xp, counts, [axis.base_dilation for axis in geometry.axes])
     counts = pad_zero(xp, counts, [(axis.low, axis.high) for axis in geometry.axes])
     for i, axis in enumerate(geometry.axes, 2):
         span = (axis.output - 1) * axis.stride + 1

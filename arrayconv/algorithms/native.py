@@ -5,12 +5,13 @@ Its errors and its scratch memory are the library's affair (TF32 on CUDA, for ex
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 from ..backend import Backend
 from ..program import Problem, Program
-from .algorithm import Algorithm
-from .rates import rates
+from .algorithm import Algorithm, in_floats, positions
+from .rates import Counts
 
 Array = Any
 
@@ -21,10 +22,36 @@ def unsupported(problem: Problem, backend: Backend) -> str | None:
     return backend.native.unsupported(problem)
 
 
-def cost(problem: Problem, backend: Backend) -> float:
-    rate = rates(problem)
-    channels = min(problem.geometry.inputs, problem.geometry.outputs)
-    return rate.native_call + problem.geometry.multiply_adds / (rate.native_thin if channels < 8 else rate.native)
+def counts(problem: Problem, backend: Backend) -> Counts:
+    return convolution_counts(problem)
+
+
+#: Channels that are computed at once: floats in the widest registers that CPUs have.
+VECTOR = 16
+
+
+def convolution_counts(problem: Problem) -> Counts:
+    """Libraries compute output channels in vectors: one channel costs as much as sixteen, and of a depthwise
+    convolution sixteen groups as much as one. What other groups and other ranks cost has little to do with that.
+    """
+    geometry, size = problem.geometry, in_floats(problem)
+    places = positions(geometry) * size
+    groups, outputs = geometry.groups, geometry.outputs
+    kind = "dense" if groups == 1 else "grouped"
+    if groups > 1 and geometry.inputs == 1:
+        kind, groups, outputs = "depthwise", 1, groups * outputs
+    vectors = groups * -(-outputs // VECTOR) * VECTOR
+    if geometry.ndim != 2:
+        kind += f" {min(geometry.ndim, 3)}d"
+    if any(axis.base_dilation > 1 for axis in geometry.axes):
+        kind, places = "base dilated", places / prod([axis.base_dilation for axis in geometry.axes])
+    return {
+        "call": 1.0,
+        kind: places * vectors * geometry.terms,
+        f"{kind} output": places * vectors,
+        "input": prod(geometry.x_shape) * size,
+        "kernel": prod(geometry.kernel_shape) * size,
+    }
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
@@ -36,4 +63,4 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     return backend.cast(y, x.dtype)
 
 
-NATIVE = Algorithm("native", unsupported, cost, execute)
+NATIVE = Algorithm("native", unsupported, counts, execute)

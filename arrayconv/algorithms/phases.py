@@ -18,7 +18,8 @@ from typing import Any
 from ..backend import Backend
 from ..geometry import Geometry, WindowDimension, dilated
 from ..program import Problem, Program
-from .algorithm import Algorithm, run
+from .algorithm import Algorithm, in_floats, run
+from .rates import Counts
 
 Array = Any
 
@@ -70,9 +71,11 @@ def unsupported(problem: Problem, backend: Backend) -> str | None:
     return None
 
 
-def cost(problem: Problem, backend: Backend) -> float:
+def counts(problem: Problem, backend: Backend) -> Counts:
     """Of the interleaving; the planner adds the parts."""
-    return 2 * prod(problem.geometry.y_shape) * problem.itemsize / 4e9
+    size = in_floats(problem)
+    residues = prod([axis.base_dilation // gcd(axis.stride, axis.base_dilation) for axis in problem.geometry.axes])
+    return {"call": 1.0, "part": float(residues), "output": prod(problem.geometry.y_shape) * size}
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
@@ -95,4 +98,4 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     return y[(..., *(slice(0, n) for n in geometry.out))]
 
 
-PHASES = Algorithm("phases", unsupported, cost, execute, parts=parts)
+PHASES = Algorithm("phases", unsupported, counts, execute, parts=parts)

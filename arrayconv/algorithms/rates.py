@@ -1,42 +1,28 @@
-"""What a library's machine code reaches: the constants of the cost model, one row a library."""
+"""The cost model: seconds for one unit of each kind of work, by library and algorithm.
+
+An algorithm counts its work (`Algorithm.counts`), `fitted.py` holds what a unit takes, and the sum of the products is
+the estimate. Elements are counted as float32; a type of twice the size counts twice.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from ..program import Problem
+from .fitted import SECONDS
+
+#: How much of each kind of work a call is.
+Counts = dict[str, float]
+
+#: What a library's own convolution takes of its time on a plain CPU. `torch.func.vmap` makes one grouped convolution of
+#: it, and of the others a batching rule for each step; on an accelerator it is the choice until a `Tuning` says
+#: otherwise.
+NATIVE_SHARE = {"cpu": 1.0, "cpu vmap": 0.1}
+ACCELERATED = 1e-4
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """Per second: multiply-adds of a large product, bytes streamed, points times log2 of a transform, products of
-    spectra; and seconds of one library call.
-
-    ``half_rows``: rows of a product at which it runs at half its rate. ``slice_passes``: passes over memory that one
-    shifted product costs (XLA fuses them).
-    """
-
-    call: float = 2e-6
-    stream: float = 8e9
-    gather: float = 3e9
-    gemm: float = 1.2e11
-    half_rows: float = 16.0
-    integer_gemm: float = 6e8
-    slice_passes: float = 4.0
-    fft: float = 4e8
-    spectrum: float = 4e8
-    native_call: float = 1e-5
-    native: float = 1e11
-    native_thin: float = 2e9
-
-
-RATES: dict[str, Rates] = {
-    "numpy": Rates(call=1e-6),
-    "torch": Rates(call=4e-6, native=1.5e11, native_thin=1.5e9),
-    "jax": Rates(call=1e-7, stream=2e10, slice_passes=0.25, gather=2e9, integer_gemm=1e9, native=4e10, native_thin=1e9),
-}
-
-
-def rates(problem: Problem) -> Rates:
-    """The row of a problem's library; a library without one is taken to run as NumPy does."""
-    return RATES.get(problem.library, RATES["numpy"])
+def rates_of(problem: Problem, algorithm: str) -> Mapping[str, float]:
+    """Seconds a unit; a library that was not measured is taken to run as NumPy does."""
+    rates = SECONDS.get(problem.library, SECONDS["numpy"]).get(algorithm, {})
+    share = NATIVE_SHARE.get(problem.device, ACCELERATED) if algorithm == "native" else 1.0
+    return rates if share == 1.0 else {unit: seconds * share for unit, seconds in rates.items()}

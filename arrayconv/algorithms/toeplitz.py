@@ -9,6 +9,7 @@ channel becomes a matrix that fills the machine's registers, at ``1 + (B - 1) * 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
@@ -16,14 +17,33 @@ from ..backend import Backend
 from ..geometry import Geometry, WindowDimension
 from ..primitives import dilate, pad_zero
 from ..program import Problem, Program
-from .algorithm import ALGORITHMS, Algorithm, Tile, Tiling, base_dilated, block_shape, cache_budget, make_tiling, run, run_tiled
+from .algorithm import (
+    ALGORITHMS,
+    Algorithm,
+    Tile,
+    Tiling,
+    base_dilated,
+    block_shape,
+    cache_budget,
+    in_floats,
+    make_tiling,
+    pieces,
+    run,
+    run_tiled,
+)
+from .gemm import product_counts
 from .guard import guarded
-from .rates import rates
+from .native import convolution_counts
+from .rates import Counts
 
 Array = Any
 
 #: Outputs folded at once; vectors of 16 floats are the widest that CPUs have.
 BLOCKS = (4, 8, 16, 32, 64, 128, 256)
+
+
+#: Rows of a product at which it runs at half its rate.
+HALF_ROWS = 16
 
 
 class Fold(NamedTuple):
@@ -46,14 +66,17 @@ def fold_of(problem: Problem, backend: Backend) -> Fold:
     """
     geometry = problem.geometry
     position = geometry.ndim - 1 if inner(problem, backend) == "native" else 0
-    axis, half = geometry.axes[position], rates(problem).half_rows
+    axis = geometry.axes[position]
+    return Fold(position, best_block(axis.output, axis.stride, axis.window, geometry.outputs))
 
+
+@lru_cache(maxsize=1024)
+def best_block(count: int, stride: int, window: int, channels: int) -> int:
     def effort(block: int) -> float:
-        rows = geometry.outputs * block
-        blocks = -(-axis.output // block)
-        return blocks * block * ((block - 1) * axis.stride + axis.window) * (1 + half / rows)
+        blocks = -(-count // block)
+        return blocks * block * ((block - 1) * stride + window) * (1 + HALF_ROWS / (channels * block))
 
-    return Fold(position, min(reversed(BLOCKS), key=effort))
+    return min(reversed(BLOCKS), key=effort)
 
 
 def folded_axis(axis: WindowDimension, block: int) -> WindowDimension:
@@ -110,7 +133,14 @@ def unfold(xp: Any, geometry: Geometry, y: Array, fold: Fold) -> Array:
 def unsupported(problem: Problem, backend: Backend) -> str | None:
     if problem.is_integer:
         return "products of integers with a band's zeros gain nothing"
+    if fixed(problem, backend) > problem.settings.workspace // 2:
+        return f"the banded kernel takes {fixed(problem, backend)} bytes; settings(workspace=...) admits more"
     return base_dilated(problem)
+
+
+def fixed(problem: Problem, backend: Backend, block: tuple[int, ...] = ()) -> int:
+    """Bytes of the banded kernel, and of a copy while it is made."""
+    return 2 * prod(folded(problem.geometry, fold_of(problem, backend)).kernel_shape) * problem.itemsize
 
 
 def unit(problem: Problem, backend: Backend) -> int:
@@ -123,21 +153,29 @@ def unit(problem: Problem, backend: Backend) -> int:
 
 def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
     """Whole blocks of the folded axis."""
+    fold = fold_of(problem, backend)
+    budget -= fixed(problem, backend)
     if inner(problem, backend) == "gemm":
         budget = cache_budget(backend, budget)
-    fold = fold_of(problem, backend)
     pieces = block_shape(folded(problem.geometry, fold), fold.block * unit(problem, backend), budget)
     pieces = tuple(n * fold.block if i == 1 + fold.axis else n for i, n in enumerate(pieces))
     return tuple(map(min, pieces, (problem.geometry.batch, *problem.geometry.out)))
 
 
-def cost(problem: Problem, backend: Backend) -> float:
-    """That of the folded correlation, a look at the result, and the copy that unfolds it."""
+def counts(problem: Problem, backend: Backend) -> Counts:
+    """Those of the folded correlation, and of making and undoing the fold."""
     fold = fold_of(problem, backend)
     own = problem.with_geometry(folded(problem.geometry, fold))
-    rate = rates(problem)
-    passes = 3 * prod(own.geometry.y_shape) * problem.itemsize / rate.stream
-    return 20 * rate.call + passes + ALGORITHMS[inner(problem, backend)].cost(own, backend)
+    size = in_floats(problem)
+    if inner(problem, backend) == "native":
+        found = convolution_counts(own)
+    else:
+        found = product_counts(own, pieces(problem, backend, unit(problem, backend)))
+    return {
+        **found,
+        "band": prod(own.geometry.kernel_shape) * size,
+        "unfolded": prod(own.geometry.y_shape) * size,
+    }
 
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
@@ -166,4 +204,4 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     return run_tiled(program, backend, x, band(xp, program.geometry, kernel, fold), compute)
 
 
-TOEPLITZ = Algorithm("toeplitz", unsupported, cost, execute, unit, prepare, block=block)
+TOEPLITZ = Algorithm("toeplitz", unsupported, counts, execute, unit, prepare, block=block, fixed=fixed)

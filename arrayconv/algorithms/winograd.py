@@ -20,45 +20,13 @@ from typing import Any, NamedTuple
 
 from ..backend import Backend
 from ..geometry import Geometry
-from ..program import Problem, Program
-from .algorithm import Algorithm, Tile, Tiling, base_dilated, block_shape, make_tiling, run_tiled, tiling
+from ..program import NORMWISE, Problem, Program
+from .algorithm import Algorithm, Tile, Tiling, base_dilated, in_floats, make_tiling, run_tiled, tiling
 from .guard import guarded
-from .rates import rates
+from .rates import Counts, rates_of
 from .winograd_transforms import POINTS, TAPS, Bands, bands, cut, even, growth, kernel_band
 
 Array = Any
-
-#: c of the promise ``accuracy="normwise"``: no error exceeds ``c * K * eps * max|x| * sum|kernel|``.
-NORMWISE = 128.0
-
-
-def rounding(geometry: Geometry, m: int) -> float:
-    """A bound of the error of F(m, 3), in units of ``eps / 2 * max|x| * sum|kernel|``.
-
-    The longest path of roundings, each at most ``eps / 2`` of what `growth` bounds: a sum of n products for each axis
-    on the way in and out, of all taps (and G itself is rounded), and of the input channels.
-    """
-    steps = 2 * geometry.ndim * (m + TAPS - 1) + geometry.taps + 1 + geometry.inputs
-    return steps * growth(m) ** geometry.ndim
-
-
-def sizes(problem: Problem) -> list[int]:
-    """The tile sizes whose errors keep the promise, and whose transformed kernel leaves half of the workspace.
-
-    Half of the promised error is left for complex products, which round more often.
-    """
-    geometry, room = problem.geometry, problem.settings.workspace // 2
-    return [
-        m
-        for m in POINTS
-        if rounding(geometry, m) <= NORMWISE * geometry.terms and kernel_bytes(problem, m) <= room
-    ]
-
-
-def kernel_bytes(problem: Problem, m: int) -> int:
-    geometry = problem.geometry
-    pairs = geometry.groups * geometry.inputs * geometry.outputs
-    return int(pairs * (m + TAPS - 1) ** geometry.ndim) * problem.itemsize
 
 
 def unsupported(problem: Problem, backend: Backend) -> str | None:
@@ -69,74 +37,121 @@ def unsupported(problem: Problem, backend: Backend) -> str | None:
         return "its fractions are not exact in integers"
     if problem.settings.accuracy != "normwise":
         return "its errors are relative to the largest output; accuracy='normwise' admits them"
+    if not any(is_accurate(geometry, m) for m in POINTS):
+        return f"its errors would be too large over {geometry.ndim} axes of {geometry.inputs} channels"
     if not sizes(problem):
-        return f"its errors over {geometry.ndim} axes, or its transformed kernel, would be too large"
+        least = min(kernel_bytes(problem, m) for m in POINTS)
+        return f"the transformed kernel alone takes {least} bytes; settings(workspace=...) admits more"
     return base_dilated(problem)
 
 
-class Traffic(NamedTuple):
-    """What a call multiplies and moves: products of transformed numbers, and elements written by all steps."""
-
-    products: int
-    elements: int
+# Errors
 
 
-def traffic(geometry: Geometry, m: int) -> Traffic:
-    """Each step writes its result once: padded x, each axis on the way in, the products, each axis on the way out."""
-    n, groups = m + TAPS - 1, geometry.groups
-    counts = [-(-axis.output // m) for axis in geometry.axes]
-    points = prod(n * count for count in counts)
-    elements = 0
+def rounding(geometry: Geometry, m: int) -> float:
+    """A bound of the error of F(m, 3), in units of ``eps / 2 * max|x| * sum|kernel|``.
+
+    Roundings on the longest path, each at most ``eps / 2`` of what `growth` bounds: sums of n products for each axis on
+    the way in and out, of all taps (and that matrix is rounded itself), and of the input channels. (After Barabasz et
+    al. 2020, section 3, who bound the error in the two-norm.)
+    """
+    steps = 2 * geometry.ndim * (m + TAPS - 1) + geometry.taps + 1 + geometry.inputs
+    return steps * growth(m) ** geometry.ndim
+
+
+def is_accurate(geometry: Geometry, m: int) -> bool:
+    """Whether F(m, 3) keeps the promise; half of that is left for complex products, which round more often."""
+    return rounding(geometry, m) <= NORMWISE * geometry.terms
+
+
+# Choice of the tile
+
+
+def kernel_bytes(problem: Problem, m: int) -> int:
+    geometry = problem.geometry
+    pairs = geometry.groups * geometry.inputs * geometry.outputs
+    return int(pairs * (m + TAPS - 1) ** geometry.ndim) * problem.itemsize
+
+
+def sizes(problem: Problem) -> list[int]:
+    """The tiles that are accurate, and whose transformed kernel leaves half of the workspace."""
+    room = problem.settings.workspace // 2
+    return [m for m in POINTS if is_accurate(problem.geometry, m) and kernel_bytes(problem, m) <= room]
+
+
+def work(problem: Problem, backend: Backend, m: int) -> Counts:
+    """Every step writes its result once: each axis on the way in, the products, and each axis on the way out."""
+    geometry, n, floats = problem.geometry, m + TAPS - 1, in_floats(problem)
+    tiles = [-(-axis.output // m) for axis in geometry.axes]
+    images, moved = geometry.batch * geometry.groups, 0
     for channels in (geometry.inputs, geometry.outputs):
-        for step in range(geometry.ndim + 1):
-            kept, done = counts[: geometry.ndim - step], counts[geometry.ndim - step :]
-            elements += geometry.batch * groups * channels * prod(m * t for t in kept) * prod(n * t for t in done)
-    elements += groups * geometry.inputs * geometry.outputs * n**geometry.ndim
-    return Traffic(geometry.batch * groups * geometry.inputs * geometry.outputs * points, elements)
+        for step in range(geometry.ndim):
+            moved += channels * prod(m * count for count in tiles[:step]) * prod(n * count for count in tiles[step:])
+    own = piece(problem, backend, problem.settings.workspace // 2, m)
+    products = prod(n * count for count in tiles) * geometry.inputs * geometry.outputs
+    return {
+        "call": 1.0,
+        "tile": prod(-(-count // step) for count, step in zip((geometry.batch, *geometry.out), own, strict=True)),
+        "product": images * products * floats,
+        "moved": images * moved * floats,
+        "input": prod(geometry.x_shape) * floats,
+        "output": prod(geometry.y_shape) * floats,
+        "kernel": kernel_bytes(problem, m) / 4,
+    }
 
 
-def seconds(problem: Problem, m: int) -> float:
-    rate, geometry = rates(problem), problem.geometry
-    products, elements = traffic(geometry, m)
-    rate_of_product = rate.gemm / (1 + rate.half_rows / min(geometry.inputs, geometry.outputs))
-    blocks = geometry.batch * prod(axis.output for axis in geometry.axes) / 4096
-    calls = 20 * rate.call * (1 + blocks)
-    return calls + products / rate_of_product + elements * problem.itemsize / rate.stream
+def size(problem: Problem, backend: Backend) -> int:
+    """The fastest of the tiles that serve."""
+    rates = rates_of(problem, "winograd")
+
+    def seconds(m: int) -> float:
+        return sum(count * rates.get(unit, 0.0) for unit, count in work(problem, backend, m).items())
+
+    return min(sizes(problem), key=seconds)
 
 
-def size(problem: Problem) -> int:
-    """The fastest of the tile sizes that keep the promise."""
-    return min(sizes(problem), key=lambda m: seconds(problem, m))
+def counts(problem: Problem, backend: Backend) -> Counts:
+    return work(problem, backend, size(problem, backend))
 
 
-def cost(problem: Problem, backend: Backend) -> float:
-    return seconds(problem, size(problem))
-
-
-def unit(problem: Problem, backend: Backend) -> int:
-    """Bytes a position: x and its finite part, and two arrays of transformed numbers at a time."""
-    geometry, m = problem.geometry, size(problem)
-    spread = prod((m + TAPS - 1) * -(-axis.output // m) / axis.output for axis in geometry.axes)
-    return int(spread * geometry.groups * (3 * geometry.inputs + 2 * geometry.outputs) * problem.itemsize) + 1
-
+# Pieces
 
 #: Outputs of a block of tiles, and of the rows of a piece: where a product can be written into a permuted buffer, and
 #: where blocks are copied. Caches that the temporaries of a piece may fill.
 SHORT, LONG, CACHES = 16, 32, 12
 
 
-def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
+def bytes_of(problem: Problem, m: int) -> int:
+    """Bytes a position: x and its finite part, and two arrays of transformed numbers at a time."""
+    geometry = problem.geometry
+    spread = prod((m + TAPS - 1) * -(-axis.output // m) / axis.output for axis in geometry.axes)
+    return int(spread * geometry.groups * (3 * geometry.inputs + 2 * geometry.outputs) * problem.itemsize) + 1
+
+
+def piece(problem: Problem, backend: Backend, budget: int, m: int) -> tuple[int, ...]:
     """Whole tiles: a few rows of every axis but the last, then as much of that and of the batch as the budget takes."""
-    geometry, m = problem.geometry, size(problem)
+    geometry = problem.geometry
     budget -= kernel_bytes(problem, m)
     if backend.cache is not None:
         budget = min(budget, CACHES * backend.cache)
-    *rows, last = (-(-count // m) for count in geometry.out)
-    rows = [m * cut(tiles, SHORT // m) for tiles in rows]
-    room = max(1, budget // (unit(problem, backend) * m * prod(rows)))
+    *others, last = (-(-count // m) for count in geometry.out)
+    rows = [m * cut(tiles, SHORT // m) for tiles in others]
+    room = max(1, budget // (bytes_of(problem, m) * m * prod(rows)))
     tiles = even(last, room)
     batch = even(geometry.batch, room // tiles)
     return (batch, *map(min, (*rows, m * tiles), geometry.out))
+
+
+def unit(problem: Problem, backend: Backend) -> int:
+    return bytes_of(problem, size(problem, backend))
+
+
+def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
+    return piece(problem, backend, budget, size(problem, backend))
+
+
+def fixed(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
+    return kernel_bytes(problem, size(problem, backend))
 
 
 class Details(NamedTuple):
@@ -147,7 +162,7 @@ class Details(NamedTuple):
 
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
-    m, length = size(problem), LONG if backend.empty is None else SHORT
+    m, length = size(problem, backend), LONG if backend.empty is None else SHORT
 
     def details(geometry: Geometry) -> Details:
         return Details(m, tuple(bands(m, count, length, problem.accumulator) for count in geometry.out))
@@ -218,4 +233,4 @@ def product(backend: Backend, a: Array, b: Array) -> Array:
     return y
 
 
-WINOGRAD = Algorithm("winograd", unsupported, cost, execute, unit, prepare, block=block)
+WINOGRAD = Algorithm("winograd", unsupported, counts, execute, unit, prepare, block=block, fixed=fixed)

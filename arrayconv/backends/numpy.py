@@ -81,13 +81,13 @@ class Workers:
     """Threads for tiles: NumPy's loops and transforms release the GIL and use one core each.
 
     A tile that is itself cut into tiles runs them in its own thread, since all threads waiting for others would wait
-    for ever; so does a child process, to which no thread is passed on.
+    for ever. A forked child starts threads of its own.
     """
 
     def __init__(self, count: int) -> None:
         self.count = count
         self._local = threading.local()
-        self._pool: ThreadPoolExecutor | None = None
+        self.forget()
 
     def each(self, function: Callable[[Any], None], items: Sequence[Any]) -> None:
         """``function`` of every item, in any order."""
@@ -95,8 +95,9 @@ class Workers:
             for item in items:
                 function(item)
             return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.count, "arrayconv", self._begin)
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self.count, "arrayconv", self._begin)
         queue = iter(items)  # a generator would be busy in another thread; a list's iterator is atomic
         context = np.geterr()
 
@@ -112,8 +113,9 @@ class Workers:
         self._local.busy = True
 
     def forget(self) -> None:
-        """What a forked child does: its threads were not copied."""
-        self._pool = None
+        """What a forked child does: its threads were not copied, and another thread may have held the lock."""
+        self._lock = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
 
 
 WORKERS = Workers(min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
@@ -140,4 +142,5 @@ BACKEND = standard_backend(
     cache=2**21,
     workers=WORKERS,
     scatter_add=scatter_add,
+    peek=lambda array: array,
 )

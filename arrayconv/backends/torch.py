@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.autograd.forward_ad import unpack_dual
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
@@ -16,6 +17,7 @@ from .. import primitives
 from ..backend import Native, namespace, standard_backend
 from ..primitives import Widths, crop
 from ..program import Problem
+from ..transposes import kernel_for_input
 
 Tensor = torch.Tensor
 Compute = Callable[[Tensor], Tensor]
@@ -24,6 +26,11 @@ XP = namespace("torch")
 #: torch has no sums and products of these types; a wider signed type has the same low bits.
 WIDER = {"uint16": "int32", "uint32": "int64", "uint64": "int64"}
 
+TRANSPOSED: dict[int, Any] = {
+    1: functional.conv_transpose1d,
+    2: functional.conv_transpose2d,
+    3: functional.conv_transpose3d,
+}
 CONVOLUTIONS: dict[int, Any] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 
 
@@ -35,6 +42,16 @@ def from_numpy(array: np.ndarray[Any, Any], like: Tensor) -> Tensor:
 def to_numpy(array: Tensor) -> np.ndarray[Any, Any]:
     array = array.detach().cpu().resolve_conj().resolve_neg()
     return (array.float() if array.dtype == torch.bfloat16 else array).numpy()
+
+
+def device_kind(array: Tensor) -> str:
+    """Under torch.func.vmap another kind: there every step of an algorithm is a step of a batching rule."""
+    kind: str = array.device.type
+    if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
+        return kind
+    levels = torch._C._functorch.get_interpreter_stack() or []
+    is_mapped = any(level.key() == torch._C._functorch.TransformType.Vmap for level in levels)
+    return f"{kind} vmap" if is_mapped else kind
 
 
 def promote(a: Tensor, b: Tensor) -> torch.dtype:
@@ -108,8 +125,33 @@ def recompute(function: Any, *arrays: Tensor) -> Tensor:
     return result
 
 
+def peek(array: Tensor) -> np.ndarray[Any, Any] | None:
+    """Not for subclasses, nor where something follows what becomes of the array: its values would be constants there.
+
+    A forward derivative by `torch.autograd.forward_ad` is no transform: it travels on the tensor.
+    """
+    if torch.compiler.is_compiling() or type(array) not in (Tensor, torch.nn.Parameter) or array.device.type != "cpu":
+        return None
+    if (torch.is_grad_enabled() and array.requires_grad) or torch._C._are_functorch_transforms_active():
+        return None
+    if unpack_dual(array).tangent is not None:
+        return None
+    return to_numpy(array)
+
+
+def wait(array: Tensor) -> None:
+    """Kernels of an accelerator run behind the call's back."""
+    if torch._C._functorch.is_functorch_wrapped_tensor(array):
+        raise TypeError("a tensor inside a torch.func transform stands for others and has no time of its own")
+    if array.device.type != "cpu":
+        torch.accelerator.synchronize(array.device)
+
+
 def unless_finite(compute: Compute, otherwise: Compute, x: Tensor) -> Tensor:
-    """A sum is finite only where every term is. Transforms, compilers and accelerators don't show values, or not fast."""
+    """A sum is finite only where every term is.
+
+    Transforms and compilers don't show values, and accelerators not fast.
+    """
     hidden = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
     if hidden or x.device.type != "cpu":
         return otherwise(x)
@@ -123,12 +165,18 @@ def native_unsupported(problem: Problem) -> str | None:
         return f"torch convolves 1 to 3 spatial axes, not {geometry.ndim}"
     if problem.is_integer:
         return "torch's convolution of integers is not exact for every type"
-    if any(axis.base_dilation != 1 for axis in geometry.axes):
-        return "torch's convolution takes no base dilation"
+    if is_dilated(problem) and any(axis.stride != 1 for axis in geometry.axes):
+        return "torch's transposed convolution takes no stride of the window"
     return None
 
 
+def is_dilated(problem: Problem) -> bool:
+    return any(axis.base_dilation != 1 for axis in problem.geometry.axes)
+
+
 def native_execute(problem: Problem, x: Tensor, kernel: Tensor) -> Tensor:
+    if is_dilated(problem):
+        return native_transposed(problem, x, kernel)
     axes = problem.geometry.axes
     padding: Any = tuple(axis.low for axis in axes)
     if any(axis.low != axis.high or axis.low < 0 for axis in axes):
@@ -144,6 +192,23 @@ def native_execute(problem: Problem, x: Tensor, kernel: Tensor) -> Tensor:
     return y
 
 
+def native_transposed(problem: Problem, x: Tensor, kernel: Tensor) -> Tensor:
+    """A base dilation is the stride of a transposed convolution, which pads ``window - 1`` less its padding."""
+    geometry = problem.geometry
+    axes = geometry.axes
+    inner = all(0 <= axis.high - axis.low < axis.base_dilation and axis.low < axis.window for axis in axes)
+    y: Tensor = TRANSPOSED[len(axes)](
+        x,
+        kernel_for_input(XP, geometry, kernel),
+        stride=tuple(axis.base_dilation for axis in axes),
+        padding=tuple(axis.window - 1 - axis.low for axis in axes) if inner else 0,
+        output_padding=tuple(axis.high - axis.low for axis in axes) if inner else 0,
+        groups=geometry.groups,
+        dilation=tuple(axis.window_dilation for axis in axes),
+    )
+    return y if inner else pad(y, [(axis.low - axis.window + 1, axis.high - axis.window + 1) for axis in axes])
+
+
 BACKEND = standard_backend(
     "torch",
     XP,
@@ -152,7 +217,7 @@ BACKEND = standard_backend(
     from_numpy=from_numpy,
     to_numpy=to_numpy,
     device=lambda array: array.device,
-    device_kind=lambda array: array.device.type,
+    device_kind=device_kind,
     dtype=lambda name: getattr(torch, name, None),
     promote=promote,
     cast=lambda array, dtype: array.to(dtype),
@@ -167,5 +232,9 @@ BACKEND = standard_backend(
     fold=fold,
     recompute=recompute,
     detach=lambda array: array.detach(),
+    constant=lambda array: array.detach(),
     scatter_add=lambda total, index, values: total.index_add(0, index, values),
+    scalar_on=lambda kind: torch.zeros((), device=kind),
+    peek=peek,
+    wait=wait,
 )

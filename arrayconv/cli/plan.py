@@ -1,4 +1,7 @@
-"""``python -m arrayconv plan 8x64x56x56 64x64x3x3 --stride 2 --library jax``: what `arrayconv.plan` prints."""
+"""``python -m arrayconv plan 8x64x56x56 64x64x3x3 --stride 2 --library jax``: what `arrayconv.plan` prints.
+
+``--tune`` times the algorithms first; ``--tuning FILE`` brings earlier times, ``--save FILE`` keeps all of them.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,9 @@ from typing import Any
 from ..operations.linear import Options
 from ..operations.plan import plan
 from ..operations.table import OPERATIONS
+from ..operations.tune import tune
+from ..planner import settings
+from ..tuning import Tuning
 from . import UsageError
 
 #: Operations that are planned, by name.
@@ -40,6 +46,9 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--dtype", default="float32", help="of the arrays (default: %(default)s)")
     parser.add_argument("--library", default="numpy", help="of the arrays (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="of the arrays (default: %(default)s)")
+    parser.add_argument("--tune", action="store_true", help="time the algorithms here instead of estimating")
+    parser.add_argument("--tuning", metavar="FILE", help="times of earlier runs")
+    parser.add_argument("--save", metavar="FILE", help="write the times of --tuning and --tune together")
     options = parser.add_argument_group(
         "options of the operation", "A number, a word, one number an axis (2,1), or one pair an axis (0:1,2:3)."
     )
@@ -48,11 +57,17 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Print the plan."""
+    """Print the plan, from measured times where they are asked for."""
     given = {name: value for name in Options._fields if (value := getattr(args, name)) is not None}
     own = {"dtype": args.dtype, "library": args.library, "device": args.device}
     try:
-        print(plan(PLANNED[args.op], *args.shapes, **own, **given))
-    except (TypeError, ValueError) as error:
-        raise UsageError(str(error).removeprefix("plan: ")) from error
+        tuning = Tuning() if args.tuning is None else Tuning.load(args.tuning)
+        if args.tune:
+            tuning |= tune(PLANNED[args.op], *args.shapes, **own, **given)
+        if args.save is not None:
+            tuning.save(args.save)
+        with settings(tuning=tuning):
+            print(plan(PLANNED[args.op], *args.shapes, **own, **given))
+    except (OSError, TypeError, ValueError) as error:
+        raise UsageError(str(error).removeprefix("plan: ").removeprefix("tune: ")) from error
     return 0

@@ -45,34 +45,37 @@ class LinearCall:
 
     def run(self, backend: Backend, x: Array, kernel: Array, bias: Array | None) -> Array:
         """The result in the caller's layout."""
-        x, kernel = self._canonical(backend, x, kernel)
+        x, kernel = self.canonical(backend, x, kernel)
         y = execute(self.program, backend, x, kernel)
         if bias is not None:
             bias = backend.cast(bias, self.compute)
             y = y + bias[(slice(None), *(None,) * self.program.geometry.ndim)]
         return backend.cast(self.y_layout.undo(backend.xp, y), self.dtype)
 
-    def _canonical(self, backend: Backend, x: Array, kernel: Array) -> tuple[Array, Array]:
+    def canonical(self, backend: Backend, x: Array, kernel: Array) -> tuple[Array, Array]:
+        """What the program takes: layout, boundary and dtype applied."""
         xp = backend.xp
         x = self.x_layout.apply(xp, backend.cast(x, self.compute))
         if self.pieces is not None:
             x = pad_runs(xp, x, self.pieces)
         return x, self.kernel_layout.apply(xp, backend.cast(kernel, self.compute))
 
-    def pull(self, backend: Backend, x: Array, kernel: Array, bias: Array | None) -> tuple[Array, Pullback]:
-        """The result, and the function from its cotangent to those of x, kernel and bias."""
+    def pull(
+        self, backend: Backend, x: Array, kernel: Array, bias: Array | None, *, data: bool = True
+    ) -> tuple[Array, Pullback]:
+        """The result, and the function from its cotangent to those of x, kernel and bias; without ``data`` not x's."""
         y = self.run(backend, x, kernel, bias)
 
         def pullback(dy: Array) -> tuple[Array, ...]:
             dy = self.y_layout.apply(backend.xp, backend.cast(dy, self.compute))
-            wide, narrow = self._canonical(backend, x, kernel)
-            dx = as_dtype(backend, self._pull_x(backend, dy, narrow), x.dtype)
+            wide, narrow = self.canonical(backend, x, kernel)
+            dx = (as_dtype(backend, self._pull_x(backend, dy, narrow), x.dtype),) if data else ()
             dk = as_dtype(backend, self._pull_kernel(backend, dy, wide), kernel.dtype)
             if bias is None:
-                return dx, dk
+                return *dx, dk
             spatial = tuple(range(2, dy.ndim))
             db = backend.xp.sum(dy, axis=(0, *spatial), dtype=dy.dtype)
-            return dx, dk, as_dtype(backend, db, bias.dtype)
+            return *dx, dk, as_dtype(backend, db, bias.dtype)
 
         return y, pullback
 

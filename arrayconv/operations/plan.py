@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, prod
 from typing import Any
 
+from ..algorithms import ALGORITHMS
 from ..arguments import read_ints
 from ..backend import Backend, dtype_name, gather_arrays, get_backend, installed_libraries, library_backend
 from ..planner import current_settings, options
@@ -77,17 +78,19 @@ class Plan:
             "",
             "  algorithm   estimate",
         ]
-        rows = options(problem, self.backend)
-        for row in sorted(rows, key=lambda row: row.seconds):
-            if row.name == "empty" and row.program is None:
+        for row in sorted(options(problem, self.backend), key=lambda row: row.rank):
+            if row.name == "empty" and not row.serves:
                 continue
             mark = "*" if row.name == self.algorithm else " "
-            lines.append(f"{mark} {row.name:<11} {row.reason if row.seconds == inf else format_seconds(row.seconds)}")
+            time = f"{format_seconds(row.seconds)}{' measured' if row.measured else ''}"
+            lines.append(f"{mark} {row.name:<11} {row.reason if row.seconds == inf else time}")
         return "\n".join(lines)
 
 
 def describe(program: Program) -> str:
-    """The algorithm, and those of a rewrite's parts."""
+    """The algorithm, and those of a rewrite's parts, or the one in its place."""
+    if ALGORITHMS[program.algorithm].is_conditional:
+        return f"{program.algorithm}, or {describe(program.parts[0])} where the kernel's values do not admit it"
     names = sorted({part.algorithm for part in program.parts})
     return f"{program.algorithm} of {len(program.parts)} ({', '.join(names)})" if names else program.algorithm
 
@@ -128,10 +131,23 @@ def plan(
     >>> p.output_shape, p.program.geometry.multiply_adds
     ((8, 64, 27, 27), 214990848)
     """
-    row = find_operation("plan", op)
+    return make_plan("plan", op, shapes_or_arrays, dtype, library, device, op_options)[0]
+
+
+def make_plan(
+    caller: str,
+    op: Callable[..., Any],
+    shapes_or_arrays: Sequence[Any],
+    dtype: Any,
+    library: str,
+    device: str,
+    op_options: Mapping[str, Any],
+) -> tuple[Plan, list[Array]]:
+    """`plan` for other callers, whose name errors bear; also the arrays as the call takes them, none of shapes."""
+    row = find_operation(caller, op)
     if row.read is None:
-        raise TypeError(f"plan: {row.name} is not planned, it runs one way; plan one of the linear operations")
-    arguments = bind("plan", row, shapes_or_arrays, op_options)
+        raise TypeError(f"{caller}: {row.name} is not planned, it runs one way; {caller} one of the linear operations")
+    arguments = bind(caller, row, shapes_or_arrays, op_options)
     options = linear_options(row, arguments)
     given = {name: arguments[name] for name in _NAMES if arguments.get(name) is not None}
     if all(hasattr(part, "dtype") for part in given.values()):
@@ -141,29 +157,29 @@ def plan(
         shapes = tuple(tuple(array.shape) for array in arrays)
         dtypes = tuple(dtype_name(array.dtype) for array in arrays)
     else:
-        backend = _library(library)
-        shapes = tuple(_shape(name, part) for name, part in given.items())
-        own = read_dtype("plan", dtype, backend, [])
+        arrays, backend = [], _library(caller, library)
+        shapes = tuple(_shape(caller, name, part) for name, part in given.items())
+        own = read_dtype(caller, dtype, backend, [])
         dtypes = (dtype_name(own),) * len(shapes)
         third = (shapes[2], own) if len(shapes) > 2 else (None, None)
         key = (row.read, row.name, library, device, shapes[0], own, shapes[1], own, *third, own, False, False)
         call = plan_call(current_settings(), *key, *options)
-    return Plan(row.name, shapes, dtypes, call.y_layout.shape, call.program, call, backend)
+    return Plan(row.name, shapes, dtypes, call.y_layout.shape, call.program, call, backend), arrays
 
 
 _NAMES = ("x", "kernel", "bias")
 
 
-def _library(name: str) -> Backend:
+def _library(caller: str, name: str) -> Backend:
     try:
         return library_backend(name)
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         known = ", ".join(installed_libraries())
-        raise ValueError(f"plan: library={name!r} is not one of those installed here: {known}") from error
+        raise ValueError(f"{caller}: library={name!r} is not one of those installed here: {known}") from error
 
 
-def _shape(name: str, part: Any) -> tuple[int, ...]:
+def _shape(caller: str, name: str, part: Any) -> tuple[int, ...]:
     shape = part.shape if hasattr(part, "dtype") else part
     if isinstance(shape, str | bytes) or not isinstance(shape, Iterable):
-        raise TypeError(f"plan: expected a shape or an array, got {part!r} for {name}")
-    return read_ints("plan", name, shape, 0)
+        raise TypeError(f"{caller}: expected a shape or an array, got {part!r} for {name}")
+    return read_ints(caller, name, shape, 0)

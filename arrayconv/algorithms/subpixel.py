@@ -1,0 +1,121 @@
+"""The rewrite for a base dilation as one correlation: each residue of the outputs becomes an output channel.
+
+`phases` runs one small correlation a residue; a stride of 128 would make 128 of them. Here their taps stand side by
+side in one kernel, aligned by the inputs that they meet, zeros where a residue has none; a pixel shuffle interleaves
+the channels (Shi et al. 2016, "Real-time single image and video super-resolution ...": the sub-pixel convolution).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..backend import Backend
+from ..geometry import Geometry, WindowDimension, dilated
+from ..primitives import pad_zero
+from ..program import Problem, Program
+from .algorithm import Algorithm, in_floats, run
+from .guard import guarded
+from .phases import axis_phases
+from .rates import Counts
+
+Array = Any
+
+
+class Merged(NamedTuple):
+    """One axis: the tap of each residue and place (``kernel`` where it has none), and the axis of all residues."""
+
+    taps: tuple[tuple[int, ...], ...]
+    axis: WindowDimension
+
+
+def merge(axis: WindowDimension) -> Merged:
+    """Residues aligned at the earliest input that any of them meets."""
+    found = axis_phases(axis)
+    step = found[0].axis.window_dilation
+    low = max(phase.axis.low for phase in found)
+    starts = [low - phase.axis.low for phase in found]
+    length = max(start + dilated(phase.axis.kernel, step) for start, phase in zip(starts, found, strict=True))
+    rows = []
+    for start, phase in zip(starts, found, strict=True):
+        row = [axis.kernel] * length
+        for place, tap in enumerate(range(axis.kernel)[phase.taps]):
+            row[start + place * step] = tap
+        rows.append(tuple(row))
+    count = -(-axis.output // len(found))
+    stride = found[0].axis.stride
+    high = dilated(count, stride) + length - 1 - axis.size - low
+    return Merged(tuple(rows), WindowDimension(axis.size, length, stride, low, high))
+
+
+def parts(geometry: Geometry) -> tuple[Geometry, ...]:
+    merged = [merge(axis) for axis in geometry.axes]
+    residues = prod(len(entry.taps) for entry in merged)
+    return (replace(geometry, outputs=geometry.outputs * residues, axes=tuple(entry.axis for entry in merged)),)
+
+
+def unsupported(problem: Problem, backend: Backend) -> str | None:
+    if all(axis.base_dilation == 1 for axis in problem.geometry.axes):
+        return "no axis has a base dilation"
+    if fixed(problem, backend) > problem.settings.workspace // 2:
+        return f"the kernel of all residues takes {fixed(problem, backend)} bytes; settings(workspace=...) admits more"
+    return None
+
+
+def fixed(problem: Problem, backend: Backend, block: tuple[int, ...] = ()) -> int:
+    """Bytes of the kernel of all residues, and of a copy while it is made."""
+    return 2 * prod(parts(problem.geometry)[0].kernel_shape) * problem.itemsize
+
+
+def counts(problem: Problem, backend: Backend) -> Counts:
+    """Of the kernel and the interleaving; the planner adds the part."""
+    return {
+        "call": 1.0,
+        "kernel": fixed(problem, backend) / 8,
+        "output": prod(problem.geometry.y_shape) * in_floats(problem),
+    }
+
+
+def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
+    xp, geometry = backend.xp, program.geometry
+    merged = [merge(axis) for axis in geometry.axes]
+    (part,) = program.parts
+    kernel = spread(backend, kernel, merged)
+
+    def correlation(x: Array) -> Array:
+        return shuffle(xp, geometry, run(part, backend, x, kernel), [len(entry.taps) for entry in merged])
+
+    if program.problem.is_integer:
+        return correlation(x)
+    return guarded(backend, geometry, x, correlation)
+
+
+def spread(backend: Backend, kernel: Array, merged: list[Merged]) -> Array:
+    """``(G * O, I, *k)`` as ``(G * O * R, I, *places)``, residues of all axes side by side."""
+    xp, ndim = backend.xp, len(merged)
+    kernel = pad_zero(xp, kernel, [(0, 1)] * ndim)
+    for i, entry in enumerate(merged, 2):
+        index = backend.from_numpy(np.asarray(entry.taps).reshape(-1), kernel)
+        kernel = xp.take(kernel, index, axis=i)
+    outputs, inputs = kernel.shape[:2]
+    shape = [n for entry in merged for n in (len(entry.taps), len(entry.taps[0]))]
+    kernel = xp.reshape(kernel, (outputs, inputs, *shape))
+    kernel = xp.permute_dims(kernel, (0, *range(2, 2 + 2 * ndim, 2), 1, *range(3, 2 + 2 * ndim, 2)))
+    return xp.reshape(kernel, (outputs * prod(shape[::2]), inputs, *shape[1::2]))
+
+
+def shuffle(xp: Any, geometry: Geometry, y: Array, residues: list[int]) -> Array:
+    """``(N, G * O * R, *m)`` as ``(N, G * O, *o)``."""
+    ndim, (batch, channels, *counts) = geometry.ndim, y.shape
+    channels //= prod(residues)
+    y = xp.reshape(y, (batch, channels, *residues, *counts))
+    order = [axis for i in range(ndim) for axis in (2 + ndim + i, 2 + i)]
+    whole = tuple(n * r for n, r in zip(counts, residues, strict=True))
+    y = xp.reshape(xp.permute_dims(y, (0, 1, *order)), (batch, channels, *whole))
+    return y[(..., *(slice(0, n) for n in geometry.out))]
+
+
+SUBPIXEL = Algorithm("subpixel", unsupported, counts, execute, parts=parts, fixed=fixed)

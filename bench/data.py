@@ -1,0 +1,72 @@
+"""Results as JSON files under ``bench/results``, and the planner's measured problems read back from them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from arrayconv.geometry import Geometry, WindowDimension
+from arrayconv.program import Problem
+from bench import machine
+
+RESULTS = Path(__file__).parent / "results"
+
+
+class Sink:
+    """A file of results that is whole after every row: a run that is stopped keeps what it has measured."""
+
+    def __init__(self, name: str | None, kind: str, **more: Any) -> None:
+        """``kind`` is the command that makes the rows; beside them stand what was measured, with what, and where.
+
+        Without a name the rows are kept in memory only.
+        """
+        self.path = RESULTS / f"{name}.json" if name else None
+        self.rows: list[dict[str, Any]] = []
+        self.head = {
+            "kind": kind,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "commit": machine.commit(),
+            "machine": machine.describe_machine(),
+            "versions": machine.versions(),
+            **more,
+        }
+
+    def add(self, row: dict[str, Any]) -> None:
+        """One line of the file."""
+        self.rows.append(row)
+        if self.path is None:
+            return
+        self.path.parent.mkdir(exist_ok=True)
+        head = json.dumps(self.head, indent=1)[:-2]
+        lines = ",\n  ".join(map(json.dumps, self.rows))
+        self.path.write_text(f'{head},\n "rows": [\n  {lines}\n ]\n}}\n', encoding="utf-8")
+
+
+def load(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def geometry_fields(geometry: Geometry) -> dict[str, Any]:
+    return asdict(geometry)
+
+
+def read_geometry(fields: dict[str, Any]) -> Geometry:
+    return Geometry(**{**fields, "axes": tuple(WindowDimension(**axis) for axis in fields["axes"])})
+
+
+def load_rows(path: str | Path) -> list[tuple[Problem, dict[str, float]]]:
+    """The problems that ``python -m bench regret --save`` measured, and the seconds of each algorithm.
+
+    A rewrite's key is that of its parts behind its own name, ``phases/gemm``; every other key is an algorithm's name.
+    """
+    return [
+        (
+            Problem(read_geometry(row["geometry"]), row["dtype"], row["accumulator"], row["library"], row["device"]),
+            row["seconds"],
+        )
+        for row in load(Path(path))["rows"]
+    ]

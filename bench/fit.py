@@ -1,0 +1,154 @@
+"""The constants of the cost model from what ``python -m bench regret --save NAME`` measured.
+
+Each algorithm's estimate is a sum of counts times seconds a unit. They minimise the squared logarithm of estimate over
+measurement, which treats 100 us and 50 ms alike, softened so that single outliers say little. Every constant is drawn
+weakly towards `PRIOR`, so that a kind of work which was not drawn has a sensible price.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from arrayconv.algorithms import ALGORITHMS
+from arrayconv.algorithms import fitted as shipped
+from arrayconv.backend import library_backend
+from arrayconv.planner import make_program
+from arrayconv.program import Problem
+from bench.data import RESULTS, load_rows
+from bench.workloads import LIBRARIES
+
+#: Seconds of one unit before anything was measured: of a call, of what is done a tile or a tap, of an element.
+PRIOR = {"call": 2e-5, "tile": 2e-5, "slice": 5e-6, "matrix": 2e-6, "part": 2e-5, "run": 5e-9}
+ELEMENT, PRODUCT, INTEGER = 5e-10, 2e-11, 1.5e-9
+
+#: How strongly a constant is drawn towards its prior: a factor of e counts as much as this relative error of one row.
+PULL = 0.05
+
+#: Whose prices an algorithm has in a library where it was not measured (JAX's transforms, which need 64-bit types).
+LENDER = "torch"
+
+HEADER = '''"""Seconds a unit of work, by library and algorithm: written by ``python -m bench fit``.
+
+Measured on {machine}.
+"""
+
+from __future__ import annotations
+
+SECONDS: dict[str, dict[str, dict[str, float]]] = {{
+'''
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--data", nargs="+", default=["fit", "small"], help="what regret --save was given (default: fit small)"
+    )
+
+
+def run(args: Namespace) -> int:
+    table = {name: dict(rates) for name, rates in shipped.SECONDS.items()}
+    for name in LIBRARIES:
+        rows = [row for data in args.data for row in read_rows(data, name)]
+        if rows:
+            table[name] |= fit_library(name, rows)
+    for algorithm, rates in table[LENDER].items():
+        for other in table.values():
+            other.setdefault(algorithm, rates)
+    path = Path(shipped.__file__)
+    path.write_text(HEADER.format(machine="two cores with AVX-512") + body(table) + "}\n", encoding="utf-8")
+    print(f"wrote {path}")
+    return 0
+
+
+def read_rows(data: str, library: str) -> list[tuple[Problem, dict[str, float]]]:
+    path = RESULTS / f"{data}-{library}.json"
+    return load_rows(path) if path.exists() else []
+
+
+def body(table: dict[str, dict[str, dict[str, float]]]) -> str:
+    lines = []
+    for library, algorithms in table.items():
+        lines.append(f'    "{library}": {{\n')
+        for algorithm, units in algorithms.items():
+            lines.append(f'        "{algorithm}": {{\n')
+            lines.extend(f'            "{unit}": {seconds:.3g},\n' for unit, seconds in sorted(units.items()))
+            lines.append("        },\n")
+        lines.append("    },\n")
+    return "".join(lines)
+
+
+def prior(unit: str) -> float:
+    """Products are named after what is multiplied; all else that is not in `PRIOR` is elements moved."""
+    if "integer" in unit:
+        return INTEGER
+    is_product = "product" in unit or unit.split()[0] in ("dense", "grouped", "depthwise", "base")
+    return PRIOR.get(unit, PRODUCT if is_product and "output" not in unit else ELEMENT)
+
+
+def fit_library(library: str, rows: list[tuple[Problem, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """Plain algorithms first; a rewrite's own work is what its parts leave unexplained."""
+    backend, found = library_backend(library), dict[str, dict[str, float]]()
+    for name, rates in shipped.SECONDS[library].items():  # random kernels say nothing of those for special ones
+        if ALGORITHMS[name].is_conditional:
+            found[name] = dict(rates)
+    for algorithm in sorted(ALGORITHMS.values(), key=lambda algorithm: algorithm.parts is not None):
+        counts, seconds, offsets = [], [], []
+        if algorithm.is_conditional:
+            continue
+        for problem, times in rows:
+            label = next((key for key in times if key.partition("/")[0] == algorithm.name), None)
+            if label is None:
+                continue
+            offset = 0.0
+            if algorithm.parts is not None:
+                offset = parts_seconds(algorithm, problem, backend, found)
+            counts.append(algorithm.counts(problem, backend))
+            seconds.append(times[label])
+            offsets.append(offset)
+        if counts:
+            known = {unit for table in shipped.SECONDS.values() for unit in table.get(algorithm.name, ())}
+            found[algorithm.name] = fit_algorithm(known, counts, np.array(seconds), np.array(offsets))
+            report(library, algorithm.name, found[algorithm.name], counts, seconds, offsets)
+    return found
+
+
+def parts_seconds(algorithm: Any, problem: Problem, backend: Any, found: dict[str, dict[str, float]]) -> float:
+    total = 0.0
+    for geometry in algorithm.parts(problem.geometry):
+        part = make_program(problem.with_geometry(geometry), backend)
+        if part.algorithm in found:
+            counts = ALGORITHMS[part.algorithm].counts(part.problem, backend)
+            total += sum(count * found[part.algorithm].get(unit, 0.0) for unit, count in counts.items())
+    return total
+
+
+def fit_algorithm(known: Any, counts: list[dict[str, float]], seconds: Any, offsets: Any) -> dict[str, float]:
+    """Seconds for each unit that the table knows or a row counts."""
+    units = sorted({*known, *(unit for row in counts for unit in row)})
+    matrix = np.array([[row.get(unit, 0.0) for unit in units] for row in counts])
+    start = np.log([prior(unit) for unit in units])
+
+    def residuals(logs: Any) -> Any:
+        errors = np.log((matrix @ np.exp(logs) + offsets) / seconds)
+        return np.concatenate([errors, PULL * (logs - start)])
+
+    # A call itself takes no longer than the quickest one measured; one in fifty may be a bad measurement.
+    upper = start + 8
+    upper[units.index("call")] = np.log(np.quantile(seconds, 0.02, method="nearest"))
+    start = np.minimum(start, upper - 0.1)
+    best = least_squares(residuals, start, loss="soft_l1", f_scale=0.3, bounds=(start - 8, upper))
+    return {unit: float(value) for unit, value in zip(units, np.exp(best.x), strict=True)}
+
+
+def report(library: str, name: str, rates: dict[str, float], counts: Any, seconds: Any, offsets: Any) -> None:
+    """How far the estimates are: 10 %, median, 90 %."""
+    ratios = [
+        (sum(count * rates[unit] for unit, count in row.items()) + offset) / measured
+        for row, measured, offset in zip(counts, seconds, offsets, strict=True)
+    ]
+    low, middle, high = np.quantile(ratios, (0.1, 0.5, 0.9))
+    print(f"{library:<6} {name:<9} {len(ratios):4} rows, estimate / measured: {low:.2f} {middle:.2f} {high:.2f}")

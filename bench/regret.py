@@ -1,0 +1,242 @@
+"""How far the planner's choice is from the best single algorithm, on random geometries.
+
+Each is timed by every algorithm that serves and is not hopeless by its own estimate. What is saved is data for the cost
+model too: `bench.data.load_rows`.
+"""
+
+from __future__ import annotations
+
+import random
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator
+from math import log, prod
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from arrayconv.backend import library_backend
+from arrayconv.geometry import Geometry, WindowDimension, dilated
+from arrayconv.planner import execute
+from arrayconv.program import Problem, Program
+from bench import data
+from bench.libraries import library
+from bench.machine import warm_allocator
+from bench.planned import HOPELESS, candidates, float32_problem, same_run
+from bench.timing import Thunk, once, time_in_turn
+from bench.workloads import LIBRARIES
+
+
+class Draw(NamedTuple):
+    """Multiply-adds that are drawn, and the seconds of the fastest algorithm beyond which a geometry is drawn again."""
+
+    work: tuple[float, float]
+    shortest: float
+    longest: float
+
+
+#: ``--small`` tells what a call itself costs.
+USUAL, SMALL = Draw((3e5, 4e9), 1e-4, 6e-2), Draw((10, 3e5), 1e-6, 1e-3)
+
+#: Elements of an array at most.
+MOST_ELEMENTS = 2**24
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--library", action="append", choices=LIBRARIES, help="default: all three")
+    parser.add_argument("--count", type=int, default=200, help="geometries for each library (default: %(default)s)")
+    parser.add_argument("--small", action="store_true", help="calls of a few microseconds")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=0.2, help="for each geometry (default: %(default)s)")
+    parser.add_argument(
+        "--factor", type=float, default=HOPELESS, help="algorithms estimated beyond FACTOR x the best one are left out"
+    )
+    parser.add_argument(
+        "--save", nargs="?", const="regret", metavar="NAME", help="write bench/results/NAME-LIBRARY.json"
+    )
+
+
+def run(args: Namespace) -> int:
+    warm_allocator()
+    settings = {key: getattr(args, key) for key in ("count", "seed", "seconds", "factor")}
+    for name in args.library or LIBRARIES:
+        sink = data.Sink(args.save and f"{args.save}-{name}", "regret", settings=settings)
+        measure_all(name, args, sink)
+        print(summary(name, sink.rows) + (f"\nsaved {sink.path}" if sink.path else ""), flush=True)
+    return 0
+
+
+# The draw
+
+
+def log_uniform(rng: random.Random, low: float, high: float) -> float:
+    """Every octave is as likely as every other."""
+    return float(np.exp(rng.uniform(log(low), log(high))))
+
+
+def draw_channels(rng: random.Random) -> tuple[int, int, int]:
+    """Groups, and channels in and out of each: of an image filter, a layer, depthwise, grouped, first or last layer."""
+
+    def draw(high: int) -> int:
+        return round(log_uniform(rng, 1, high))
+
+    kind = rng.choice(("filter", "dense", "dense", "depthwise", "grouped", "thin"))
+    if kind == "filter":
+        return 1, 1, 1
+    if kind == "depthwise":
+        return round(log_uniform(rng, 2, 256)), 1, rng.choice((1, 1, 1, 2))
+    if kind == "grouped":
+        return draw(32), draw(16), draw(16)
+    if kind == "thin":
+        return 1, *rng.choice(((rng.randint(1, 4), draw(256)), (draw(256), rng.randint(1, 4))))
+    return 1, draw(256), draw(256)
+
+
+def draw_window(rng: random.Random, ndim: int) -> list[int]:
+    """1 to 63 taps an axis, not more than 63 x 63 in all; often the same on every axis."""
+    most = {1: 63, 2: 63, 3: 9}[ndim]
+    taps = [round(log_uniform(rng, 1, most)) for _ in range(ndim)]
+    if rng.random() < 0.7:
+        taps = [taps[0]] * ndim
+    if ndim == 1 and rng.random() < 0.2:
+        taps = [round(log_uniform(rng, 64, 2048))]
+    return taps
+
+
+def draw_geometry(rng: random.Random, work: tuple[float, float] = USUAL.work) -> Geometry | None:
+    """None where the draw makes arrays that are too large or too small for the work."""
+    ndim = rng.choice((1, 2, 2, 3))
+    groups, inputs, outputs = draw_channels(rng)
+    window = draw_window(rng, ndim)
+    batch = rng.choice((1, 1, 2, 4, 8, 32))
+    stride = rng.choice((1, 1, 1, 1, 2, 3, 4))
+    dilation = rng.choice((1, 1, 1, 1, 1, 2, 4))
+    positions = log_uniform(rng, *work) / (batch * groups * inputs * outputs * prod(window))
+    side = round(positions ** (1 / ndim))
+    if side < 1:
+        return None
+    axes = []
+    for taps in window:
+        span = dilated(taps, dilation)
+        padding = rng.choice((0, span // 2, span // 2, span - 1))
+        size = dilated(side, stride) + span - 1 - 2 * padding
+        if size < 1:
+            return None
+        axes.append(WindowDimension(size, taps, stride, padding, padding, dilation))
+    geometry = Geometry(batch, groups, inputs, outputs, tuple(axes))
+    if rng.random() < 0.2:
+        geometry = geometry.input_transpose()
+    largest = max(map(prod, (geometry.x_shape, geometry.kernel_shape, geometry.y_shape)))
+    return geometry if largest <= MOST_ELEMENTS and min(geometry.out) >= 1 else None
+
+
+# The measuring
+
+
+def measure_all(name: str, args: Namespace, sink: data.Sink) -> None:
+    """Rows in the order of the draw, which is the same for every library."""
+    rng, draw = random.Random(args.seed), SMALL if args.small else USUAL
+    with tqdm(total=args.count, desc=f"regret {name}", unit="geometry", leave=False, dynamic_ncols=True) as bar:
+        while len(sink.rows) < args.count:
+            geometry = draw_geometry(rng, draw.work)
+            row = geometry and measure(float32_problem(geometry, name), name, args.seconds, args.factor, draw)
+            if row:
+                sink.add(row)
+                bar.update()
+
+
+def measure(
+    problem: Problem, name: str, seconds: float, factor: float = HOPELESS, draw: Draw = USUAL
+) -> dict[str, Any] | None:
+    """A row, or None where the fastest algorithm takes too short or too long."""
+    auto, found = candidates(problem, name, factor)
+    if not draw.shortest / 10 <= auto.estimate <= 10 * draw.longest:
+        return None
+    if not any(same_run(auto.program, candidate.program) for candidate in found):
+        found.append(auto._replace(label=f"auto {auto.label}"))
+    arrays = make_arrays(problem.geometry, name)
+    thunks = {candidate.label: bind(candidate.program, name, arrays) for candidate in found}
+    first = {label: warm(thunk) for label, thunk in thunks.items()}
+    if not draw.shortest <= min(first.values()) <= draw.longest:
+        return None
+    near = {label: thunk for label, thunk in thunks.items() if first[label] <= 10 * min(first.values()) + 1e-3}
+    taken = first | {label: median(times) for label, times in time_in_turn(near, seconds).items()}
+    own = next(candidate.label for candidate in found if same_run(auto.program, candidate.program))
+    return {
+        "library": name,
+        "geometry": data.geometry_fields(problem.geometry),
+        "dtype": problem.dtype,
+        "accumulator": problem.accumulator,
+        "device": problem.device,
+        "auto": own,
+        "seconds": taken,
+        "estimates": {candidate.label: candidate.estimate for candidate in found},
+    }
+
+
+def make_arrays(geometry: Geometry, name: str) -> list[Any]:
+    rng, make = np.random.default_rng(0), library(name).make
+    return [make(rng.standard_normal(shape, dtype=np.float32)) for shape in (geometry.x_shape, geometry.kernel_shape)]
+
+
+def bind(program: Program, name: str, arrays: list[Any]) -> Thunk:
+    backend, own = library_backend(name), library(name)
+    call: Callable[..., Any] = own.compile(lambda x, kernel: execute(program, backend, x, kernel))
+    return lambda: own.wait(call(*arrays))
+
+
+def warm(thunk: Thunk) -> float:
+    """Seconds of a run after the first."""
+    thunk()
+    return once(thunk)
+
+
+# What is printed
+
+
+def regret(row: dict[str, Any]) -> float:
+    return float(row["seconds"][row["auto"]] / min(row["seconds"].values()))
+
+
+def quantiles(rows: list[dict[str, Any]]) -> tuple[float, float, float]:
+    """Median, 95 % and worst."""
+    found = np.quantile([regret(row) for row in rows], (0.5, 0.95, 1.0))
+    return float(found[0]), float(found[1]), float(found[2])
+
+
+def summary(name: str, rows: list[dict[str, Any]], worst: int = 10) -> str:
+    middle, high, top = quantiles(rows)
+    lines = [f"{name}: auto / best over {len(rows)} geometries: median {middle:.2f}, 95 % {high:.2f}, worst {top:.2f}"]
+    for row in sorted(rows, key=regret, reverse=True)[:worst]:
+        lines.append(f"  {regret(row):5.2f}  {describe(row)}")
+        lines.extend(f"         {line}" for line in times(row))
+    return "\n".join(lines)
+
+
+def describe(row: dict[str, Any]) -> str:
+    """The geometry in a line."""
+    geometry = data.read_geometry(row["geometry"])
+    axes = " ".join(
+        f"{axis.size}({axis.low},{axis.high})*{axis.kernel}"
+        + "".join(
+            f" {word}{value}"
+            for word, value in (("/", axis.stride), ("d", axis.window_dilation), ("up", axis.base_dilation))
+            if value > 1
+        )
+        for axis in geometry.axes
+    )
+    return (
+        f"batch {geometry.batch}, {geometry.groups} x {geometry.inputs} -> {geometry.outputs} channels; {axes}; "
+        f"{geometry.multiply_adds:.2g} multiply-adds"
+    )
+
+
+def times(row: dict[str, Any]) -> Iterator[str]:
+    """The algorithms, fastest first, with their estimates."""
+    ranking = sorted(row["seconds"].items(), key=lambda item: item[1])
+    cells = []
+    for label, seconds in ranking:
+        mark = "*" if label == row["auto"] else ""
+        cells.append(f"{mark}{label} {1e3 * seconds:.3g} (est. {1e3 * row['estimates'][label]:.3g}) ms")
+    yield "  ".join(cells)

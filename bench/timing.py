@@ -1,0 +1,69 @@
+"""Calls timed in turn, A B A B, in one process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from math import ceil
+from typing import Any
+
+Thunk = Callable[[], Any]
+
+#: Seconds below which a call is repeated within one reading of the clock.
+SHORTEST = 2e-4
+
+#: Where two libraries take turns: seconds of sleep before each reading, and of untimed calls after it. The threads of
+#: the library that ran last look for work for some 50 ms before they sleep, and until then halve the speed of the next.
+REST, WAKE = 0.1, 0.03
+
+
+def time_in_turn(
+    thunks: dict[str, Thunk], seconds: float, first: tuple[str, ...] = (), *, rivals: bool = False
+) -> dict[str, list[float]]:
+    """Seconds of each run of each thunk, round by round.
+
+    All take part in three rounds (in one, where that takes long already); then ``first`` go on until the time is over,
+    and the others while they have had no more than their share of it. ``rivals``: they are of several libraries.
+    """
+    single = {name: once(thunk) for name, thunk in thunks.items()}
+    shortest = 25 * SHORTEST if rivals else SHORTEST
+    counts = {name: max(1, ceil(shortest / taken)) for name, taken in single.items()}
+    least = 3 if sum(single.values()) < 2 * seconds + 0.5 else 1
+    times: dict[str, list[float]] = {name: [] for name in thunks}
+    spent = dict.fromkeys(thunks, 0.0)
+    share, start, rounds = seconds / len(thunks), time.perf_counter(), 0
+    time.sleep(REST)
+    while rounds < least or (time.perf_counter() - start < seconds and rounds < 2000):
+        for name, thunk in thunks.items():
+            if rounds >= least and name not in first and spent[name] > share:
+                continue
+            if rivals:
+                _wake(thunk)
+            taken = repeat(thunk, counts[name])
+            spent[name] += taken
+            times[name].append(taken / counts[name])
+        rounds += 1
+    return times
+
+
+def repeat(thunk: Thunk, count: int) -> float:
+    before = time.perf_counter()
+    for _ in range(count):
+        thunk()
+    return time.perf_counter() - before
+
+
+def _wake(thunk: Thunk) -> None:
+    """Everybody's threads asleep, then those of this call awake."""
+    time.sleep(REST)
+    before = time.perf_counter()
+    while time.perf_counter() - before < WAKE:
+        thunk()
+
+
+def once(thunk: Thunk) -> float:
+    """Seconds of one run, the better of two where that is quick."""
+    taken = repeat(thunk, 1)
+    if taken < 0.1:
+        taken = min(taken, repeat(thunk, 1))
+    return max(1e-7, taken)

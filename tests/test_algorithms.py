@@ -1,0 +1,197 @@
+"""What single algorithms promise beside the table's tests: folds, residues, transforms in pieces, threads."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from scipy import signal
+
+import arrayconv as ac
+from arrayconv.algorithms import ALGORITHMS, fft, subpixel, toeplitz
+from arrayconv.algorithms.fitted import SECONDS
+from arrayconv.backend import library_backend
+from arrayconv.backends.numpy import Workers
+from arrayconv.geometry import Geometry, WindowDimension
+
+if TYPE_CHECKING:
+    from conftest import Library
+
+RNG = np.random.default_rng(0)
+
+
+def normal(*shape: int) -> np.ndarray[Any, Any]:
+    return RNG.standard_normal(shape).astype("float32")
+
+
+# Toeplitz
+
+
+@pytest.mark.parametrize("fold", [toeplitz.Fold(axis, block) for axis, block in product((0, 1), (1, 4, 16))], ids=str)
+@pytest.mark.parametrize("axis", [(9, 3), (12, 2, 3), (10, 3, 2, 1, 2, 2)], ids=str)
+def test_a_band_holds_the_taps_on_shifted_diagonals(axis: tuple[int, ...], fold: toeplitz.Fold) -> None:
+    """The folded correlation by the definition: every output of a block from the inputs of the block."""
+    geometry = Geometry(1, 1, 2, 3, (WindowDimension(*axis), WindowDimension(*axis)))
+    kernel = RNG.integers(-9, 9, geometry.kernel_shape)
+    bands = toeplitz.band(np, geometry, kernel, fold)
+    own = geometry.axes[fold.axis]
+    assert bands.shape == toeplitz.folded(geometry, fold).kernel_shape
+    bands = np.moveaxis(bands.reshape(3, fold.block, 2, *bands.shape[2:]), 3 + fold.axis, -1)
+    taps = np.moveaxis(kernel, 2 + fold.axis, -1)
+    expected = np.zeros_like(bands)
+    for output, tap in product(range(fold.block), range(own.kernel)):
+        expected[:, output, ..., output * own.stride + tap * own.window_dilation] = taps[..., tap]
+    np.testing.assert_array_equal(bands, expected)
+
+
+@pytest.mark.parametrize("outputs", [1, 3, 15, 16, 17, 33])
+def test_a_last_block_that_is_not_full(library: Library, outputs: int) -> None:
+    library.check(ac.correlate, normal(5, outputs + 4), normal(2, 5), algorithm="toeplitz")
+    library.check(ac.correlate, normal(outputs + 4, 5), normal(5, 2), algorithm="toeplitz")
+
+
+@pytest.mark.parametrize("algorithm", ["toeplitz", "fft"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_stays_in_its_windows(library: Library, algorithm: str, bad: float) -> None:
+    x = normal(2, 3, 20, 40)
+    x[0, 1, 7, 19] = bad
+    library.check(ac.conv, x, normal(4, 3, 3, 5), algorithm=algorithm, padding=((1, 0), (2, 3)), stride=(1, 2))
+
+
+def test_a_zero_of_the_kernel_does_not_hide_an_infinity() -> None:
+    """As in a sum of products: 0 * inf is NaN."""
+    x = normal(6, 40)
+    x[2, 20] = np.inf
+    kernel = np.zeros((3, 3), "float32")
+    for algorithm in ("direct", "toeplitz", "fft"):
+        with np.errstate(invalid="ignore"):  # NumPy itself warns of 0 * inf
+            y = ac.correlate(x, kernel, algorithm=algorithm)
+        assert np.isnan(y[:3, 18:21]).all() and np.isfinite(y).sum() == y.size - 9
+
+
+# The residues of a base dilation
+
+
+@pytest.mark.parametrize(("stride", "taps"), [(2, 4), (3, 2), (5, 5), (4, 9)])
+def test_residues_as_channels(library: Library, stride: int, taps: int) -> None:
+    x, kernel = normal(2, 4, 7, 6), normal(4, 3, taps, 2)
+    for padding, dilation in ((0, 1), (1, 2)):
+        options = {"stride": (stride, 1), "padding": (padding, 0), "dilation": dilation}
+        library.check(ac.conv_transpose, x, kernel, algorithm="subpixel", **options)
+
+
+def test_a_place_without_a_tap_does_not_spread_a_nan(library: Library) -> None:
+    x = normal(1, 1, 12)
+    x[..., 5] = np.nan
+    library.check(ac.conv_transpose, x, normal(1, 1, 3), stride=5, algorithm="subpixel")
+
+
+def test_merged_residues_are_those_of_the_phases() -> None:
+    merged = subpixel.merge(WindowDimension(10, 5, low=3, high=3, base_dilation=2))
+    assert merged.taps == ((1, 3, 5), (0, 2, 4))  # 5 stands for no tap
+    assert (merged.axis.kernel, merged.axis.stride) == (3, 1)
+
+
+# Transforms
+
+
+@pytest.mark.parametrize("shape", [(3000,), (700, 90), (40, 60, 50)])
+def test_overlapping_blocks_meet(library: Library, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fft, "POINTS", 512)
+    kernel = normal(*(5,) * len(shape))
+    x = normal(*shape)
+    y = ac.correlate(library.asarray(x), library.asarray(kernel), padding=1, algorithm="fft")
+    exact = signal.correlate(np.pad(x, 1).astype(float), kernel.astype(float), "valid", "direct")
+    np.testing.assert_allclose(library.to_numpy(y), exact, atol=1e-4)
+
+
+def test_one_huge_element_spoils_nothing(library: Library) -> None:
+    """In float32 its rounding would drown what lies in the same block."""
+    x = normal(4000)
+    x[2000] = 1e9
+    library.check(ac.correlate, x, normal(64), algorithm="fft")
+
+
+# Threads
+
+
+def test_workers_do_every_item_once_and_in_several_threads() -> None:
+    workers, seen, met = Workers(2), list[int](), threading.Barrier(2)
+    threads = set()
+
+    def work(item: int) -> None:
+        if item < 2:
+            met.wait(30)
+        threads.add(threading.get_ident())
+        seen.append(item)
+
+    workers.each(work, range(20))
+    assert sorted(seen) == list(range(20)) and len(threads) == 2
+
+
+def test_work_within_work_runs_in_its_own_thread() -> None:
+    workers, seen = Workers(2), list[tuple[int, int]]()
+    workers.each(lambda i: workers.each(lambda j: seen.append((i, j)), range(3)), range(4))
+    assert sorted(seen) == list(product(range(4), range(3)))
+
+
+def test_an_error_in_a_worker_is_the_caller_s() -> None:
+    def fail(item: int) -> None:
+        raise ZeroDivisionError(item)
+
+    with pytest.raises(ZeroDivisionError):
+        Workers(2).each(fail, range(4))
+
+
+def test_the_caller_s_errstate_holds_in_the_threads() -> None:
+    def overflow(item: int) -> None:
+        np.float32(3e38) * np.float32(10)
+
+    with np.errstate(over="raise"), pytest.raises(FloatingPointError):
+        Workers(2).each(overflow, range(4))
+
+
+def _convolve_in_child(queue: Any) -> None:
+    queue.put(ac.correlate(np.ones((300, 300)), np.ones((3, 3)), algorithm="direct").sum())
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:os.fork.. was called:RuntimeWarning")
+def test_a_forked_child_has_threads_of_its_own() -> None:
+    expected = ac.correlate(np.ones((300, 300)), np.ones((3, 3)), algorithm="direct").sum()
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_convolve_in_child, args=(queue,))
+    child.start()
+    assert queue.get(timeout=60) == expected
+    child.join(60)
+
+
+# The cost model
+
+
+def test_every_kind_of_work_has_a_price() -> None:
+    """On geometries of every kind, for every library that was measured."""
+    axes = [WindowDimension(20, 3), WindowDimension(20, 3, 2, 1, 1, 2), WindowDimension(9, 2, base_dilation=3)]
+    for library, (groups, inputs), axis, ndim in product(SECONDS, ((1, 2), (4, 1), (2, 2)), axes, (1, 2, 3, 4)):
+        plan = ac.plan(ac.conv, (2, 2, 9), (4, 2, 3), library=library)
+        problem = plan.program.problem.with_geometry(Geometry(2, groups, inputs, 3, (axis,) * ndim))
+        backend = library_backend(library)
+        for algorithm in ALGORITHMS.values():
+            if algorithm.unsupported(problem, backend) is None and algorithm.name != "empty":
+                assert algorithm.cost(problem, backend) > 0
+                assert set(algorithm.counts(problem, backend)) <= set(SECONDS[library][algorithm.name])
+
+
+def test_an_accelerator_s_own_convolution_is_the_default_there() -> None:
+    for shapes in (((1, 1, 1024, 1024), (1, 1, 7, 7)), ((8, 64, 56, 56), (64, 64, 3, 3))):
+        assert ac.plan(ac.conv, *shapes, library="torch", device="cuda").algorithm == "native"
+
+
+def test_a_thin_image_filter_is_not_left_to_a_slow_convolution() -> None:
+    for library in ("torch", "jax"):
+        assert ac.plan(ac.correlate, (1024, 1024), (7, 7), library=library).algorithm in ("direct", "toeplitz")
