@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, partial
 from itertools import product
 from math import prod
@@ -18,8 +18,7 @@ from .rates import Counts, rates_of
 Array = Any
 
 
-@dataclass(frozen=True, slots=True)
-class Algorithm:
+class Algorithm(NamedTuple):
     """``unsupported`` gives the reason why a problem can't be served, or None; ``counts`` how much of each kind of work
     it is, from shapes alone, in the units of `rates.py`.
 

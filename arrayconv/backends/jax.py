@@ -224,20 +224,23 @@ def register(cls: type, arrays: tuple[str, ...], others: tuple[str, ...]) -> Non
     jax.tree_util.register_dataclass(cls, data_fields=list(arrays), meta_fields=list(others))
 
 
-def native_execute(problem: Problem, x: Array, kernel: Array) -> Array:
+def native_prepare(problem: Problem) -> dict[str, Any]:
+    """The keyword arguments of `lax.conv_general_dilated`."""
     axes = problem.geometry.axes
     spatial = "".join(chr(ord("a") + i) for i in range(len(axes)))
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        window_strides=[axis.stride for axis in axes],
-        padding=[(axis.low, axis.high) for axis in axes],
-        lhs_dilation=[axis.base_dilation for axis in axes],
-        rhs_dilation=[axis.window_dilation for axis in axes],
-        dimension_numbers=("NC" + spatial, "OI" + spatial, "NC" + spatial),
-        feature_group_count=problem.geometry.groups,
-        precision=lax.Precision.HIGHEST,
-    )
+    return {
+        "window_strides": [axis.stride for axis in axes],
+        "padding": [(axis.low, axis.high) for axis in axes],
+        "lhs_dilation": [axis.base_dilation for axis in axes],
+        "rhs_dilation": [axis.window_dilation for axis in axes],
+        "dimension_numbers": ("NC" + spatial, "OI" + spatial, "NC" + spatial),
+        "feature_group_count": problem.geometry.groups,
+        "precision": lax.Precision.HIGHEST,
+    }
+
+
+def native_execute(arguments: dict[str, Any], x: Array, kernel: Array) -> Array:
+    return lax.conv_general_dilated(x, kernel, **arguments)
 
 
 BACKEND = standard_backend(
@@ -255,7 +258,7 @@ BACKEND = standard_backend(
     windows=windows,
     matmul=partial(jnp.matmul, precision=lax.Precision.HIGHEST),
     close=close,
-    native=Native(lambda problem: None, native_execute),
+    native=Native(lambda problem: None, native_prepare, native_execute),
     unless_finite=unless_finite,
     most_slices=256,
     is_traced=lambda array: isinstance(array, jax.core.Tracer),

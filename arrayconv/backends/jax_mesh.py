@@ -113,7 +113,10 @@ class Spread:
         geometry, dtype = program.geometry, x.dtype
         count = {label: prod(sizes[name] for name in names) for label, names in found.items()}
         sums = tuple(
-            name for label, names in found.items() if label == "i" or self.by_taps and label[0] == "s" for name in names
+            name
+            for label, names in found.items()
+            if label == "i" or (self.by_taps and label[0] == "s")
+            for name in names
         )
         if sums and program.problem.accumulator != program.problem.dtype:
             program = replace(program, problem=replace(program.problem, dtype=program.problem.accumulator))

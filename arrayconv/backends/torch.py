@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from operator import index
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .. import primitives
 from ..backend import Native, namespace, standard_backend
+from ..geometry import Geometry
 from ..primitives import Widths, crop
 from ..program import Problem
 from ..transposes import kernel_for_input
@@ -174,39 +175,58 @@ def is_dilated(problem: Problem) -> bool:
     return any(axis.base_dilation != 1 for axis in problem.geometry.axes)
 
 
-def native_execute(problem: Problem, x: Tensor, kernel: Tensor) -> Tensor:
-    if is_dilated(problem):
-        return native_transposed(problem, x, kernel)
-    axes = problem.geometry.axes
-    padding: Any = tuple(axis.low for axis in axes)
-    if any(axis.low != axis.high or axis.low < 0 for axis in axes):
-        x, padding = pad(x, [(axis.low, axis.high) for axis in axes]), 0
-    y: Tensor = CONVOLUTIONS[len(axes)](
-        x,
-        kernel,
-        stride=tuple(axis.stride for axis in axes),
-        padding=padding,
-        dilation=tuple(axis.window_dilation for axis in axes),
-        groups=problem.geometry.groups,
-    )
-    return y
+class Convolution(NamedTuple):
+    """torch's function, the padding that it doesn't take, and its arguments after the bias."""
+
+    function: Any
+    widths: Widths | None
+    arguments: tuple[Any, ...]
+
+    def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
+        if self.widths is not None:
+            x = pad(x, self.widths)
+        y: Tensor = self.function(x, kernel, None, *self.arguments)
+        return y
 
 
-def native_transposed(problem: Problem, x: Tensor, kernel: Tensor) -> Tensor:
-    """A base dilation is the stride of a transposed convolution, which pads ``window - 1`` less its padding."""
+class Transposed(NamedTuple):
+    """A base dilation is the stride of a transposed convolution, which pads ``window - 1`` less its padding.
+
+    ``widths``: what is left to crop or to add where it can't.
+    """
+
+    function: Any
+    geometry: Geometry
+    widths: Widths | None
+    arguments: tuple[Any, ...]
+
+    def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
+        y: Tensor = self.function(x, kernel_for_input(XP, self.geometry, kernel), None, *self.arguments)
+        return y if self.widths is None else pad(y, self.widths)
+
+
+def native_prepare(problem: Problem) -> Convolution | Transposed:
     geometry = problem.geometry
-    axes = geometry.axes
-    inner = all(0 <= axis.high - axis.low < axis.base_dilation and axis.low < axis.window for axis in axes)
-    y: Tensor = TRANSPOSED[len(axes)](
-        x,
-        kernel_for_input(XP, geometry, kernel),
-        stride=tuple(axis.base_dilation for axis in axes),
-        padding=tuple(axis.window - 1 - axis.low for axis in axes) if inner else 0,
-        output_padding=tuple(axis.high - axis.low for axis in axes) if inner else 0,
-        groups=geometry.groups,
-        dilation=tuple(axis.window_dilation for axis in axes),
-    )
-    return y if inner else pad(y, [(axis.low - axis.window + 1, axis.high - axis.window + 1) for axis in axes])
+    axes, groups = geometry.axes, geometry.groups
+    dilation = tuple(axis.window_dilation for axis in axes)
+    if is_dilated(problem):
+        stride = tuple(axis.base_dilation for axis in axes)
+        padding = tuple(axis.window - 1 - axis.low for axis in axes)
+        more = tuple(axis.high - axis.low for axis in axes)
+        if all(0 <= n < axis.base_dilation and axis.low < axis.window for n, axis in zip(more, axes, strict=True)):
+            return Transposed(TRANSPOSED[len(axes)], geometry, None, (stride, padding, more, groups, dilation))
+        widths = tuple((axis.low - axis.window + 1, axis.high - axis.window + 1) for axis in axes)
+        nothing = (0,) * len(axes)
+        return Transposed(TRANSPOSED[len(axes)], geometry, widths, (stride, nothing, nothing, groups, dilation))
+    edges, padding = None, tuple(axis.low for axis in axes)
+    if any(axis.low != axis.high or axis.low < 0 for axis in axes):
+        edges, padding = tuple((axis.low, axis.high) for axis in axes), (0,) * len(axes)
+    stride = tuple(axis.stride for axis in axes)
+    return Convolution(CONVOLUTIONS[len(axes)], edges, (stride, padding, dilation, groups))
+
+
+def native_execute(own: Convolution | Transposed, x: Tensor, kernel: Tensor) -> Tensor:
+    return own(x, kernel)
 
 
 BACKEND = standard_backend(
@@ -214,6 +234,8 @@ BACKEND = standard_backend(
     XP,
     owns=lambda array: isinstance(array, Tensor),
     types=(Tensor, torch.nn.Parameter),
+    signature=lambda array: (array.shape, array.dtype, array.device, array.layout),
+    is_compiling=torch.compiler.is_compiling,
     from_numpy=from_numpy,
     to_numpy=to_numpy,
     device=lambda array: array.device,
@@ -226,7 +248,7 @@ BACKEND = standard_backend(
     pad=pad,
     windows=windows,
     matmul=torch.matmul,
-    native=Native(native_unsupported, native_execute),
+    native=Native(native_unsupported, native_prepare, native_execute),
     accumulators=WIDER,
     unless_finite=unless_finite,
     fold=fold,

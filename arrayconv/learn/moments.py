@@ -19,7 +19,7 @@ from itertools import product
 from math import prod
 from typing import Any, NamedTuple
 
-from ..algorithms import block_shape
+from ..algorithms.algorithm import block_shape
 from ..backend import Backend
 from ..geometry import Geometry, WindowDimension, dilated
 from ..primitives import dilate, placement, split_ranges
