@@ -39,7 +39,8 @@ def settings(
         workspace: most bytes of temporary memory for one call (default 64 MiB). The library's own convolution keeps its
             own scratch, and a boundary other than zero may cost one padded copy beside.
         accuracy: ``"elementwise"`` keeps every output within the error of the library's own convolution;
-            ``"normwise"`` bounds the error relative to the largest output only, and admits faster methods.
+            ``"normwise"`` bounds the error relative to the largest possible output, ``max|x| * sum|kernel|``, only
+            (`arrayconv.testing.error_bound`), and admits faster methods: Winograd's, transforms in single precision.
         tuning: measured seconds, from `tune` or `Tuning.load`, that replace estimates; an empty ``Tuning()`` undoes an
             outer one.
 
