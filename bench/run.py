@@ -16,7 +16,7 @@ from tqdm import tqdm
 import arrayconv as ac
 from arrayconv.planner import ACCURACIES
 from bench import data
-from bench.machine import Ceilings, measure_ceilings, warm_allocator
+from bench.machine import Ceilings, Neighbours, measure_ceilings, warm_allocator
 from bench.measure import Case, Row, Wish, measure
 from bench.workloads import LIBRARIES, Workload, find_workloads
 
@@ -53,15 +53,17 @@ def run(args: Namespace) -> int:
     print(f"{machine['cpu']}, {machine['cores']} cores; threads: {machine['threads']}")
     print(f"matrix product {ceilings.flops / 1e9:.0f} GFLOP/s, copy {ceilings.bytes / 1e9:.0f} GB/s")
     print(HEADER, flush=True)
-    faults = 0
+    faults, neighbours = 0, Neighbours()
     with _bar(len(pairs)) as bar, ac.settings(accuracy=args.accuracy):
         for row in _measure_all(pairs, ceilings, args, bar):
+            sink.head["others"] = neighbours.share()
             sink.add(row.to_json())
             faults += bool(row.wrong)
             for line in lines(row):
                 bar.write(line, file=sys.stdout)
             sys.stdout.flush()
     print(f"{len(sink.rows)} rows, {faults} with wrong answers" + (f"; saved {sink.path}" if sink.path else ""))
+    print(f"other processes took {neighbours.share():.0%} of the processors' time")
     return 1 if faults else 0
 
 
