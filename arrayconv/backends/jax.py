@@ -61,9 +61,9 @@ def close(backend: Backend, planning: Planning) -> Run:
     def taps_batch(arrays: Any, mapped: Any, *, program: Program) -> tuple[Array, int]:
         return jax.vmap(partial(_taps, bind, program), mapped)(*arrays), 0
 
-    spread = Spread(planning, execute, by_taps=False)
+    spread = Spread(planning, execute, swapped=False)
     bind = _primitive("arrayconv", spread, (to_input, to_kernel), lambda *own, **p: _batch(bind, planning, *own, **p))
-    spread = Spread(planning, partial(_taps, execute), by_taps=True)
+    spread = Spread(planning, partial(_taps, execute), swapped=True)
     bind_taps = _primitive("arrayconv_taps", spread, (taps_to_x, taps_to_dy), taps_batch)
     return bind
 

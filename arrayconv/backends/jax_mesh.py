@@ -3,8 +3,8 @@
 XLA's partitioner takes an algorithm's slices one by one, and moves almost whole shards for each. Here the planned call
 is one operation of the partitioner's: it propagates shardings through `rule`, and `Spread.partition` then says what one
 device computes. Batch and output channels need nothing from elsewhere, input channels a sum of the partial results, and
-a spatial axis its neighbours' edges, as far as `WindowDimension.block` reaches for the block of outputs (or, where the
-kernel is as large as x, as in gradients, of taps).
+a spatial axis its neighbours' edges, as far as `WindowDimension.block` reaches for the device's block of outputs. Where the
+kernel is longer than the result, as in a kernel's gradient, the blocks are of taps, and partial results are summed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _FAR = 2**60
 
 @dataclass(frozen=True)
 class Spread:
-    """``run(program, x, other)`` over a mesh; ``by_taps`` where ``other`` is as large as x: the kernel's gradient.
+    """``run(program, x, other)`` over a mesh; ``swapped``: both come, and the result goes, with leading axes swapped.
 
     Axes of arrays have labels: ``n`` batch, ``g`` groups, ``i`` and ``o`` channels of the single group, ``s0``... the
     spatial axes, and ``""`` what every device holds whole. Equal labels are split alike.
@@ -42,7 +42,7 @@ class Spread:
 
     planning: Planning
     run: Callable[[Program, Array, Array], Array]
-    by_taps: bool
+    swapped: bool
 
     def __call__(self, program: Program, x: Array, other: Array) -> Array:
         call = custom_partitioning(self.run, static_argnums=(0,))
@@ -52,16 +52,19 @@ class Spread:
     def shape(self, program: Program) -> tuple[int, ...]:
         """The result's."""
         y_shape = program.geometry.y_shape
-        return (y_shape[1], y_shape[0], *y_shape[2:]) if self.by_taps else y_shape
+        return (y_shape[1], y_shape[0], *y_shape[2:]) if self.swapped else y_shape
 
     def labels(self, program: Program) -> tuple[Labels, Labels, Labels]:
         """Those of x, of the other operand and of the result."""
-        ndim, grouped = program.geometry.ndim, program.geometry.groups > 1
-        spatial, whole = tuple(f"s{i}" for i in range(ndim)), ("",) * ndim
+        grouped = program.geometry.groups > 1
         inputs, outputs, batch = ("g", "g", "g") if grouped else ("i", "o", "n")
-        if self.by_taps:
-            return ("i", batch, *spatial), ("i", outputs, *spatial), (outputs, "" if grouped else "n", *whole)
-        return ("n", inputs, *spatial), (outputs, "" if grouped else "i", *whole), ("n", outputs, *spatial)
+        spatial = tuple(f"s{i}" for i in range(program.geometry.ndim))
+        by_taps = [splits_taps(axis) for axis in program.geometry.axes]
+        taps = tuple(label if own else "" for label, own in zip(spatial, by_taps, strict=True))
+        outs = tuple("" if own else label for label, own in zip(spatial, by_taps, strict=True))
+        if self.swapped:
+            return ("i", batch, *spatial), ("i", outputs, *taps), (outputs, "" if grouped else "n", *outs)
+        return ("n", inputs, *spatial), (outputs, "" if grouped else "i", *taps), ("n", outputs, *outs)
 
     def split(self, program: Program, mesh: Any, specs: Iterable[Any]) -> Split:
         """The mesh axes of each label, x first. A mesh axis serves one label, and channels are split evenly or not."""
@@ -86,7 +89,7 @@ class Spread:
     def rule(self, program: Program, *_: Any) -> SdyShardingRule:
         """The labels as Shardy's factors; a group's channels are the minor factor beside ``g``."""
         geometry = program.geometry
-        x_minor = geometry.batch if self.by_taps else geometry.inputs
+        x_minor = geometry.batch if self.swapped else geometry.inputs
         minors, sizes, whole = (x_minor, geometry.outputs, geometry.outputs), {"g": geometry.groups}, set()
         mappings = []
         for array, (labels, minor) in enumerate(zip(self.labels(program), minors, strict=True)):
@@ -112,37 +115,30 @@ class Spread:
         """The device's own part of the result from its parts of the operands and its neighbours' edges."""
         geometry, dtype = program.geometry, x.dtype
         count = {label: prod(sizes[name] for name in names) for label, names in found.items()}
-        sums = tuple(
-            name
-            for label, names in found.items()
-            if label == "i" or (self.by_taps and label[0] == "s")
-            for name in names
-        )
+        sums = found.get("i", ())
+        for i, axis in enumerate(geometry.axes):
+            sums += found.get(f"s{i}", ()) if splits_taps(axis) else ()
         if sums and program.problem.accumulator != program.problem.dtype:
             program = replace(program, problem=replace(program.problem, dtype=program.problem.accumulator))
             x, other = (array.astype(program.problem.dtype) for array in (x, other))
-        axes, blocks = list(geometry.axes), []
-        for i, axis in enumerate(geometry.axes):
-            if f"s{i}" in found:
-                block = blocks_of(axis, count[f"s{i}"], self.by_taps)
-                names = found[f"s{i}"]
-                x = fetch(x, i + 2, names, axis.size, block.starts, block.axis.size)
-                axes[i] = block.axis
-                if self.by_taps:
-                    other = spaced(other, i + 2, names, axis.kernel, block)
-                blocks.append((i + 2, names, block))
+        blocks = {i: blocks_of(axis, count[f"s{i}"]) for i, axis in enumerate(geometry.axes) if f"s{i}" in found}
+        for i, block in blocks.items():
+            names, axis = found[f"s{i}"], geometry.axes[i]
+            x = fetch(x, i + 2, names, axis.size, block.starts, block.axis.size)
+            if splits_taps(axis):
+                other = spaced(other, i + 2, names, axis.kernel, block)
         own = replace(
             geometry,
             batch=geometry.batch // count.get("n", 1),
             groups=geometry.groups // count.get("g", 1),
             inputs=geometry.inputs // count.get("i", 1),
             outputs=geometry.outputs // count.get("o", 1),
-            axes=tuple(axes),
+            axes=tuple(blocks[i].axis if i in blocks else axis for i, axis in enumerate(geometry.axes)),
         )
         y = self.run(self.planning.replan(program, own), x, other)
-        if not self.by_taps:
-            for dim, names, block in blocks:
-                y = lax.dynamic_slice_in_dim(y, pick(block.skips, names), block.tile, dim) if any(block.skips) else y
+        for i, block in blocks.items():
+            if not splits_taps(geometry.axes[i]) and any(block.skips):
+                y = lax.dynamic_slice_in_dim(y, pick(block.skips, found[f"s{i}"]), block.tile, i + 2)
         return (lax.psum(y, sums) if sums else y).astype(dtype)
 
 
@@ -163,6 +159,11 @@ def _sharding(mesh: Any, split: Split, labels: Labels) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*(split.get(label) for label in labels)))
 
 
+def splits_taps(axis: WindowDimension) -> bool:
+    """Whether devices share an axis by its taps: the longer of kernel and result is split."""
+    return axis.kernel > axis.output
+
+
 class Blocks(NamedTuple):
     """An axis in equal blocks of ``tile`` outputs (or taps), one a device.
 
@@ -176,10 +177,11 @@ class Blocks(NamedTuple):
     axis: WindowDimension
 
 
-def blocks_of(axis: WindowDimension, count: int, by_taps: bool) -> Blocks:
+def blocks_of(axis: WindowDimension, count: int) -> Blocks:
     """Blocks that all have one axis: where a base dilation meets them at different phases, each is computed from the
     nearest start of a phase before it.
     """
+    by_taps = splits_taps(axis)
     total, step = (axis.kernel, axis.window_dilation) if by_taps else (axis.output, axis.stride)
     tile = -(-total // count)
     phases = axis.base_dilation // gcd(step, axis.base_dilation)
