@@ -126,10 +126,18 @@ def check(case: Case) -> dict[str, Any]:
     expected = differentiate(case)(*(jnp.asarray(array.astype("int64")) for array in given)) if False else None
     del expected
     exact = jax.jit(differentiate(case))(*map(jnp.asarray, given))
-    errors = [float(np.max(np.abs(np.asarray(a, "float64") - np.asarray(b, "float64")))) for a, b in zip(got, exact, strict=True)]
+    errors = [
+        float(np.max(np.abs(np.asarray(a, "float64") - np.asarray(b, "float64"))))
+        for a, b in zip(got, exact, strict=True)
+    ]
     larger, _ = compiled(case, arrays(case, 4))
-    return {"errors": errors, "sent": sent(program.as_text()), "larger": sent(larger.as_text()),
-            "out": [str(s) for s in jax.tree.leaves(program.output_shardings)], "sizes": [int(np.prod(a.shape)) for a in got]}
+    return {
+        "errors": errors,
+        "sent": sent(program.as_text()),
+        "larger": sent(larger.as_text()),
+        "out": [str(s) for s in jax.tree.leaves(program.output_shardings)],
+        "sizes": [int(np.prod(a.shape)) for a in got],
+    }
 
 
 for name, case in CASES.items():
