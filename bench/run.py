@@ -14,7 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 import arrayconv as ac
-from arrayconv.planner import ACCURACIES
+from arrayconv.program import ACCURACIES
 from bench import data
 from bench.machine import Ceilings, Neighbours, measure_ceilings, warm_allocator
 from bench.measure import Case, Row, Wish, measure

@@ -61,11 +61,11 @@ def layer(inputs: int, *sizes: int, outputs: int = 4, batch: int = 1) -> Geometr
 
 @pytest.mark.parametrize("m", POINTS)
 def test_the_transforms_are_the_correlation_exactly(m: int) -> None:
-    """``A^T [(G k) * (B^T x)]`` is linear in both: its coefficient of ``k_t x_l`` in ``y_j`` is 1 where l = j + t."""
+    """``A^T [(G k) * (B^T x)]`` is linear in both: its coefficient of ``k_t x_i`` in ``y_j`` is 1 where i = j + t."""
     inputs, kernel, outputs = transforms(m)
-    for j, t, l in product(range(m), range(TAPS), range(m + TAPS - 1)):
-        terms = (a * g[t] * b[l] for a, g, b in zip(outputs[j], kernel, inputs, strict=True))
-        assert sum(terms, Fraction(0)) == (l == j + t)
+    for j, t, i in product(range(m), range(TAPS), range(m + TAPS - 1)):
+        terms = (a * g[t] * b[i] for a, g, b in zip(outputs[j], kernel, inputs, strict=True))
+        assert sum(terms, Fraction(0)) == (i == j + t)
 
 
 @pytest.mark.parametrize("m", POINTS)

@@ -90,7 +90,8 @@ class Workers:
     def __init__(self, count: int) -> None:
         self.count = count
         self._busy = ContextVar("busy", default=False)  # in a context of its own each thread
-        self.forget()
+        self._lock = allocate_lock()
+        self._pool: ThreadPoolExecutor | None = None
 
     def each(self, function: Callable[[Any], None], items: Sequence[Any]) -> None:
         """``function`` of every item, in any order."""
@@ -119,8 +120,7 @@ class Workers:
 
     def forget(self) -> None:
         """What a forked child does: its threads were not copied, and another thread may have held the lock."""
-        self._lock = allocate_lock()
-        self._pool: ThreadPoolExecutor | None = None
+        self._lock, self._pool = allocate_lock(), None
 
 
 WORKERS = Workers(min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))

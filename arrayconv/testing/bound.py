@@ -138,7 +138,7 @@ def assert_within_bound(
         exact = exact.astype(np.complex128 if "complex" in name else np.float64)
         with np.errstate(all="ignore"):
             error = np.abs(got - exact)
-            promise = {"op": op, "c": c, "c2": c2, "accuracy": accuracy}
+            promise: dict[str, Any] = {"op": op, "c": c, "c2": c2, "accuracy": accuracy}
             allowed = error_bound(x, kernel, ACCUMULATORS.get(name, name), bias, **promise, **options)
             allowed = allowed + form.eps * (np.abs(exact) + form.tiny)
             right = _is_right(got, exact, error, allowed, form)
