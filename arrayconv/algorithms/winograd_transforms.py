@@ -48,7 +48,7 @@ def _polynomial(roots: list[Fraction]) -> list[Fraction]:
 
 @cache
 def transforms(m: int) -> Transforms:
-    """F(m, 3): evaluation at the points for kernel and outputs, Lagrange's interpolation, transposed, for the inputs."""
+    """F(m, 3): evaluation at the points for kernel and outputs, Lagrange's transposed interpolation for the inputs."""
     points, zero, one = POINTS[m], Fraction(0), Fraction(1)
     others = [[q for q in points if q != p] for p in points]
     scales = [prod(p - q for q in rest) for p, rest in zip(points, others, strict=True)]
@@ -112,7 +112,7 @@ def even(count: int, most: int) -> int:
 
 
 def cut(tiles: int, some: int) -> int:
-    """Tiles of a block: about ``some``, for a longer band holds more zeros; all, if those are no more than two blocks."""
+    """Tiles of a block: about ``some``, for a longer band holds more zeros; all, if they are two blocks at most."""
     return tiles if tiles <= 2 * some else even(tiles, some)
 
 
