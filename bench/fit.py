@@ -32,6 +32,9 @@ PULL = 0.05
 #: Whose prices an algorithm has in a library where it was not measured (JAX's transforms, which need 64-bit types).
 LENDER = "torch"
 
+#: Calls that take less have smaller weight: a wrong choice among them costs microseconds.
+SMALL, SMALL_WEIGHT = 1e-4, 0.3
+
 HEADER = '''"""Seconds a unit of work, by library and algorithm: written by ``python -m bench fit``.
 
 Measured on {machine}.
@@ -132,8 +135,10 @@ def fit_algorithm(known: Any, counts: list[dict[str, float]], seconds: Any, offs
     matrix = np.array([[row.get(unit, 0.0) for unit in units] for row in counts])
     start = np.log([prior(unit) for unit in units])
 
+    weights = np.where(seconds < SMALL, SMALL_WEIGHT, 1.0)
+
     def residuals(logs: Any) -> Any:
-        errors = np.log((matrix @ np.exp(logs) + offsets) / seconds)
+        errors = weights * np.log((matrix @ np.exp(logs) + offsets) / seconds)
         return np.concatenate([errors, PULL * (logs - start)])
 
     # A call itself takes no longer than the quickest one measured; one in fifty may be a bad measurement.
