@@ -22,7 +22,7 @@ from arrayconv.planner import execute
 from arrayconv.program import Problem, Program
 from bench import data
 from bench.libraries import library
-from bench.machine import warm_allocator
+from bench.machine import Neighbours, warm_allocator
 from bench.planned import HOPELESS, candidates, float32_problem, same_run
 from bench.timing import Thunk, once, time_in_turn
 from bench.workloads import LIBRARIES
@@ -62,8 +62,10 @@ def run(args: Namespace) -> int:
     settings = {key: getattr(args, key) for key in ("count", "seed", "seconds", "factor")}
     for name in args.library or LIBRARIES:
         sink = data.Sink(args.save and f"{args.save}-{name}", "regret", settings=settings)
+        neighbours = Neighbours()
         measure_all(name, args, sink)
-        print(summary(name, sink.rows) + (f"\nsaved {sink.path}" if sink.path else ""), flush=True)
+        print(summary(name, sink.rows) + (f"\nsaved {sink.path}" if sink.path else ""))
+        print(f"other processes took {neighbours.share():.0%} of the processors' time", flush=True)
     return 0
 
 
