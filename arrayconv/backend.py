@@ -72,6 +72,7 @@ class Backend:
     A field that is left out has the meaning of the array API standard. Of the others:
 
     - ``close`` wraps the run of a program where a library needs it under differentiation or in pieces;
+    - ``close_taps`` wraps `correlate_taps` likewise, where its permuted arrays would cost more than the call;
     - ``prepares`` is False where programs are planned again for pieces;
     - ``fold`` calls a planning function with plain values: a compiler that traces Python must not look inside;
     - ``recompute`` calls a function of arrays so that a recorded gradient keeps its arguments only;
@@ -103,6 +104,7 @@ class Backend:
     sum_products: Callable[[list[tuple[Array, Array]]], Array] = primitives.sum_products
     empty: Callable[..., Array] | None = None
     close: Callable[[Backend, Planning], Run] | None = None
+    close_taps: Callable[[Backend, Planning], Run] | None = None
     prepares: bool = True
     native: Native | None = None
     types: tuple[type, ...] = ()
