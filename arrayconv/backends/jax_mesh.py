@@ -45,9 +45,13 @@ class Spread:
     swapped: bool
 
     def __call__(self, program: Program, x: Array, other: Array) -> Array:
-        call = custom_partitioning(self.run, static_argnums=(0,))
+        call = custom_partitioning(self.announce, static_argnums=(0,))
         call.def_partition(self.partition, infer_sharding_from_operands=self.infer, sharding_rule=self.rule)
         return call(program, x, other)
+
+    def announce(self, program: Program, x: Array, other: Array) -> Array:
+        """What is traced for its shape and never run: `partition` says what to compute."""
+        return jnp.zeros(self.shape(program), x.dtype)
 
     def shape(self, program: Program) -> tuple[int, ...]:
         """The result's."""
