@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -15,6 +15,7 @@ from .arguments import read_int, read_word
 from .backend import Backend, Planning, Run, library_backend
 from .geometry import Geometry
 from .program import ACCURACIES, Problem, Program, Settings
+from .transposes import correlate_taps
 from .tuning import Tuning, measured_seconds
 
 Array = Any
@@ -39,7 +40,8 @@ def settings(
         workspace: most bytes of temporary memory for one call (default 64 MiB). The library's own convolution keeps its
             own scratch, and a boundary other than zero may cost one padded copy beside.
         accuracy: ``"elementwise"`` keeps every output within the error of the library's own convolution;
-            ``"normwise"`` bounds the error relative to the largest output only, and admits faster methods.
+            ``"normwise"`` bounds the error relative to the largest possible output, ``max|x| * sum|kernel|``, only
+            (`arrayconv.testing.error_bound`), and admits faster methods: Winograd's, transforms in single precision.
         tuning: measured seconds, from `tune` or `Tuning.load`, that replace estimates; an empty ``Tuning()`` undoes an
             outer one.
 
@@ -128,9 +130,15 @@ def _program(problem: Problem, backend: Backend, requested: str, row: Option) ->
     """Tiles within the workspace, and what can be derived from them before the arrays come."""
     algorithm = ALGORITHMS[row.name]
     block = algorithm.blocks(problem, backend, _MARGIN * problem.settings.workspace // 100)
-    workspace = algorithm.held(problem, backend, block) + sum(part.workspace for part in row.parts[:1])
+    workspace, parts = algorithm.held(problem, backend, block), row.parts
+    if algorithm.is_conditional:
+        others = [own for own in options(problem, backend) if own.serves and not ALGORITHMS[own.name].is_conditional]
+        parts = (_program(problem, backend, "auto", min(others, key=lambda row: row.rank)),)
+        workspace = max(workspace, parts[0].workspace)
+    else:
+        workspace += sum(part.workspace for part in parts[:1])
     prepared = algorithm.prepare(problem, backend, block) if backend.prepares else None
-    return Program(problem, row.name, requested, block, workspace, row.parts, prepared)
+    return Program(problem, row.name, requested, block, workspace, parts, prepared)
 
 
 def options(problem: Problem, backend: Backend, requested: str = "auto") -> list[Option]:
@@ -193,13 +201,19 @@ PLANNING = Planning(run, derive)
 
 
 @cache
-def _closed(backend: Backend) -> Run:
-    assert backend.close is not None
-    return backend.close(backend, PLANNING)
+def _closed(close: Callable[[Backend, Planning], Run], backend: Backend) -> Run:
+    return close(backend, PLANNING)
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
     """A planned call on canonical arrays, through the backend's own closure (JAX's primitive, Dask's blocks)."""
     if backend.close is None:
         return run(program, backend, x, kernel)
-    return _closed(backend)(program, x, kernel)
+    return _closed(backend.close, backend)(program, x, kernel)
+
+
+def execute_taps(program: Program, backend: Backend, x: Array, dy: Array) -> Array:
+    """The kernel's cotangent from x and y's, by a program for `Geometry.kernel_transpose`."""
+    if backend.close_taps is None:
+        return correlate_taps(backend.xp, lambda program, x, dy: execute(program, backend, x, dy), program, x, dy)
+    return _closed(backend.close_taps, backend)(program, x, dy)

@@ -172,6 +172,44 @@ def run_pull_windows(
     return backend.pad(dx, blocks_at(widths, block_id))
 
 
+def sum_windows(function: Windowed, what: Any, backend: Backend, axes: Any, x: Array, y: Array) -> Array:
+    """One pass over the chunks of x, each with the outputs in its middle; the sums are added in a tree."""
+    x = x.rechunk({1: -1})
+    outputs = [output_ranges(axis, chunks) for axis, chunks in zip(axes, x.chunks[2:], strict=True)]
+    if 0 in (*x.shape, *y.shape):
+        return XP.full((what.size(axes),), 0, backend.dtype(what.accumulator))
+    y = y.rechunk((x.chunks[0], (y.shape[1],), *(tuple(map(len, ranges)) for ranges in outputs)))
+    x, own = with_halos(x, axes, outputs, [range(axis.kernel) for axis in axes])
+    dtype = backend.dtype(what.accumulator)
+    sums = da.map_blocks(
+        run_sum_windows,
+        x,
+        y,
+        function=function,
+        what=what,
+        axes=own,
+        chunks=(*((1,) * len(sizes) for sizes in x.chunks), (what.size(axes),)),
+        new_axis=x.ndim,
+        dtype=dtype,
+        meta=np.empty((0,) * (x.ndim + 1), dtype=dtype),
+    )
+    return sums.sum(axis=tuple(range(x.ndim)))
+
+
+def run_sum_windows(
+    x: Array, y: Array, function: Windowed, what: Any, axes: Any, block_id: tuple[int, ...] = ()
+) -> Array:
+    """One block of `sum_windows`, in a worker."""
+    sums = function(what, get_backend(x), tuple(blocks_at(axes, block_id[: x.ndim])), x, y)
+    return sums[(None,) * x.ndim]
+
+
+def local(arrays: Sequence[Array]) -> Sequence[Array]:
+    """Computed in one pass."""
+    computed: Sequence[Array] = da.compute(*arrays)
+    return computed
+
+
 def blocks_at(table: Any, block_id: tuple[int, ...]) -> list[Any]:
     """The entries of a block in a table with one row for each of the last axes."""
     return [row[i] for row, i in zip(table, block_id[len(block_id) - len(table) :], strict=True)]
@@ -245,4 +283,6 @@ BACKEND = standard_backend(
     prepares=False,
     map_windows=map_windows,
     pull_windows=pull_windows,
+    sum_windows=sum_windows,
+    local=local,
 )

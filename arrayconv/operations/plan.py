@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import inf, prod
 from typing import Any
 
+from ..algorithms import ALGORITHMS
 from ..arguments import read_ints
 from ..backend import Backend, dtype_name, gather_arrays, get_backend, installed_libraries, library_backend
 from ..planner import current_settings, options
@@ -87,7 +88,9 @@ class Plan:
 
 
 def describe(program: Program) -> str:
-    """The algorithm, and those of a rewrite's parts."""
+    """The algorithm, and those of a rewrite's parts, or the one in its place."""
+    if ALGORITHMS[program.algorithm].is_conditional:
+        return f"{program.algorithm}, or {describe(program.parts[0])} where the kernel's values do not admit it"
     names = sorted({part.algorithm for part in program.parts})
     return f"{program.algorithm} of {len(program.parts)} ({', '.join(names)})" if names else program.algorithm
 
