@@ -36,7 +36,9 @@ def swap_leading(xp: Any, array: Array) -> Array:
     return xp.permute_dims(array, (1, 0, *range(2, array.ndim)))
 
 
-def correlate_taps(xp: Any, run: Callable[[Program, Array, Array], Array], program: Program, x: Array, dy: Array) -> Array:
+def correlate_taps(
+    xp: Any, run: Callable[[Program, Array, Array], Array], program: Program, x: Array, dy: Array
+) -> Array:
     """x and dy, as they are, correlated for the kernel by ``run``; ``program`` is for `Geometry.kernel_transpose`."""
     x = x_for_kernel(xp, program.geometry.kernel_transpose(), x)
     return swap_leading(xp, run(program, x, swap_leading(xp, dy)))

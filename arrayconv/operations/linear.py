@@ -15,7 +15,16 @@ from ..backend import Backend, dtype_name, gather_arrays, library_backend
 from ..boundary import BOUNDARIES, Run, runs
 from ..geometry import Geometry, WindowDimension, dilated
 from ..layout import Layout
-from ..planner import ACCUMULATORS, algorithms, current_settings, derive, execute, execute_taps, make_problem, make_program
+from ..planner import (
+    ACCUMULATORS,
+    algorithms,
+    current_settings,
+    derive,
+    execute,
+    execute_taps,
+    make_problem,
+    make_program,
+)
 from ..primitives import pad_runs, pad_runs_transpose
 from ..program import ITEM_SIZES, Program, Settings
 from ..transposes import kernel_for_input
