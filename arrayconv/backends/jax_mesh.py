@@ -3,8 +3,8 @@
 XLA's partitioner takes an algorithm's slices one by one, and moves almost whole shards for each. Here the planned call
 is one operation of the partitioner's: it propagates shardings through `rule`, and `Spread.partition` then says what one
 device computes. Batch and output channels need nothing from elsewhere, input channels a sum of the partial results, and
-a spatial axis its neighbours' edges, as far as `WindowDimension.block` reaches for the device's block of outputs. Where the
-kernel is longer than the result, as in a kernel's gradient, the blocks are of taps, and partial results are summed.
+a spatial axis its neighbours' edges, as far as `WindowDimension.block` reaches for the device's block of outputs. Where
+the kernel is longer than the result, as in a kernel's gradient, the blocks are of taps, and partial results are summed.
 """
 
 from __future__ import annotations
@@ -80,9 +80,9 @@ class Spread:
                 names = (entry,) if isinstance(entry, str) else entry if isinstance(entry, tuple) else ()
                 taken = {name for own in found.values() for name in own}
                 count = prod(mesh.shape[name] for name in names)
-                if label and count > 1 and label not in found and taken.isdisjoint(names):
-                    if sizes.get(label, 0) % count == 0:
-                        found[label] = names
+                is_new = label not in ("", *found) and taken.isdisjoint(names)
+                if is_new and count > 1 and sizes.get(label, 0) % count == 0:
+                    found[label] = names
         return found
 
     def infer(self, program: Program, mesh: Any, operands: Sequence[Any], result: Any) -> NamedSharding:
