@@ -16,7 +16,6 @@ from ..boundary import BOUNDARIES, Run, runs
 from ..geometry import Geometry, WindowDimension, dilated
 from ..layout import Layout
 from ..planner import ACCUMULATORS, algorithms, current_settings, derive, execute, make_problem, make_program
-from ..primitives import pad_runs, pad_runs_transpose
 from ..program import ITEM_SIZES, Program, Settings
 from ..transposes import kernel_for_input, swap_leading, x_for_kernel
 
@@ -57,7 +56,7 @@ class LinearCall:
         xp = backend.xp
         x = self.x_layout.apply(xp, backend.cast(x, self.compute))
         if self.pieces is not None:
-            x = pad_runs(xp, x, self.pieces)
+            x = backend.pad_runs(x, self.pieces)
         return x, self.kernel_layout.apply(xp, backend.cast(kernel, self.compute))
 
     def pull(self, backend: Backend, x: Array, kernel: Array, bias: Array | None) -> tuple[Array, Pullback]:
@@ -82,7 +81,7 @@ class LinearCall:
         geometry, (back, _) = self.program.geometry, self.transposed
         dx = execute(back, backend, dy, kernel_for_input(backend.xp, geometry, kernel))
         if self.pieces is not None:
-            dx = pad_runs_transpose(backend.xp, dx, self.pieces, self.x_layout.result[2:])
+            dx = backend.pad_runs_transpose(dx, self.pieces, self.x_layout.result[2:])
         return self.x_layout.undo(backend.xp, dx)
 
     def _pull_kernel(self, backend: Backend, dy: Array, x: Array) -> Array:
