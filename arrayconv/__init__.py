@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from . import kernels as kernels
 from .backend import meet_imported as _meet_imported
-from .learn.fit import Fit as Fit
+from .learn.descent import Fit as Fit
+from .learn.fit import learn_from as learn_from
 from .learn.fit import learn_kernel as learn_kernel
+from .learn.gram import Gram as Gram
+from .learn.gram import gram as gram
 from .learn.layer import Conv2D as Conv2D
 from .learn.optimizers import Optimizer as Optimizer
 from .learn.optimizers import adam as adam
@@ -13,6 +16,8 @@ from .learn.optimizers import sgd as sgd
 from .learn.regression import Params as Params
 from .learn.regression import init_kernel as init_kernel
 from .learn.regression import loss_and_grad as loss_and_grad
+from .learn.solve import solve_from as solve_from
+from .learn.solve import solve_kernel as solve_kernel
 from .operations.columns import fold as fold
 from .operations.columns import unfold as unfold
 from .operations.conv import conv as conv

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -21,12 +20,12 @@ Execute = Callable[[Program, "Backend", Array, Array], Array]
 Run = Callable[[Program, Array, Array], Array]
 
 
-@dataclass(frozen=True, slots=True)
-class Native:
-    """A library's own convolution of canonical arrays: why it can't serve (None: it can), and the call."""
+class Native(NamedTuple):
+    """A library's own convolution of canonical arrays: why it can't serve (None: it can), its arguments, the call."""
 
     unsupported: Callable[[Problem], str | None]
-    execute: Callable[[Problem, Array, Array], Array]
+    prepare: Callable[[Problem], Any]
+    execute: Callable[[Any, Array, Array], Array]
 
 
 class Workers(Protocol):
@@ -61,11 +60,15 @@ def _whole(backend: Backend, function: Callable[..., Array], axes: Sequence[Wind
     return function(backend, axes, *arrays)
 
 
+def _total(function: Callable[..., Array], what: Any, backend: Backend, axes: Any, x: Array, y: Array) -> Array:
+    return function(what, backend, axes, x, y)
+
+
 def _never(*_: Any) -> bool:
     return False
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Backend:
     """One library: its array API namespace, and the few things that it does better or differently.
 
@@ -73,6 +76,8 @@ class Backend:
 
     - ``close`` wraps the run of a program where a library needs it under differentiation or in pieces;
     - ``prepares`` is False where programs are planned again for pieces;
+    - ``signature`` is all that a plan may depend on of an array of its ``types``, hashable; without it, or while
+      ``is_compiling`` (a compiler traces Python), each call reads its arrays anew;
     - ``fold`` calls a planning function with plain values: a compiler that traces Python must not look inside;
     - ``recompute`` calls a function of arrays so that a recorded gradient keeps its arguments only;
     - ``empty`` makes a buffer that may be written; libraries without one join parts;
@@ -82,7 +87,15 @@ class Backend:
     - ``cache``: bytes of temporaries that stay in the cache, where the library does not tile its own loops;
     - ``scatter_add`` adds rows, by their indices, to the rows of a total that it may overwrite;
     - ``scalar_on`` makes a zero on a device of a kind (`device_kind`);
-    - ``wait`` returns once an array is computed, and raises TypeError for one that stands for others.
+    - ``peek`` shows the values of a kernel that is no more than values: None for one that is traced, or recorded for a
+      gradient; libraries without one never show any;
+    - ``wait`` returns once an array is computed, and raises TypeError for one that stands for others;
+    - ``sum_windows`` gives ``function(what, backend, axes, x, y)``, the ``what.size(axes)`` numbers that a set of
+      outputs y and their windows of x add up to; ``what`` is a value that hashes;
+    - ``replicated`` calls a function of arrays, whose results belong on every device that holds these;
+    - ``local`` brings arrays into memory, lazy ones together, and ``constant`` cuts them off from differentiation;
+    - ``register`` makes a dataclass a container that transformations see into, given the names of its fields that are
+      arrays, and of the others.
     """
 
     name: str
@@ -112,6 +125,9 @@ class Backend:
     most_slices: int = 4096
     map_windows: Callable[..., Array] = _whole
     pull_windows: Callable[..., Array] = _whole
+    sum_windows: Callable[..., Array] = _total
+    signature: Callable[[Array], Hashable] | None = None
+    is_compiling: Callable[[], bool] = _never
     fold: Callable[..., Any] = _call
     recompute: Callable[..., Array] = _call
     unless_finite: Callable[..., Array] = lambda compute, otherwise, x: otherwise(x)
@@ -119,9 +135,14 @@ class Backend:
     workers: Workers | None = None
     is_traced: Callable[[Array], bool] = _never
     detach: Callable[[Array], Array] = _same
+    constant: Callable[[Array], Array] = _same
+    replicated: Callable[..., Any] = _call
+    local: Callable[[Sequence[Array]], Sequence[Array]] = _same
+    register: Callable[[type, tuple[str, ...], tuple[str, ...]], None] = lambda cls, arrays, others: None
     scan: Callable[..., Any] | None = None
     scatter_add: Callable[[Array, Array, Array], Array] | None = None
     scalar_on: Callable[[str], Array] = _same
+    peek: Callable[[Array], np.ndarray[Any, Any] | None] | None = None
     wait: Callable[[Array], Any] = _same
 
 
@@ -147,8 +168,7 @@ def standard_backend(name: str, xp: Any, **own: Any) -> Backend:
     return backend
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A line of `BACKENDS`: the library's module, and the module here that knows it (its ``BACKEND``)."""
 
     library: str
@@ -194,6 +214,8 @@ def library_backend(name: str) -> Backend:
 @cache
 def installed_libraries() -> tuple[str, ...]:
     """Names of the libraries that can be imported here; NumPy is the first."""
+    from importlib.util import find_spec
+
     names = (*BACKENDS, "array_api_strict")
     return tuple(name for name in names if find_spec(name) is not None)
 
@@ -235,6 +257,15 @@ def dtype_name(dtype: Any) -> str:
             dtype = np.dtype(dtype)
         name = _NAMES[key] = str(getattr(dtype, "name", None) or dtype).rpartition(".")[2]
     return name
+
+
+def signed_backend(x: Array, kernel: Array, bias: Array | None) -> Backend | None:
+    """The backend that knows all these arrays by type, if their signatures say all that a plan depends on."""
+    backend = _BY_TYPE.get(type(x))
+    if backend is None or backend.signature is None or _BY_TYPE.get(type(kernel)) is not backend:
+        return None
+    is_strange = bias is not None and _BY_TYPE.get(type(bias)) is not backend
+    return None if is_strange or backend.is_compiling() else backend
 
 
 #: Array arguments that may be None.

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 Array = Any
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """``reshape(split)``, ``permute(axes)``, ``flip(flipped)``, ``reshape(merged)``; None or () leaves a step out."""
 
     shape: tuple[int, ...]

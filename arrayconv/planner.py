@@ -39,7 +39,8 @@ def settings(
         workspace: most bytes of temporary memory for one call (default 64 MiB). The library's own convolution keeps its
             own scratch, and a boundary other than zero may cost one padded copy beside.
         accuracy: ``"elementwise"`` keeps every output within the error of the library's own convolution;
-            ``"normwise"`` bounds the error relative to the largest output only, and admits faster methods.
+            ``"normwise"`` bounds the error relative to the largest possible output, ``max|x| * sum|kernel|``, only
+            (`arrayconv.testing.error_bound`), and admits faster methods: Winograd's, transforms in single precision.
         tuning: measured seconds, from `tune` or `Tuning.load`, that replace estimates; an empty ``Tuning()`` undoes an
             outer one.
 
@@ -128,9 +129,15 @@ def _program(problem: Problem, backend: Backend, requested: str, row: Option) ->
     """Tiles within the workspace, and what can be derived from them before the arrays come."""
     algorithm = ALGORITHMS[row.name]
     block = algorithm.blocks(problem, backend, _MARGIN * problem.settings.workspace // 100)
-    workspace = algorithm.held(problem, backend, block) + sum(part.workspace for part in row.parts[:1])
+    workspace, parts = algorithm.held(problem, backend, block), row.parts
+    if algorithm.is_conditional:
+        others = [own for own in options(problem, backend) if own.serves and not ALGORITHMS[own.name].is_conditional]
+        parts = (_program(problem, backend, "auto", min(others, key=lambda row: row.rank)),)
+        workspace = max(workspace, parts[0].workspace)
+    else:
+        workspace += sum(part.workspace for part in parts[:1])
     prepared = algorithm.prepare(problem, backend, block) if backend.prepares else None
-    return Program(problem, row.name, requested, block, workspace, row.parts, prepared)
+    return Program(problem, row.name, requested, block, workspace, parts, prepared)
 
 
 def options(problem: Problem, backend: Backend, requested: str = "auto") -> list[Option]:

@@ -29,6 +29,9 @@ ITEM_SIZES: dict[str, int] = {
 #: What a user may ask of errors; `settings` says what they mean.
 ACCURACIES = ("elementwise", "normwise")
 
+#: The constant of "normwise": no error exceeds ``NORMWISE * K * eps * max|x| * sum|kernel|``, K products summed.
+NORMWISE = 128.0
+
 
 class Settings(NamedTuple):
     """What `settings` holds: temporary bytes, the promise on errors, and measured times."""

@@ -1,14 +1,15 @@
-"""Measured seconds in place of estimates: made by `operations/tune.py`, kept in a file, read by the planner."""
+"""Measured seconds in place of estimates: made by `operations/tune.py`, kept in a file, read by the planner.
+
+What only a file needs is imported with the file: most programs have none, and each of those modules costs more than
+this one.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from threading import get_ident
 from typing import Any, NamedTuple
 
 from .algorithms import ALGORITHMS
@@ -87,6 +88,9 @@ class Tuning:
         ...     ac.Tuning.load(path) == ac.Tuning()
         True
         """
+        from pathlib import Path
+        from threading import get_ident
+
         path = Path(path)
         aside = path.with_name(f"{path.name}.{os.getpid()}.{get_ident()}.part")
         try:
@@ -105,6 +109,9 @@ class Tuning:
             FileNotFoundError: there is no such file.
             ValueError: it is not a complete tuning, or one of another version of arrayconv.
         """
+        import json
+        from pathlib import Path
+
         content = Path(path).read_bytes()
         try:
             return cls(tuple(_read(json.loads(content))))
@@ -162,6 +169,8 @@ _AXIS: dict[str, int | None] = {
 
 
 def _write(entries: Sequence[Entry]) -> Iterator[str]:
+    import json
+
     yield f'{{\n "arrayconv": {json.dumps(__version__)},\n "entries": ['
     for i, ((problem, version), seconds) in enumerate(entries):
         settings = problem.settings

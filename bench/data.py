@@ -15,22 +15,34 @@ from bench import machine
 RESULTS = Path(__file__).parent / "results"
 
 
-def save(name: str, kind: str, rows: list[dict[str, Any]], **more: Any) -> Path:
-    """``kind`` is the command that made the rows; beside them stand what was measured, with what, and where."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    content = {
-        "kind": kind,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": machine.commit(),
-        "machine": machine.describe_machine(),
-        "versions": machine.versions(),
-        **more,
-    }
-    head = json.dumps(content, indent=1)[:-2]
-    lines = ",\n  ".join(json.dumps(row) for row in rows)
-    path.write_text(f'{head},\n "rows": [\n  {lines}\n ]\n}}\n', encoding="utf-8")
-    return path
+class Sink:
+    """A file of results that is whole after every row: a run that is stopped keeps what it has measured."""
+
+    def __init__(self, name: str | None, kind: str, **more: Any) -> None:
+        """``kind`` is the command that makes the rows; beside them stand what was measured, with what, and where.
+
+        Without a name the rows are kept in memory only.
+        """
+        self.path = RESULTS / f"{name}.json" if name else None
+        self.rows: list[dict[str, Any]] = []
+        self.head = {
+            "kind": kind,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "commit": machine.commit(),
+            "machine": machine.describe_machine(),
+            "versions": machine.versions(),
+            **more,
+        }
+
+    def add(self, row: dict[str, Any]) -> None:
+        """One line of the file."""
+        self.rows.append(row)
+        if self.path is None:
+            return
+        self.path.parent.mkdir(exist_ok=True)
+        head = json.dumps(self.head, indent=1)[:-2]
+        lines = ",\n  ".join(map(json.dumps, self.rows))
+        self.path.write_text(f'{head},\n "rows": [\n  {lines}\n ]\n}}\n', encoding="utf-8")
 
 
 def load(path: Path) -> dict[str, Any]:

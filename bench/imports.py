@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
 from statistics import median
+from tempfile import TemporaryDirectory
 
 from bench import data
 
@@ -22,20 +24,25 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     times: dict[str, list[float]] = {statement: [] for statement in STATEMENTS}
-    for turn in range(args.count + 1):
-        for statement in STATEMENTS:
-            taken = _seconds(statement)
-            if turn:  # the first round fills the disk cache
-                times[statement].append(taken)
+    with TemporaryDirectory() as bytecode:
+        for turn in range(args.count + 1):
+            for statement in STATEMENTS:
+                taken = _seconds(statement, bytecode)
+                if turn:  # the first round compiles, and fills the disk cache
+                    times[statement].append(taken)
     middle = {statement: 1e3 * median(values) for statement, values in times.items()}
     above = middle["import arrayconv"] - middle["import numpy"]
     print("  ".join(f"{statement} {value:.1f} ms" for statement, value in middle.items()), f" above: {above:.1f} ms")
     if args.save:
-        rows = [{"numpy": middle["import numpy"], "arrayconv": middle["import arrayconv"], "above": above}]
-        print(f"saved {data.save(args.save, 'import', rows, count=args.count)}")
+        sink = data.Sink(args.save, "import", count=args.count)
+        sink.add({"numpy": middle["import numpy"], "arrayconv": middle["import arrayconv"], "above": above})
+        print(f"saved {sink.path}")
     return 0
 
 
-def _seconds(statement: str) -> float:
+def _seconds(statement: str, bytecode: str) -> float:
+    """Modules are compiled into the directory, wherever they come from and whatever the environment says."""
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": bytecode}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [sys.executable, "-c", CODE.format(statement)]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return float(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)

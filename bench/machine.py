@@ -49,6 +49,29 @@ def warm_allocator() -> None:
     np.empty(2**25 - 2**17, np.uint8)
 
 
+class Neighbours:
+    """How much of the processors' time other processes took since this was made: their work spoils every figure."""
+
+    def __init__(self) -> None:
+        self.start = self._now()
+
+    def share(self) -> float:
+        """Between 0 and 1; 0 where the system doesn't tell."""
+        busy, total, own = (now - then for now, then in zip(self._now(), self.start, strict=True))
+        return max(0.0, busy - own) / total if total > 0 else 0.0
+
+    @staticmethod
+    def _now() -> tuple[float, float, float]:
+        """Seconds of all processors: busy, in all, and of this process and its children (proc_stat(5))."""
+        try:
+            fields = Path("/proc/stat").read_text(encoding="utf-8").split()[1:9]
+        except OSError:
+            return 0.0, 0.0, 0.0
+        seconds = [int(ticks) / os.sysconf("SC_CLK_TCK") for ticks in fields]
+        idle = sum(seconds[3:5])
+        return sum(seconds) - idle, sum(seconds), sum(os.times()[:4])
+
+
 def best_seconds(call: Callable[[], Any], budget: float = 0.5) -> float:
     """The fastest of many runs."""
     call()

@@ -131,7 +131,7 @@ def _admit(row: Row, reference: Reference, thunks: dict[str, Thunk]) -> dict[str
     right = {}
     for name, thunk in thunks.items():
         try:
-            error, fault = reference.check(thunk())
+            error, fault = reference.check(thunk(), is_own=name == "auto" or name.startswith("algorithm "))
         except Exception as caught:  # whatever a library or a peer raises is a line of the result, not its end
             error, fault = float("nan"), f"raises {type(caught).__name__}: {caught}"
         if name == "auto":

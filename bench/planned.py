@@ -62,6 +62,11 @@ def _named(problem: Problem, backend: Backend, name: str) -> tuple[float, Progra
     return next(row.seconds for row in served if row.name == program.algorithm), program
 
 
+def promises_elementwise() -> bool:
+    """Whether the settings in force bound the error of each single number."""
+    return current_settings().accuracy == "elementwise"
+
+
 def float32_problem(geometry: Any, library: str, device: str = "cpu") -> Problem:
     """The problem of a planned call on float32 arrays, under the settings in force."""
     return make_problem(geometry, "float32", library_backend(library), device, current_settings())

@@ -59,12 +59,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     warm_allocator()
+    settings = {key: getattr(args, key) for key in ("count", "seed", "seconds", "factor")}
     for name in args.library or LIBRARIES:
-        rows = measure_all(name, args)
-        print(summary(name, rows), flush=True)
-        if args.save:
-            settings = {key: getattr(args, key) for key in ("count", "seed", "seconds", "factor")}
-            print(f"saved {data.save(f'{args.save}-{name}', 'regret', rows, settings=settings)}", flush=True)
+        sink = data.Sink(args.save and f"{args.save}-{name}", "regret", settings=settings)
+        measure_all(name, args, sink)
+        print(summary(name, sink.rows) + (f"\nsaved {sink.path}" if sink.path else ""), flush=True)
     return 0
 
 
@@ -105,7 +104,7 @@ def draw_window(rng: random.Random, ndim: int) -> list[int]:
     return taps
 
 
-def draw_geometry(rng: random.Random, work: tuple[float, float]) -> Geometry | None:
+def draw_geometry(rng: random.Random, work: tuple[float, float] = USUAL.work) -> Geometry | None:
     """None where the draw makes arrays that are too large or too small for the work."""
     ndim = rng.choice((1, 2, 2, 3))
     groups, inputs, outputs = draw_channels(rng)
@@ -135,21 +134,21 @@ def draw_geometry(rng: random.Random, work: tuple[float, float]) -> Geometry | N
 # The measuring
 
 
-def measure_all(name: str, args: Namespace) -> list[dict[str, Any]]:
+def measure_all(name: str, args: Namespace, sink: data.Sink) -> None:
     """Rows in the order of the draw, which is the same for every library."""
-    rng, rows = random.Random(args.seed), list[dict[str, Any]]()
-    draw = SMALL if args.small else USUAL
+    rng, draw = random.Random(args.seed), SMALL if args.small else USUAL
     with tqdm(total=args.count, desc=f"regret {name}", unit="geometry", leave=False, dynamic_ncols=True) as bar:
-        while len(rows) < args.count:
+        while len(sink.rows) < args.count:
             geometry = draw_geometry(rng, draw.work)
-            row = geometry and measure(float32_problem(geometry, name), name, draw, args.seconds, args.factor)
+            row = geometry and measure(float32_problem(geometry, name), name, args.seconds, args.factor, draw)
             if row:
-                rows.append(row)
+                sink.add(row)
                 bar.update()
-    return rows
 
 
-def measure(problem: Problem, name: str, draw: Draw, seconds: float, factor: float = HOPELESS) -> dict[str, Any] | None:
+def measure(
+    problem: Problem, name: str, seconds: float, factor: float = HOPELESS, draw: Draw = USUAL
+) -> dict[str, Any] | None:
     """A row, or None where the fastest algorithm takes too short or too long."""
     auto, found = candidates(problem, name, factor)
     if not draw.shortest / 10 <= auto.estimate <= 10 * draw.longest:

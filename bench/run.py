@@ -14,9 +14,9 @@ from typing import Any
 from tqdm import tqdm
 
 import arrayconv as ac
-from arrayconv.planner import ACCURACIES
+from arrayconv.program import ACCURACIES
 from bench import data
-from bench.machine import Ceilings, describe_machine, measure_ceilings, warm_allocator
+from bench.machine import Ceilings, Neighbours, measure_ceilings, warm_allocator
 from bench.measure import Case, Row, Wish, measure
 from bench.workloads import LIBRARIES, Workload, find_workloads
 
@@ -47,26 +47,24 @@ def run(args: Namespace) -> int:
     pairs = [(workload, name) for workload in workloads for name in names if name in workload.libraries]
     warm_allocator()
     ceilings = measure_ceilings(0.1 if args.quick else 0.5)
-    machine = describe_machine()
+    settings = {key: getattr(args, key) for key in ("quick", "peers", "algorithms", "accuracy")}
+    sink = data.Sink(args.save, "run", settings=settings, ceilings=ceilings._asdict())
+    machine = sink.head["machine"]
     print(f"{machine['cpu']}, {machine['cores']} cores; threads: {machine['threads']}")
-    print(
-        f"matrix product {ceilings.flops / 1e9:.0f} GFLOP/s, copy {ceilings.bytes / 1e9:.0f} GB/s\n{HEADER}", flush=True
-    )
-    rows = []
+    print(f"matrix product {ceilings.flops / 1e9:.0f} GFLOP/s, copy {ceilings.bytes / 1e9:.0f} GB/s")
+    print(HEADER, flush=True)
+    faults, neighbours = 0, Neighbours()
     with _bar(len(pairs)) as bar, ac.settings(accuracy=args.accuracy):
         for row in _measure_all(pairs, ceilings, args, bar):
-            rows.append(row)
+            sink.head["others"] = neighbours.share()
+            sink.add(row.to_json())
+            faults += bool(row.wrong)
             for line in lines(row):
                 bar.write(line, file=sys.stdout)
             sys.stdout.flush()
-    if args.save:
-        settings = {key: getattr(args, key) for key in ("quick", "peers", "algorithms", "accuracy")}
-        content = [row.to_json() for row in rows]
-        path = data.save(args.save, "run", content, settings=settings, ceilings=ceilings._asdict())
-        print(f"saved {path}")
-    wrong = [row for row in rows if row.wrong]
-    print(f"{len(rows)} rows, {len(wrong)} with wrong answers")
-    return 1 if wrong else 0
+    print(f"{len(sink.rows)} rows, {faults} with wrong answers" + (f"; saved {sink.path}" if sink.path else ""))
+    print(f"other processes took {neighbours.share():.0%} of the processors' time")
+    return 1 if faults else 0
 
 
 @contextmanager

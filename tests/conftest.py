@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import SearchStrategy
 
 from arrayconv.backend import dtype_name, library_backend
+from arrayconv.planner import current_settings
 from arrayconv.testing import assert_within_bound
 
 Array = Any
@@ -86,7 +87,7 @@ class Library:
     def check(self, op: Callable[..., Array], *arrays: Any, cast: str | None = None, **options: Any) -> bool:
         """Run ``op`` on NumPy arrays made this library's, in dtype ``cast``, and hold it to all that is promised.
 
-        The values are within the bound, the dtype is the library's own promotion or ``dtype=``, the result is this
+        The values are within the bound of the accuracy in force, the dtype is the library's own promotion or ``dtype=``, the result is this
         library's, and the inputs are as they were. False where the algorithm says that it can't serve the call.
         """
         own = [None if array is None else self.asarray(array, cast) for array in arrays]
@@ -98,7 +99,7 @@ class Library:
                 if options.get("algorithm", "auto") == "auto" or "can't serve this call" not in str(error):
                     raise
                 return False
-            assert_within_bound(y, *own, op=op, **options)
+            assert_within_bound(y, *own, op=op, accuracy=current_settings().accuracy, **options)
         assert type(y) is type(own[0])
         assert dtype_name(y.dtype) == (options.get("dtype") or dtype_name(self.xp.result_type(*own[:2])))
         for old, array in zip(before, own, strict=True):

@@ -68,7 +68,8 @@ def test_a_zero_of_the_kernel_does_not_hide_an_infinity() -> None:
     x[2, 20] = np.inf
     kernel = np.zeros((3, 3), "float32")
     for algorithm in ("direct", "toeplitz", "fft"):
-        y = ac.correlate(x, kernel, algorithm=algorithm)
+        with np.errstate(invalid="ignore"):  # NumPy itself warns of 0 * inf
+            y = ac.correlate(x, kernel, algorithm=algorithm)
         assert np.isnan(y[:3, 18:21]).all() and np.isfinite(y).sum() == y.size - 9
 
 
@@ -193,4 +194,6 @@ def test_an_accelerator_s_own_convolution_is_the_default_there() -> None:
 
 def test_a_thin_image_filter_is_not_left_to_a_slow_convolution() -> None:
     for library in ("torch", "jax"):
-        assert ac.plan(ac.correlate, (1024, 1024), (7, 7), library=library).algorithm in ("direct", "toeplitz")
+        program = ac.plan(ac.correlate, (1024, 1024), (7, 7), library=library).program
+        program = program.parts[0] if program.algorithm == "separable" else program
+        assert program.algorithm in ("direct", "toeplitz")

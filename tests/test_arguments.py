@@ -14,6 +14,8 @@ import pytest
 import torch
 
 import arrayconv as ac
+from arrayconv.operations.conv import read_conv
+from arrayconv.operations.linear import Options, linear_call
 
 if TYPE_CHECKING:
     from conftest import Library
@@ -193,10 +195,22 @@ WRONG = [
 ]
 
 
+#: Right calls of the same shapes as wrong ones.
+RIGHT = (
+    correlate,
+    conv,
+    lambda: ac.conv(X, KERNEL, BIAS),
+    lambda: ac.correlate(torch.ones(3, 3), torch.ones(1, 1)),
+    lambda: ac.correlate(torch.ones(8), torch.ones(2)),
+)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "match"), WRONG, ids=[f"{i}-{re.sub('[^a-z0-9 ]', '', row[2])}" for i, row in enumerate(WRONG)]
 )
 def test_wrong_calls_say_what_is_wrong(call: Any, error: type[Exception], match: str) -> None:
+    for right in RIGHT:
+        right()  # a plan in the cache hides no error
     with pytest.raises(error, match=match):
         call()
 
@@ -218,6 +232,21 @@ def test_errors_are_the_same_on_every_library(library: Library) -> None:
         ac.conv(x, kernel, bias[:3])
     with pytest.raises(TypeError, match="conv: bias must be an array"):
         ac.conv(x, kernel, [1.0, 2.0, 3.0, 4.0])
+
+
+def test_a_cached_plan_serves_what_it_was_made_for() -> None:
+    def planned(x: Any, kernel: Any) -> Any:
+        return linear_call(read_conv, "conv", x, kernel, None, None, Options())[0]
+
+    call = planned(X, KERNEL)
+    assert planned(X + 1, KERNEL[:, ::-1]) is call
+    assert planned(X.astype(np.float32), KERNEL) is not call
+    with ac.settings(workspace=2**20):
+        assert planned(X, KERNEL).program.problem.settings.workspace == 2**20
+    np.testing.assert_array_equal(ac.conv(X.astype(">f8"), KERNEL), ac.conv(X, KERNEL))
+    y = ac.conv(torch.tensor(X), torch.tensor(KERNEL))
+    torch.testing.assert_close(ac.conv(torch.tensor(X), KERNEL), y)
+    torch.testing.assert_close(ac.conv(X, torch.tensor(KERNEL)), y)
 
 
 def test_ints_may_be_numpy_s_and_sequences_lists() -> None:

@@ -17,7 +17,7 @@ from arrayconv.backend import library_backend
 from arrayconv.cli import notebook, photo, plan
 
 LOSSES = ("19.485", "6.868", "2.626", "1.044", "0.423", "0.172", "0.070", "0.029", "0.012", "0.005")
-OPTIONAL = ("torch", "jax", "dask", "array_api_strict", "PIL", "matplotlib", "skimage", "tqdm", "scipy")
+OPTIONAL = ("torch", "jax", "dask", "array_api_strict", "PIL", "matplotlib", "skimage", "tqdm", "scipy", "sklearn")
 
 
 def shell(*words, without=()):
@@ -169,7 +169,7 @@ BAD = [
     ("--photo me.png", "notebook: --photo does nothing without --plot FILE"),
     ("--plot edges.png --photo nowhere.png", "notebook: --photo nowhere.png: No such file or directory"),
     ("--plot edges.png --photo text.png", "notebook: --photo text.png: cannot identify image file 'text.png'"),
-    ("--plot folder.png --photo photo.png", "notebook: --plot folder.png: Is a directory"),
+    ("--plot folder.png", "notebook: argument --plot: 'folder.png' is there and is not a file"),
     ("plan", "plan: the following arguments are required: shape"),
     ("plan 8x8", "plan: .*'kernel'.*"),
     ("plan 8x8y 3x3", "plan: argument shape: '8x8y' is not a shape; write sizes with x between, as in 8x64x56x56"),

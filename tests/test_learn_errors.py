@@ -13,20 +13,22 @@ import torch
 from learning import EDGES, IMAGE, START
 
 import arrayconv as ac
+from arrayconv.learn.methods import METHODS
 
 if TYPE_CHECKING:
     from conftest import Library
 
 
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning", "ignore:invalid:RuntimeWarning")  # of Dask's threads
-def test_divergence_names_the_step_and_the_largest_stable_rate(library: Library) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_divergence_names_the_step_and_the_largest_stable_rate(method: str, library: Library) -> None:
     design = ac.windows(IMAGE, (1, 2)).reshape(-1, 2).astype(np.float64)
     limit = 2 / np.linalg.eigvalsh(2 * design.T @ design)[-1]
     x, y, start = (library.asarray(array) for array in (IMAGE, EDGES, np.float32(START)))
     with pytest.raises(
         ValueError, match=rf"learn_kernel: loss is (inf|nan) at step \d+, .* for this data is {limit:.3g}:"
     ):
-        ac.learn_kernel(x, y, (1, 2), init=start, optimizer=ac.sgd(1e6))
+        ac.learn_kernel(x, y, (1, 2), init=start, optimizer=ac.sgd(1e6), method=method)
     fit = ac.learn_kernel(x, y, (1, 2), init=start, steps=5, optimizer=ac.sgd(0.99 * limit))
     assert float(fit.loss) < float(fit.losses[0])
 
@@ -45,12 +47,13 @@ def test_divergence_of_an_own_loss() -> None:
         ac.learn_kernel(IMAGE, EDGES, (1, 2), loss=loss, optimizer=ac.sgd(1.0))
 
 
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", ["x", "y", "init"])
-def test_data_that_are_not_finite(name: str) -> None:
+def test_data_that_are_not_finite(name: str, method: str) -> None:
     arrays = {"x": IMAGE.copy(), "y": EDGES.copy(), "init": np.float32(START)}
     arrays[name][0, 0] = np.nan
     with pytest.raises(ValueError, match="loss is nan at step 1, before any update; x, y or init holds"):
-        ac.learn_kernel(arrays["x"], arrays["y"], (1, 2), init=arrays["init"])
+        ac.learn_kernel(arrays["x"], arrays["y"], (1, 2), init=arrays["init"], method=method)
 
 
 def test_callback_under_jit() -> None:

@@ -156,11 +156,13 @@ def test_optimisers_agree_on_every_library(optimizer: ac.Optimizer, library: Lib
     np.testing.assert_allclose(library.to_numpy(fit.bias), expected.bias, rtol=1e-3)
 
 
-@pytest.mark.parametrize("optimizer", [optax.adam(0.1), optax.chain(optax.clip(0.5), optax.sgd(0.1, 0.9))])
-@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit])
-def test_optax_serves(optimizer: Any, wrap: Any) -> None:
-    x, y = jnp.asarray(IMAGE), jnp.asarray(EDGES)
-    fit = wrap(lambda x, y: ac.learn_kernel(x, y, (1, 2), bias=True, optimizer=optimizer, loss="mean"))(x, y)
+@pytest.mark.parametrize(
+    "optimizer", [optax.adam(0.1), optax.rmsprop(0.02), optax.chain(optax.clip(0.5), optax.sgd(0.1, 0.9))]
+)
+@pytest.mark.parametrize(("method", "wrap"), [("gram", lambda f: f), ("gram", jax.jit), ("steps", jax.jit)])
+def test_optax_serves(optimizer: Any, method: str, wrap: Any) -> None:
+    x, y, options = jnp.asarray(IMAGE), jnp.asarray(EDGES), {"optimizer": optimizer, "method": method}
+    fit = wrap(lambda x, y: ac.learn_kernel(x, y, (1, 2), bias=True, loss="mean", **options))(x, y)
     assert float(fit.loss) < 0.1 * float(fit.losses[0])
 
 

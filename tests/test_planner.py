@@ -281,6 +281,26 @@ def test_temporary_memory_stays_under_the_workspace(algorithm: str, shapes: Any,
     assert plan.program.workspace > 2**18 and plan.program.block < (len(x), *y.shape[2:])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize(("window", "options"), [((5, 5), {"padding": "same"}), ((31, 3), {"stride": (1, 2)})])
+def test_temporary_memory_of_passes(window: tuple[int, ...], options: Any, dtype: str) -> None:
+    """Ones are a product, so the passes run, in tiles that count their halos."""
+    x, kernel = np.ones((1024, 1024), dtype), np.ones(window, dtype)
+    options = options | {"algorithm": "separable"}
+    with ac.settings(workspace=2**20):
+        ac.correlate(x[:100, :40], kernel, **options)
+        tracemalloc.start()
+        try:
+            y = ac.correlate(x, kernel, **options)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        plan = ac.plan(ac.correlate, x, kernel, **options)
+    temporary = peak - y.nbytes
+    assert 2**17 < temporary <= plan.program.workspace + 2**16, f"{temporary / 2**20:.2f} MiB"
+    assert plan.program.workspace <= 2**20 and plan.program.block[1] < y.shape[0]
+
+
 def test_the_gradient_s_temporary_memory_too() -> None:
     x, kernel = np.ones((1, 8, 512, 512), "float32"), np.ones((8, 8, 3, 3), "float32")
     with ac.settings(workspace=2**20):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, partial
 from itertools import product
 from math import prod
@@ -18,8 +18,7 @@ from .rates import Counts, rates_of
 Array = Any
 
 
-@dataclass(frozen=True, slots=True)
-class Algorithm:
+class Algorithm(NamedTuple):
     """``unsupported`` gives the reason why a problem can't be served, or None; ``counts`` how much of each kind of work
     it is, from shapes alone, in the units of `rates.py`.
 
@@ -27,7 +26,8 @@ class Algorithm:
     ``y (N, G * O, *o)`` of the problem's dtype. ``unit`` is the temporary bytes for each position of the output, from
     which ``block`` takes the largest piece ``(batch, *out)`` within a budget of bytes, and ``prepare`` makes tiles of
     that; ``fixed`` bytes come on top, once. ``parts``: the geometries that a rewrite hands on. ``threaded``: tiles may
-    run on the backend's workers, since the library runs their steps on one core.
+    run on the backend's workers, since the library runs their steps on one core. ``is_conditional``: whether it serves,
+    only a kernel's values tell; its program carries the best of all others as a part, and runs that otherwise.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Algorithm:
     block: Callable[[Problem, Backend, int], tuple[int, ...]] | None = None
     threaded: bool = False
     fixed: Callable[[Problem, Backend, tuple[int, ...]], int] = lambda problem, backend, block: 0
+    is_conditional: bool = False
 
     def cost(self, problem: Problem, backend: Backend) -> float:
         """Estimated seconds, without those of a rewrite's parts. A kind of work without a price counts nothing."""

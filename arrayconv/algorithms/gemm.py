@@ -8,6 +8,7 @@ from typing import Any
 from ..backend import Backend
 from ..program import Problem, Program
 from .algorithm import (
+    ALGORITHMS,
     Algorithm,
     Tile,
     Tiling,
@@ -26,6 +27,9 @@ Array = Any
 
 
 def unsupported(problem: Problem, backend: Backend) -> str | None:
+    longest = max(problem.geometry.window)
+    if longest > backend.most_slices and ALGORITHMS["native"].unsupported(problem, backend) is None:
+        return f"a window of {longest} shifted slices; {backend.name} takes {backend.most_slices}"
     return base_dilated(problem)
 
 

@@ -43,6 +43,8 @@ def convolution_counts(problem: Problem) -> Counts:
     vectors = groups * -(-outputs // VECTOR) * VECTOR
     if geometry.ndim != 2:
         kind += f" {min(geometry.ndim, 3)}d"
+    if any(axis.base_dilation > 1 for axis in geometry.axes):
+        kind, places = "base dilated", places / prod([axis.base_dilation for axis in geometry.axes])
     return {
         "call": 1.0,
         kind: places * vectors * geometry.terms,
@@ -52,13 +54,20 @@ def convolution_counts(problem: Problem) -> Counts:
     }
 
 
+def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Any:
+    return None if backend.native is None else backend.native.prepare(problem)
+
+
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
-    if backend.native is None:
+    native, problem = backend.native, program.problem
+    if native is None:
         raise ValueError(f"{backend.name} has no convolution of its own")
-    problem = program.problem
+    arguments = native.prepare(problem) if program.prepared is None else program.prepared
+    if problem.accumulator == problem.dtype:
+        return native.execute(arguments, x, kernel)
     wide = backend.dtype(problem.accumulator)
-    y = backend.native.execute(problem, backend.cast(x, wide), backend.cast(kernel, wide))
+    y = native.execute(arguments, backend.cast(x, wide), backend.cast(kernel, wide))
     return backend.cast(y, x.dtype)
 
 
-NATIVE = Algorithm("native", unsupported, counts, execute)
+NATIVE = Algorithm("native", unsupported, counts, execute, prepare=prepare)

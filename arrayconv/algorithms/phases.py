@@ -10,10 +10,10 @@ layer?").
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from math import gcd, prod
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..backend import Backend
 from ..geometry import Geometry, WindowDimension, dilated
@@ -24,8 +24,7 @@ from .rates import Counts
 Array = Any
 
 
-@dataclass(frozen=True, slots=True)
-class Phase:
+class Phase(NamedTuple):
     """One residue of the outputs of an axis: which taps it meets, and the axis that computes it."""
 
     taps: slice

@@ -14,14 +14,15 @@ from .fitted import SECONDS
 #: How much of each kind of work a call is.
 Counts = dict[str, float]
 
-#: What an accelerator's own convolution takes of the time of a CPU's, so that it is the choice there until a `Tuning`
-#: says otherwise.
+#: What a library's own convolution takes of its time on a plain CPU. `torch.func.vmap` makes one grouped convolution of
+#: it, and of the others a batching rule for each step; on an accelerator it is the choice until a `Tuning` says
+#: otherwise.
+NATIVE_SHARE = {"cpu": 1.0, "cpu vmap": 0.1}
 ACCELERATED = 1e-4
 
 
 def rates_of(problem: Problem, algorithm: str) -> Mapping[str, float]:
     """Seconds a unit; a library that was not measured is taken to run as NumPy does."""
     rates = SECONDS.get(problem.library, SECONDS["numpy"]).get(algorithm, {})
-    if problem.device != "cpu" and algorithm == "native":
-        return {unit: seconds * ACCELERATED for unit, seconds in rates.items()}
-    return rates
+    share = NATIVE_SHARE.get(problem.device, ACCELERATED) if algorithm == "native" else 1.0
+    return rates if share == 1.0 else {unit: seconds * share for unit, seconds in rates.items()}

@@ -206,6 +206,32 @@ def read_all(
     return [[need for need, _ in row] for row in found], [[own for _, own in row] for row in found]
 
 
+def sum_windows(function: Windowed, what: Any, backend: Backend, axes: Any, x: Array, y: Array) -> Array:
+    """One pass over the chunks of x, each with the outputs in its middle; the sums are added in a tree."""
+    outputs = [output_ranges(axis, chunks) for axis, chunks in zip(axes, x.chunks[2:], strict=True)]
+    dtype = backend.dtype(what.accumulator)
+    if 0 in (*x.shape, *y.shape):
+        return XP.full((what.size(axes),), 0, dtype)
+    parts, own = needs(axes, outputs, [range(axis.kernel) for axis in axes])
+    y = y.rechunk({0: x.chunks[0]})
+    found = [[(out,) for out in row] for row in outputs]
+    operands: list[Any] = [(x, [None, whole(x.shape[1]), *parts]), (y, [None, whole(y.shape[1]), *found])]
+    chunks = [(1,) * len(x.chunks[0]), (1,), *((1,) * len(row) for row in outputs), (what.size(axes),)]
+    sums = map_parts(run_sum_windows, operands, chunks, dtype, tables={"axes": own}, function=function, what=what)
+    return sums.sum(axis=tuple(range(x.ndim)))
+
+
+def run_sum_windows(x: Array, y: Array, function: Windowed, what: Any, axes: Any) -> Array:
+    """One block of `sum_windows`, in a worker."""
+    return function(what, get_backend(x), axes, x, y)[(None,) * x.ndim]
+
+
+def local(arrays: Sequence[Array]) -> Sequence[Array]:
+    """Computed in one pass."""
+    computed: Sequence[Array] = da.compute(*arrays)
+    return computed
+
+
 def kernel_chunks(kernel: Array) -> Iterator[tuple[range, ...]]:
     """The chunks of input channels and taps."""
     yield from product(*map(ranges_of, kernel.chunks[1:]))
@@ -278,4 +304,6 @@ BACKEND = standard_backend(
     pad=pad,
     pad_runs=pad_runs,
     pad_runs_transpose=pad_runs_transpose,
+    sum_windows=sum_windows,
+    local=local,
 )

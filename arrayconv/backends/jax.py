@@ -7,35 +7,39 @@ folding the mapped axis into the geometry, jit by lowering the planned algorithm
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax._src import dispatch  # the way that custom_partitioning itself says it needs the devices
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from .. import primitives
 from ..backend import Backend, Native, Planning, Run, standard_backend
 from ..primitives import Widths
 from ..program import Problem, Program
 from ..transposes import kernel_for_input, swap_leading, x_for_kernel
+from .jax_mesh import Spread, is_spread
 
 Array = Any
 XP = jnp  # an array API namespace itself since JAX 0.4.32
 
 
 def close(backend: Backend, planning: Planning) -> Run:
-    """The primitive, as a function of (program, x, kernel)."""
-    convolution = Primitive("arrayconv")
+    """The primitive, as a function of (program, x, kernel), and beside it the one that reads x and y for the kernel.
 
-    def bind(program: Program, x: Array, kernel: Array) -> Array:
-        return convolution.bind(x, kernel, program=program)
+    The second could be the first on permuted arrays, and is, but for a mesh: a permutation that puts the batch inside
+    of the groups would spread it anew.
+    """
 
-    def execute(x: Array, kernel: Array, *, program: Program) -> Array:
+    def execute(program: Program, x: Array, kernel: Array) -> Array:
         return planning.execute(program, backend, x, kernel)
 
     def to_input(dy: Array, x: Any, kernel: Array, *, program: Program) -> Array:
@@ -44,17 +48,51 @@ def close(backend: Backend, planning: Planning) -> Run:
         return bind(back, dy, kernel_for_input(XP, geometry, kernel))
 
     def to_kernel(dy: Array, x: Array, kernel: Any, *, program: Program) -> Array:
-        geometry = program.geometry
-        back = planning.replan(program, geometry.kernel_transpose())
-        return swap_leading(XP, bind(back, x_for_kernel(XP, geometry, x), swap_leading(XP, dy)))
+        return bind_taps(planning.replan(program, program.geometry.kernel_transpose()), x, dy)
 
-    jitted = jax.jit(execute, static_argnames="program")
-    convolution.def_impl(lambda x, kernel, *, program: jitted(x, kernel, program=program))
-    convolution.def_abstract_eval(lambda x, kernel, *, program: ShapedArray(program.geometry.y_shape, x.dtype))
-    ad.defbilinear(convolution, to_input, to_kernel)
-    batching.primitive_batchers[convolution] = partial(_batch, bind, planning)
-    mlir.register_lowering(convolution, mlir.lower_fun(execute, multiple_results=False))
+    def taps_to_x(kernel: Array, x: Any, dy: Array, *, program: Program) -> Array:
+        geometry = program.geometry.kernel_transpose()
+        back = planning.replan(program, geometry.input_transpose())
+        return bind(back, dy, kernel_for_input(XP, geometry, kernel))
+
+    def taps_to_dy(kernel: Array, x: Array, dy: Any, *, program: Program) -> Array:
+        return bind(planning.replan(program, program.geometry.kernel_transpose()), x, kernel)
+
+    def taps_batch(arrays: Any, mapped: Any, *, program: Program) -> tuple[Array, int]:
+        return jax.vmap(partial(_taps, bind, program), mapped)(*arrays), 0
+
+    spread = Spread(planning, execute, swapped=False)
+    bind = _primitive("arrayconv", spread, (to_input, to_kernel), lambda *own, **p: _batch(bind, planning, *own, **p))
+    spread = Spread(planning, partial(_taps, execute), swapped=True)
+    bind_taps = _primitive("arrayconv_taps", spread, (taps_to_x, taps_to_dy), taps_batch)
     return bind
+
+
+def _primitive(name: str, spread: Spread, transposes: tuple[Any, Any], batch: Any) -> Run:
+    """A bilinear primitive of two arrays, whose one parameter is the program."""
+    primitive = Primitive(name)
+
+    def bind(program: Program, x: Array, other: Array) -> Array:
+        return primitive.bind(x, other, program=program)
+
+    def lower(context: Any, x: Any, other: Any, *, program: Program) -> Any:
+        run = spread if is_spread(context) else spread.run
+        return mlir.lower_fun(partial(run, program), multiple_results=False)(context, x, other)
+
+    jitted = jax.jit(bind, static_argnums=0)
+    primitive.def_impl(lambda x, other, *, program: jitted(program, x, other))
+    primitive.def_abstract_eval(lambda x, other, *, program: ShapedArray(spread.shape(program), x.dtype))
+    ad.defbilinear(primitive, *transposes)
+    batching.primitive_batchers[primitive] = batch
+    mlir.register_lowering(primitive, lower)
+    dispatch.prim_requires_devices_during_lowering.add(primitive)
+    return bind
+
+
+def _taps(run: Run, program: Program, x: Array, dy: Array) -> Array:
+    """x and y as they are, correlated for the kernel; ``program`` is of `Geometry.kernel_transpose`."""
+    x = x_for_kernel(XP, program.geometry.kernel_transpose(), x)
+    return swap_leading(XP, run(program, x, swap_leading(XP, dy)))
 
 
 def _batch(bind: Run, planning: Planning, arrays: Any, mapped: Any, *, program: Program) -> tuple[Array, int]:
@@ -127,20 +165,82 @@ def unless_finite(compute: Any, otherwise: Any, x: Array) -> Array:
     return lax.cond(jnp.all(jnp.isfinite(y)), lambda x, y: y, lambda x, y: otherwise(x), x, y)
 
 
-def native_execute(problem: Problem, x: Array, kernel: Array) -> Array:
+def windows(x: Array, window: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Array:
+    """Windows over the last axes; long ones that move far are joined from neighbouring blocks.
+
+    XLA compiles and runs a join of few large parts faster than a stack of many strided slices.
+    """
+    axes, first = list(zip(window, stride, dilation, strict=True)), x.ndim - len(window)
+    if not any(map(_is_joined, *zip(*axes, strict=True))):
+        stacked: Array = primitives.windows(XP, x, window, stride, dilation)
+        return stacked
+    for i, (k, s, d) in enumerate(axes):
+        axis = first + 2 * i
+        if _is_joined(k, s, d):
+            x = _joined_windows(x, axis, k, s)
+        else:
+            x = primitives.windows(XP, jnp.moveaxis(x, axis, -1), (k,), (s,), (d,))
+            x = jnp.moveaxis(x, (-2, -1), (axis, axis + 1))
+    pairs = range(first, first + 2 * len(axes), 2)
+    return x.transpose(*range(first), *pairs, *(axis + 1 for axis in pairs))
+
+
+def _is_joined(window: int, stride: int, dilation: int) -> bool:
+    return window > stride >= 4 and dilation == 1
+
+
+def _joined_windows(x: Array, axis: int, window: int, stride: int) -> Array:
+    """Windows longer than their stride along one axis: each is its own block and the beginning of those after it."""
+    count, blocks = (x.shape[axis] - window) // stride + 1, -(-window // stride)
+    size = (count + blocks - 1) * stride
+    missing = max(0, size - x.shape[axis])
+    x = lax.slice_in_dim(x, 0, size - missing, axis=axis)
+    x = pad(x, [(0, missing if i == axis else 0) for i in range(x.ndim)])
+    x = x.reshape(*x.shape[:axis], count + blocks - 1, stride, *x.shape[axis + 1 :])
+    parts = [lax.slice_in_dim(x, i, i + count, axis=axis) for i in range(blocks)]
+    parts[-1] = lax.slice_in_dim(parts[-1], 0, window - (blocks - 1) * stride, axis=axis + 1)
+    return jnp.concatenate(parts, axis=axis + 1)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def sum_windows(function: Callable[..., Array], what: Any, backend: Backend, axes: Any, x: Array, y: Array) -> Array:
+    """Compiled as a whole: hundreds of slices and products are slow one by one."""
+    return function(what, backend, axes, x, y)
+
+
+def replicated(function: Callable[..., Any], *arrays: Any) -> Any:
+    """A mesh with explicit axes would have every reshape and product declare where its result lies; XLA knows."""
+    for array in jax.tree.leaves(arrays):
+        mesh: Any = getattr(getattr(array.aval, "sharding", None), "mesh", None)
+        if any(kind.name == "Explicit" for kind in getattr(mesh, "axis_types", None) or ()):
+            everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+            return jax.sharding.auto_axes(function, out_sharding=everywhere)(*arrays)
+    return function(*arrays)
+
+
+@cache
+def register(cls: type, arrays: tuple[str, ...], others: tuple[str, ...]) -> None:
+    """A pytree, once."""
+    jax.tree_util.register_dataclass(cls, data_fields=list(arrays), meta_fields=list(others))
+
+
+def native_prepare(problem: Problem) -> dict[str, Any]:
+    """The keyword arguments of `lax.conv_general_dilated`."""
     axes = problem.geometry.axes
     spatial = "".join(chr(ord("a") + i) for i in range(len(axes)))
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        window_strides=[axis.stride for axis in axes],
-        padding=[(axis.low, axis.high) for axis in axes],
-        lhs_dilation=[axis.base_dilation for axis in axes],
-        rhs_dilation=[axis.window_dilation for axis in axes],
-        dimension_numbers=("NC" + spatial, "OI" + spatial, "NC" + spatial),
-        feature_group_count=problem.geometry.groups,
-        precision=lax.Precision.HIGHEST,
-    )
+    return {
+        "window_strides": [axis.stride for axis in axes],
+        "padding": [(axis.low, axis.high) for axis in axes],
+        "lhs_dilation": [axis.base_dilation for axis in axes],
+        "rhs_dilation": [axis.window_dilation for axis in axes],
+        "dimension_numbers": ("NC" + spatial, "OI" + spatial, "NC" + spatial),
+        "feature_group_count": problem.geometry.groups,
+        "precision": lax.Precision.HIGHEST,
+    }
+
+
+def native_execute(arguments: dict[str, Any], x: Array, kernel: Array) -> Array:
+    return lax.conv_general_dilated(x, kernel, **arguments)
 
 
 BACKEND = standard_backend(
@@ -155,13 +255,18 @@ BACKEND = standard_backend(
     cast=lambda array, dtype: array.astype(dtype),
     copy=lambda array: array,
     pad=pad,
+    windows=windows,
     matmul=partial(jnp.matmul, precision=lax.Precision.HIGHEST),
     close=close,
-    native=Native(lambda problem: None, native_execute),
+    native=Native(lambda problem: None, native_prepare, native_execute),
     unless_finite=unless_finite,
     most_slices=256,
     is_traced=lambda array: isinstance(array, jax.core.Tracer),
     scan=lax.scan,
+    sum_windows=sum_windows,
+    constant=lax.stop_gradient,
+    replicated=replicated,
+    register=register,
     scatter_add=lambda total, index, values: total.at[index].add(values),
     scalar_on=lambda kind: jnp.zeros((), device=jax.devices(kind)[0]),
     wait=wait,

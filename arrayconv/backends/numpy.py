@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-import threading
+from _thread import allocate_lock  # threading's Lock; the module would be loaded for nothing else
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ..backend import namespace, standard_backend
+from ..backend import standard_backend
 from ..primitives import Widths, crop, split_ranges
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 Array = np.ndarray[Any, Any]
 Compute = Callable[[Array], Array]
@@ -86,17 +89,20 @@ class Workers:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._local = threading.local()
-        self.forget()
+        self._busy = ContextVar("busy", default=False)  # in a context of its own each thread
+        self._lock = allocate_lock()
+        self._pool: ThreadPoolExecutor | None = None
 
     def each(self, function: Callable[[Any], None], items: Sequence[Any]) -> None:
         """``function`` of every item, in any order."""
-        if self.count == 1 or len(items) == 1 or getattr(self._local, "busy", False):
+        if self.count == 1 or len(items) == 1 or self._busy.get():
             for item in items:
                 function(item)
             return
         with self._lock:
             if self._pool is None:
+                from concurrent.futures import ThreadPoolExecutor  # it loads more modules than all of arrayconv
+
                 self._pool = ThreadPoolExecutor(self.count, "arrayconv", self._begin)
         queue = iter(items)  # a generator would be busy in another thread; a list's iterator is atomic
         context = np.geterr()
@@ -110,12 +116,11 @@ class Workers:
             future.result()
 
     def _begin(self) -> None:
-        self._local.busy = True
+        self._busy.set(True)
 
     def forget(self) -> None:
         """What a forked child does: its threads were not copied, and another thread may have held the lock."""
-        self._lock = threading.Lock()
-        self._pool: ThreadPoolExecutor | None = None
+        self._lock, self._pool = allocate_lock(), None
 
 
 WORKERS = Workers(min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
@@ -125,9 +130,10 @@ if hasattr(os, "register_at_fork"):
 
 BACKEND = standard_backend(
     "numpy",
-    namespace("numpy"),
+    np,
     owns=owns,
     types=(np.ndarray,),
+    signature=lambda array: (array.shape, array.dtype),
     from_numpy=lambda array, like: array,
     dtype=lambda name: np.dtype(name) if name != "bfloat16" else None,
     promote=promote,
@@ -142,4 +148,5 @@ BACKEND = standard_backend(
     cache=2**21,
     workers=WORKERS,
     scatter_add=scatter_add,
+    peek=lambda array: array,
 )

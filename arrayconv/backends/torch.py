@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from operator import index
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch.autograd.forward_ad import unpack_dual
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from .. import primitives
 from ..backend import Native, namespace, standard_backend
+from ..geometry import Geometry
 from ..primitives import Widths, crop
 from ..program import Problem
+from ..transposes import kernel_for_input
 
 Tensor = torch.Tensor
 Compute = Callable[[Tensor], Tensor]
@@ -24,6 +27,11 @@ XP = namespace("torch")
 #: torch has no sums and products of these types; a wider signed type has the same low bits.
 WIDER = {"uint16": "int32", "uint32": "int64", "uint64": "int64"}
 
+TRANSPOSED: dict[int, Any] = {
+    1: functional.conv_transpose1d,
+    2: functional.conv_transpose2d,
+    3: functional.conv_transpose3d,
+}
 CONVOLUTIONS: dict[int, Any] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 
 
@@ -35,6 +43,16 @@ def from_numpy(array: np.ndarray[Any, Any], like: Tensor) -> Tensor:
 def to_numpy(array: Tensor) -> np.ndarray[Any, Any]:
     array = array.detach().cpu().resolve_conj().resolve_neg()
     return (array.float() if array.dtype == torch.bfloat16 else array).numpy()
+
+
+def device_kind(array: Tensor) -> str:
+    """Under torch.func.vmap another kind: there every step of an algorithm is a step of a batching rule."""
+    kind: str = array.device.type
+    if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
+        return kind
+    levels = torch._C._functorch.get_interpreter_stack() or []
+    is_mapped = any(level.key() == torch._C._functorch.TransformType.Vmap for level in levels)
+    return f"{kind} vmap" if is_mapped else kind
 
 
 def promote(a: Tensor, b: Tensor) -> torch.dtype:
@@ -108,6 +126,20 @@ def recompute(function: Any, *arrays: Tensor) -> Tensor:
     return result
 
 
+def peek(array: Tensor) -> np.ndarray[Any, Any] | None:
+    """Not for subclasses, nor where something follows what becomes of the array: its values would be constants there.
+
+    A forward derivative by `torch.autograd.forward_ad` is no transform: it travels on the tensor.
+    """
+    if torch.compiler.is_compiling() or type(array) not in (Tensor, torch.nn.Parameter) or array.device.type != "cpu":
+        return None
+    if (torch.is_grad_enabled() and array.requires_grad) or torch._C._are_functorch_transforms_active():
+        return None
+    if unpack_dual(array).tangent is not None:
+        return None
+    return to_numpy(array)
+
+
 def wait(array: Tensor) -> None:
     """Kernels of an accelerator run behind the call's back."""
     if torch._C._functorch.is_functorch_wrapped_tensor(array):
@@ -134,25 +166,67 @@ def native_unsupported(problem: Problem) -> str | None:
         return f"torch convolves 1 to 3 spatial axes, not {geometry.ndim}"
     if problem.is_integer:
         return "torch's convolution of integers is not exact for every type"
-    if any(axis.base_dilation != 1 for axis in geometry.axes):
-        return "torch's convolution takes no base dilation"
+    if is_dilated(problem) and any(axis.stride != 1 for axis in geometry.axes):
+        return "torch's transposed convolution takes no stride of the window"
     return None
 
 
-def native_execute(problem: Problem, x: Tensor, kernel: Tensor) -> Tensor:
-    axes = problem.geometry.axes
-    padding: Any = tuple(axis.low for axis in axes)
+def is_dilated(problem: Problem) -> bool:
+    return any(axis.base_dilation != 1 for axis in problem.geometry.axes)
+
+
+class Convolution(NamedTuple):
+    """torch's function, the padding that it doesn't take, and its arguments after the bias."""
+
+    function: Any
+    widths: Widths | None
+    arguments: tuple[Any, ...]
+
+    def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
+        if self.widths is not None:
+            x = pad(x, self.widths)
+        y: Tensor = self.function(x, kernel, None, *self.arguments)
+        return y
+
+
+class Transposed(NamedTuple):
+    """A base dilation is the stride of a transposed convolution, which pads ``window - 1`` less its padding.
+
+    ``widths``: what is left to crop or to add where it can't.
+    """
+
+    function: Any
+    geometry: Geometry
+    widths: Widths | None
+    arguments: tuple[Any, ...]
+
+    def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
+        y: Tensor = self.function(x, kernel_for_input(XP, self.geometry, kernel), None, *self.arguments)
+        return y if self.widths is None else pad(y, self.widths)
+
+
+def native_prepare(problem: Problem) -> Convolution | Transposed:
+    geometry = problem.geometry
+    axes, groups = geometry.axes, geometry.groups
+    dilation = tuple(axis.window_dilation for axis in axes)
+    if is_dilated(problem):
+        stride = tuple(axis.base_dilation for axis in axes)
+        padding = tuple(axis.window - 1 - axis.low for axis in axes)
+        more = tuple(axis.high - axis.low for axis in axes)
+        if all(0 <= n < axis.base_dilation and axis.low < axis.window for n, axis in zip(more, axes, strict=True)):
+            return Transposed(TRANSPOSED[len(axes)], geometry, None, (stride, padding, more, groups, dilation))
+        widths = tuple((axis.low - axis.window + 1, axis.high - axis.window + 1) for axis in axes)
+        nothing = (0,) * len(axes)
+        return Transposed(TRANSPOSED[len(axes)], geometry, widths, (stride, nothing, nothing, groups, dilation))
+    edges, padding = None, tuple(axis.low for axis in axes)
     if any(axis.low != axis.high or axis.low < 0 for axis in axes):
-        x, padding = pad(x, [(axis.low, axis.high) for axis in axes]), 0
-    y: Tensor = CONVOLUTIONS[len(axes)](
-        x,
-        kernel,
-        stride=tuple(axis.stride for axis in axes),
-        padding=padding,
-        dilation=tuple(axis.window_dilation for axis in axes),
-        groups=problem.geometry.groups,
-    )
-    return y
+        edges, padding = tuple((axis.low, axis.high) for axis in axes), (0,) * len(axes)
+    stride = tuple(axis.stride for axis in axes)
+    return Convolution(CONVOLUTIONS[len(axes)], edges, (stride, padding, dilation, groups))
+
+
+def native_execute(own: Convolution | Transposed, x: Tensor, kernel: Tensor) -> Tensor:
+    return own(x, kernel)
 
 
 BACKEND = standard_backend(
@@ -160,10 +234,12 @@ BACKEND = standard_backend(
     XP,
     owns=lambda array: isinstance(array, Tensor),
     types=(Tensor, torch.nn.Parameter),
+    signature=lambda array: (array.shape, array.dtype, array.device, array.layout),
+    is_compiling=torch.compiler.is_compiling,
     from_numpy=from_numpy,
     to_numpy=to_numpy,
     device=lambda array: array.device,
-    device_kind=lambda array: array.device.type,
+    device_kind=device_kind,
     dtype=lambda name: getattr(torch, name, None),
     promote=promote,
     cast=lambda array, dtype: array.to(dtype),
@@ -172,13 +248,15 @@ BACKEND = standard_backend(
     pad=pad,
     windows=windows,
     matmul=torch.matmul,
-    native=Native(native_unsupported, native_execute),
+    native=Native(native_unsupported, native_prepare, native_execute),
     accumulators=WIDER,
     unless_finite=unless_finite,
     fold=fold,
     recompute=recompute,
     detach=lambda array: array.detach(),
+    constant=lambda array: array.detach(),
     scatter_add=lambda total, index, values: total.index_add(0, index, values),
     scalar_on=lambda kind: torch.zeros((), device=kind),
+    peek=peek,
     wait=wait,
 )

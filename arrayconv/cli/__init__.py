@@ -16,6 +16,9 @@ from typing import NoReturn
 COMMANDS = {
     "notebook": "repeat a notebook on convolution with every library that is installed, and compare the numbers",
     "plan": "print what a call would do: output shape, work, memory, and the choice of an algorithm",
+    "filter": "filter an image by a kernel: grey, colours, alpha, 8 or 16 bits",
+    "learn": "learn the kernel that makes one image out of another",
+    "digits": "compress images of digits into labels: a network that JAX trains and every library runs",
 }
 
 PROGRAM = "python -m arrayconv"

@@ -17,7 +17,8 @@ from ..operations.conv import conv
 from ..operations.correlate import corr2d, correlate
 from ..shapes import output_size
 from . import UsageError
-from .photo import draw_edges, png_path
+from .figures import draw_edges
+from .files import new_file
 
 Array = Any
 Numbers = Sequence[float]
@@ -153,7 +154,7 @@ def _column(section: Section, backend: Backend) -> list[Cell]:
     return [compare(*pair) for pair in zip(section.measure(backend), section.rows.values(), strict=True)]
 
 
-def _backends() -> dict[str, Backend]:
+def import_backends() -> dict[str, Backend]:
     """Every library that imports; a broken installation gets a line of its own."""
     backends = {}
     for name in installed_libraries():
@@ -180,7 +181,7 @@ def _verdict(count: int, wrong: Mapping[str, int]) -> str:
 def tell() -> bool:
     """Print the notebook's numbers, those of each library beside them; whether all agree."""
     print(f"arrayconv {__version__} repeats a notebook on convolution with every library that is installed here\n")
-    backends = _backends()
+    backends = import_backends()
     heads = [("notebook", ""), *((name, str(import_module(name).__version__)) for name in backends)]
     widths = [12, *(max(14, *map(len, head)) for head in heads)]
     for texts in zip(*heads, strict=True):
@@ -200,7 +201,7 @@ def tell() -> bool:
 
 def add(parser: ArgumentParser) -> None:
     """The arguments of ``python -m arrayconv``."""
-    parser.add_argument("--plot", type=png_path, metavar="FILE", help="write the edges of a photograph as a PNG")
+    parser.add_argument("--plot", type=new_file(".png"), metavar="FILE", help="write a photograph's edges as a PNG")
     parser.add_argument("--photo", metavar="FILE", help="the photograph of --plot; by default one of scikit-image's")
 
 

@@ -1,58 +1,59 @@
-"""Photographs in, figures out. Pillow, matplotlib and scikit-image are imported where they are used."""
+"""Images in and out. Pillow and scikit-image are imported where they are used."""
 
 from __future__ import annotations
 
-from argparse import ArgumentTypeError
-from collections.abc import Callable, Iterator
-from importlib.util import find_spec
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..kernels import edges, sobel
-from ..operations.correlate import correlate
 from . import UsageError
+from .files import written
 
 Array = Any
+Image = Any
 
-#: Longest side of a photograph in a figure, in pixels: what a panel can show.
+#: Longest side of a photograph in the figure of edges, in pixels: what a panel can show.
 LONGEST = 1024
 
-#: module: the name by which it is installed.
-PACKAGES = {"PIL": "pillow", "matplotlib": "matplotlib"}
+#: The value of white by the first letter of the mode; 255 in the others. Integers of 32 bits come from files of 16.
+WHITE = {"I": 65535.0, "F": 1.0}
 
 
-def png_path(text: str) -> Path:
-    """An argparse type: where a PNG can be written."""
-    path = Path(text)
-    if path.suffix.lower() != ".png":
-        raise ArgumentTypeError(f"{text!r} must end in .png")
-    if not path.parent.is_dir():
-        raise ArgumentTypeError(f"{str(path.parent)!r} is not a directory")
-    return path
+def read_image(name: str, path: str, *, deep: bool = False) -> Image:
+    """The first frame of an image, upright; ``name`` is the argument's.
 
-
-def require(option: str) -> None:
-    """`UsageError` with what to install, where Pillow or matplotlib is missing."""
-    missing = [package for module, package in PACKAGES.items() if find_spec(module) is None]
-    if missing:
-        raise UsageError(f"{option} needs {' and '.join(missing)}; run: pip install {' '.join(missing)}")
-
-
-def read_gray(path: str) -> Array:
-    """A photograph as a float32 matrix of its luminance, upright, no side longer than `LONGEST`."""
+    Pillow keeps 8 bits a colour of 16: ``deep`` refuses what would lose some.
+    """
     from PIL import Image, ImageOps
 
     try:
         with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-            # "L" has 8 bits: images of 16 or 32 bits a pixel, which hold no colour, keep theirs.
-            image = image.convert("F" if image.mode[0] in "IF" else "L")
-            image.thumbnail((LONGEST, LONGEST))
-            return np.asarray(image, np.float32)
-    except (OSError, Image.DecompressionBombError) as error:
-        raise UsageError(f"--photo {path}: {getattr(error, 'strerror', None) or error}") from error
+            if deep and file.mode[0] not in "IF" and any(";16" in str(tile) for tile in file.tile):
+                raise UsageError(f"{name} {path} has 16 bits a colour, of which Pillow reads 8; convert it to 8 bits")
+            return ImageOps.exif_transpose(file)
+    # What Pillow raises for bytes that lie about themselves is no one class.
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise UsageError(f"{name} {path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def to_gray(image: Image) -> Image:
+    """Its luminance. "L" has 8 bits: images of 16 or 32 bits a pixel, which hold no colour, keep theirs."""
+    return image.convert("F" if image.mode[0] in "IF" else "L")
+
+
+def read_gray(path: str) -> Array:
+    """The photograph of ``--photo`` as a float32 matrix of its luminance, no side longer than `LONGEST`."""
+    image = to_gray(read_image("--photo", path))
+    image.thumbnail((LONGEST, LONGEST))
+    return np.asarray(image, np.float32)
+
+
+def read_unit_gray(name: str, path: str) -> Array:
+    """An image as a float32 matrix of its luminance: black is 0, white is 1."""
+    image = read_image(name, path)
+    return np.asarray(to_gray(image), np.float32) / np.float32(WHITE.get(image.mode[0], 255.0))
 
 
 def sample_photo() -> Array:
@@ -65,40 +66,21 @@ def sample_photo() -> Array:
     return load().astype(np.float32)
 
 
-def _panels(image: Array) -> Iterator[tuple[str, Array, str, float, float]]:
-    """Title, values, colour map and its limits, of each part of the figure."""
+def image_format(name: str, path: Path) -> str:
+    """Pillow's name of the format that the suffix stands for."""
+    from PIL import Image
 
-    def response(kernel: Array) -> Array:
-        return correlate(image, kernel, padding="same", boundary="edge")
-
-    yield "photograph", image, "gray", image.min(), image.max()
-    kernel = edges(like=image)
-    for title, derivative in (("vertical edges, [[1, -1]]", kernel), ("horizontal edges, [[1], [-1]]", kernel.T)):
-        values = response(derivative)
-        limit = strongest(values)
-        yield f"{title}: blue from light to dark", values, "RdBu", -limit, limit
-    magnitude = np.hypot(response(sobel(0, like=image)), response(sobel(1, like=image)))
-    yield "magnitude of Sobel's gradient", magnitude, "gray_r", 0, strongest(magnitude)
+    found = Image.registered_extensions().get(path.suffix.lower())
+    if found not in Image.SAVE:
+        raise UsageError(f"{name} {path} must end as an image does, for example in .png, .jpg or .tif")
+    return str(found)
 
 
-def strongest(values: Array) -> float:
-    """Where a colour map ends: the strongest percent saturates, or a few strong edges would leave the rest pale."""
-    return float(np.percentile(abs(values), 99)) or 1.0
-
-
-def draw_edges(photo: str | None, plot: Path) -> None:
-    """Write a PNG: a photograph, its vertical and horizontal edges by the notebook's kernel, Sobel's magnitude."""
-    require("--plot")
-    from matplotlib.figure import Figure
-
-    image = sample_photo() if photo is None else read_gray(photo)
-    height, width = image.shape
-    figure = Figure(figsize=(9, 9 * min(max(height / width, 0.2), 3) + 0.6), layout="constrained")
-    for axes, (title, values, colors, low, high) in zip(figure.subplots(2, 2).flat, _panels(image), strict=True):
-        axes.imshow(values, cmap=colors, vmin=low, vmax=high)
-        axes.set_title(title, fontsize=10)
-        axes.set_axis_off()
-    try:
-        figure.savefig(plot, format="png", dpi=120)
-    except OSError as error:
-        raise UsageError(f"--plot {plot}: {error.strerror or error}") from error
+def save_image(name: str, path: Path, image: Image, **options: Any) -> None:
+    """Write an image in the format of the suffix."""
+    form = image_format(name, path)
+    with written(name, path) as file:
+        try:
+            image.save(file, format=form, **options)
+        except ValueError as error:
+            raise UsageError(f"{name} {path}: {error}") from error

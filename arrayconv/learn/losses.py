@@ -16,10 +16,10 @@ from ..backend import dtype_name, get_backend
 Array = Any
 Loss = Callable[[Array, Array], tuple[Array, Array]]
 
-#: Squared losses ``weight(n) * sum |y_hat - y|^2`` by their word; n counts the elements of y, none has mean 0.
-WEIGHTS: dict[str, Callable[[int], float]] = {
+#: Squared losses ``weight(n) * sum |y_hat - y|^2`` by their word; n counts the elements of y, or is 1 for none.
+WEIGHTS: dict[str, Callable[[Any], Any]] = {
     "sum": lambda n: 1.0,
-    "mean": lambda n: 1 / max(1, n),
+    "mean": lambda n: 1 / n,
 }
 
 
@@ -29,7 +29,7 @@ def squared_loss(word: str) -> Loss:
     def loss(y_hat: Array, y: Array) -> tuple[Array, Array]:
         backend = get_backend(y_hat)
         error = y_hat - y
-        weight = WEIGHTS[word](prod(error.shape))
+        weight = WEIGHTS[word](max(1, prod(error.shape)))
         wide = backend.cast(error, backend.dtype("float32")) if "16" in dtype_name(error.dtype) else error
         return weight * backend.xp.sum(abs(wide) ** 2), 2 * weight * error
 

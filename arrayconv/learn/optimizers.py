@@ -40,7 +40,7 @@ def tree_map(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
     return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
 
 
-def _read(op: str, name: str, value: Any, **limits: float) -> Any:
+def read_scalar(op: str, name: str, value: Any, **limits: float) -> Any:
     """A number as a float; an array without axes, such as one that JAX traces, as it is."""
     if not isinstance(value, Real) and getattr(value, "shape", None) == ():
         return value
@@ -48,7 +48,7 @@ def _read(op: str, name: str, value: Any, **limits: float) -> Any:
 
 
 def _read_decay(op: str, name: str, value: Any) -> Any:
-    value = _read(op, name, value, minimum=0)
+    value = read_scalar(op, name, value, minimum=0)
     if isinstance(value, float) and value >= 1:
         raise ValueError(f"{op}: {name} must be < 1, got {value}; usual values are 0.9 and 0.999")
     return value
@@ -77,7 +77,7 @@ def sgd(rate: float, momentum: float = 0.0, nesterov: bool = False) -> Optimizer
     >>> sgd(0.5) is optimizer
     True
     """
-    rate, momentum = _read("sgd", "rate", rate, minimum=0), _read_decay("sgd", "momentum", momentum)
+    rate, momentum = read_scalar("sgd", "rate", rate, minimum=0), _read_decay("sgd", "momentum", momentum)
     plain = isinstance(momentum, float) and momentum == 0
     if read_flag("sgd", "nesterov", nesterov) and plain:
         raise ValueError("sgd: nesterov=True does nothing with momentum=0.0; pass a momentum, for example 0.9")
@@ -138,7 +138,7 @@ def adam(rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> 
     >>> round(updates[0], 12), state.count
     (-0.5, 1)
     """
-    rate, eps = _read("adam", "rate", rate, minimum=0), _read("adam", "eps", eps, minimum=0)
+    rate, eps = read_scalar("adam", "rate", rate, minimum=0), read_scalar("adam", "eps", eps, minimum=0)
     return _make(_adam, rate, _read_decay("adam", "b1", b1), _read_decay("adam", "b2", b2), eps)
 
 

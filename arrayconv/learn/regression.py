@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from math import prod, sqrt
 from typing import Any, NamedTuple
@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arguments import read_int, read_ints
-from ..backend import Backend, dtype_name, gather_arrays
+from ..backend import Backend, dtype_name, gather_arrays, get_backend
 from ..kernels import as_like
 from ..operations.table import OPERATIONS
-from ..operations.vjp import vjp
+from ..operations.vjp import vjp_parameters
 from .losses import Loss, read_loss
 from .optimizers import tree_map
 
@@ -22,6 +22,9 @@ Array = Any
 
 #: The real type of a floating type's magnitude.
 MAGNITUDES = {"complex64": "float32", "complex128": "float64"}
+
+#: Half precision is learned in float32 and rounded at the end.
+LEARNED_IN = {"float16": "float32", "bfloat16": "float32"}
 
 
 class Params(NamedTuple):
@@ -96,24 +99,28 @@ class Regression:
         backend, (kernel, bias) = self.backend, params
         channels = bias is not None and bias.ndim > 0
         arrays = (self.x, kernel, bias) if channels else (self.x, kernel)
-        y_hat, pullback = vjp(self.op, *arrays, **self.options)
+        y_hat, pullback = vjp_parameters(self.op, *arrays, **self.options)
         if bias is not None and not channels:
             y_hat = y_hat + bias
-        if tuple(y_hat.shape) != tuple(self.y.shape):
-            raise ValueError(
-                f"{self.caller}: y has shape {tuple(self.y.shape)}, {self.op.__name__} of x {tuple(self.x.shape)} and "
-                f"kernel {tuple(kernel.shape)} gives {tuple(y_hat.shape)}; pass y of that shape or other options"
-            )
+        self.check_y(tuple(kernel.shape), tuple(y_hat.shape))
 
         def adjoint(dy: Array) -> Params:
             dy = _conj(backend, dy)
-            _, *grads = (_conj(backend, cotangent) for cotangent in pullback(dy))
+            grads = [_conj(backend, cotangent) for cotangent in pullback(dy)]
             if bias is not None and not channels:
                 total = _conj(backend, backend.xp.sum(dy))
                 grads.append(backend.cast(total if same_kind(total, bias) else backend.xp.real(total), bias.dtype))
             return Params(*(backend.xp.asarray(grad) for grad in grads))
 
         return y_hat, adjoint
+
+    def check_y(self, kernel: tuple[int, ...], y_hat: tuple[int, ...]) -> None:
+        """y would broadcast: none but the shape that op gives is meant."""
+        if y_hat != tuple(self.y.shape):
+            raise ValueError(
+                f"{self.caller}: y has shape {tuple(self.y.shape)}, {self.op.__name__} of x {tuple(self.x.shape)} and "
+                f"kernel {kernel} gives {y_hat}; pass y of that shape or other options"
+            )
 
     def loss_and_grad(self, params: Params) -> tuple[Array, Params]:
         """The loss of ``params`` and the direction in which it grows fastest, in the shapes of ``params``."""
@@ -129,6 +136,10 @@ class Regression:
         if bias is None or bias.ndim > 0:
             return self.op(self.x, kernel, *(() if bias is None else (bias,)), **self.options)
         return self.op(self.x, kernel, **self.options) + bias
+
+    def value(self, params: Params) -> Array:
+        """The loss of ``params``."""
+        return self.backend.xp.asarray(self.loss(self.predict(params), self.y)[0])
 
     def gram_norm(self, start: Params, rounds: int = 20) -> Array:
         """The greatest eigenvalue of the Gram matrix A'A, where A maps the parameters to y_hat.
@@ -181,13 +192,27 @@ def regression(
     bias = np.asarray(params.bias) if isinstance(params.bias, np.generic) else params.bias
     backend, arrays = gather_arrays(caller, names, (x, y, params.kernel, bias), ("kernel", "bias"))
     for argument, array in zip(names, arrays, strict=True):
-        if array is not None and "int" in dtype_name(array.dtype):
-            raise TypeError(
-                f"{caller}: {argument} has dtype {dtype_name(array.dtype)}, learning takes floating types; "
-                f"cast {argument} to float32, for example"
-            )
+        check_floating(caller, argument, array)
     x, y, *gathered = arrays
     return Regression(caller, backend, op, options, x, y, read_loss(caller, loss)), Params(*gathered)
+
+
+def check_floating(caller: str, argument: str, array: Array | None) -> None:
+    """Gradients of integers round to nothing."""
+    if array is not None and "int" in dtype_name(array.dtype):
+        raise TypeError(
+            f"{caller}: {argument} has dtype {dtype_name(array.dtype)}, learning takes floating types; "
+            f"cast {argument} to float32, for example"
+        )
+
+
+def learnable(problem: Regression) -> tuple[Regression, Any]:
+    """The data in the type that is learned in, free of graphs, and the dtype to return."""
+    backend = problem.backend
+    dtype = backend.promote(problem.x, problem.y)
+    inner = backend.dtype(LEARNED_IN.get(dtype_name(dtype), dtype_name(dtype)))
+    x, y = (backend.cast(backend.detach(array), inner) for array in (problem.x, problem.y))
+    return replace(problem, x=x, y=y), dtype
 
 
 def bias_shape(op: Any, kernel: tuple[int, ...], options: dict[str, Any]) -> tuple[int, ...]:
@@ -203,6 +228,33 @@ def check_bias(caller: str, op: Any, params: Params, options: dict[str, Any]) ->
             f"{caller}: bias has shape {tuple(params.bias.shape)}, {op.__name__} with kernel "
             f"{tuple(params.kernel.shape)} learns one of {shape}; reshape it"
         )
+
+
+def first_params(
+    caller: str,
+    given: Params,
+    like: Array,
+    op: Any,
+    shape: tuple[int, ...],
+    options: dict[str, Any],
+    bias: bool,
+    seed: int,
+) -> Params:
+    """The parameters that are given, or else drawn or zero, of ``like``'s type and free of graphs."""
+    backend, (kernel, start) = get_backend(like), given
+    if kernel is None:
+        kernel = init_kernel(shape, like=like, seed=seed)
+    if bias and start is None:
+        start = backend.xp.zeros(bias_shape(op, shape, options), dtype=like.dtype, device=backend.device(like))
+    params = Params(kernel, start)
+    check_bias(caller, op, params, options)
+    for part in params:
+        check_floating(caller, "init", part)
+        if part is not None and not same_kind(part, like):
+            raise TypeError(
+                f"{caller}: init has dtype {dtype_name(part.dtype)}, x and y are real; cast x or y to complex"
+            )
+    return Params(*(None if part is None else backend.cast(backend.detach(part), like.dtype) for part in params))
 
 
 def loss_and_grad(

@@ -32,7 +32,7 @@ def unfold_blocks(xp: Any, columns: Columns, x: Array) -> Array:
     x = x.rechunk(dict.fromkeys(whole_axes(columns, at), -1))
     ranges = output_ranges(axis, x.chunks[at])
     parts, own = zip(*(axis.block(part, range(axis.kernel)) for part in ranges), strict=True)
-    counts = x.chunks[len(columns.lead)] if columns.channels == "first" else (columns.count,)
+    counts = x.chunks[len(columns.lead)] if columns.channels == "first" else (columns.channel_count,)
     rows = tuple(count * prod(columns.window) for count in counts)
     windows = tuple(len(part) * prod(columns.out[1:]) for part in ranges)
     return run(xp, "unfold", columns, own, join(xp, x, parts, at), in_order(columns, x.chunks, rows, windows))
@@ -109,6 +109,6 @@ def run_block(array: Array, method: str, columns: Columns, own: Any, block_id: t
     rows = array.shape[-1 if last else lead]
     count = rows // prod(columns.window) if method == "fold" else rows
     axis = own[block_id[lead if last else lead + 1]]
-    part = replace(columns, lead=array.shape[:lead], count=count, axes=(axis, *columns.axes[1:]))
+    part = columns._replace(lead=array.shape[:lead], channel_count=count, axes=(axis, *columns.axes[1:]))
     result: Array = getattr(part, method)(get_backend(array), array)
     return result

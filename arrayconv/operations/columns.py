@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..arguments import Padding, PerAxis, read_ints, read_word
 from ..backend import Backend, dtype_name, gather_arrays
@@ -22,15 +21,14 @@ Shape = tuple[int, ...]
 LAYOUTS = ("first", "last")
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
+class Columns(NamedTuple):
     """The two shapes that `unfold` and `fold` go between: ints only.
 
     Both directions go axis by axis, so they take ``sum(window)`` slices at most, not ``prod(window)``.
     """
 
     lead: Shape
-    count: int
+    channel_count: int
     axes: tuple[WindowDimension, ...]
     channels: str
 
@@ -46,12 +44,12 @@ class Columns:
     def split_shape(self) -> Shape:
         """The columns with all their axes apart."""
         if self.channels == "last":
-            return (*self.lead, *self.out, *self.window, self.count)
-        return (*self.lead, self.count, *self.window, *self.out)
+            return (*self.lead, *self.out, *self.window, self.channel_count)
+        return (*self.lead, self.channel_count, *self.window, *self.out)
 
     @property
     def shape(self) -> Shape:
-        return channel_shape(self.lead, self.count * prod(self.window), (prod(self.out),), self.channels)
+        return channel_shape(self.lead, self.channel_count * prod(self.window), (prod(self.out),), self.channels)
 
     def positions(self, i: int) -> tuple[int, int]:
         """Where window axis i stands, and spatial axis i while that window axis is not there.

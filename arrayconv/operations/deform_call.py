@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -45,8 +44,7 @@ class Layouts(NamedTuple):
     y: Layout
 
 
-@dataclass(frozen=True, slots=True)
-class DeformCall:
+class DeformCall(NamedTuple):
     """Static, hashable, and the same for equal shapes, dtypes and options.
 
     ``block`` is the images and outputs of a tile, ``pull_block`` those of a tile on the way back.
@@ -250,9 +248,9 @@ def make_layouts(grid: Grid, shapes: Arrays, channels: str) -> Layouts:
     geometry, fields = grid.geometry, grid.fields
     batch, taps, ndim, positions = geometry.batch, geometry.taps, geometry.ndim, grid.positions
     groups, parts, height, outputs = grid.kernel_shape
-    inner = grid.count // grid.blocks
+    inner = grid.channel_count // grid.blocks
     steps: dict[str, tuple[Shape, Shape]] = {
-        "x": ((batch, grid.count, grid.size), (0, 2, 1)),
+        "x": ((batch, grid.channel_count, grid.size), (0, 2, 1)),
         "offset": ((batch, fields, taps, ndim, positions), (3, 1, 0, 4, 2)),
         "kernel": ((groups, outputs, parts, inner, taps), (0, 2, 4, 3, 1)),
         "mask": ((batch, fields, taps, positions), (1, 0, 3, 2)),
@@ -260,7 +258,7 @@ def make_layouts(grid: Grid, shapes: Arrays, channels: str) -> Layouts:
     }
     if channels == "last":
         steps = {
-            "x": ((batch, grid.size, grid.count), (0, 1, 2)),
+            "x": ((batch, grid.size, grid.channel_count), (0, 1, 2)),
             "offset": ((batch, positions, fields, taps, ndim), (4, 2, 0, 1, 3)),
             "kernel": ((taps, parts, inner, groups, outputs), (3, 1, 0, 2, 4)),
             "mask": ((batch, positions, fields, taps), (2, 0, 1, 3)),
@@ -288,8 +286,8 @@ def tile_shape(grid: Grid, item: int, room: int, *, tables: int, samples: int) -
     geometry = grid.geometry
     _, parts, _, outputs = grid.kernel_shape
     indices = 8 * grid.fields * geometry.taps * (6 * geometry.ndim + 8)  # of every corner, in 8 bytes
-    columns = item * (samples * grid.count * geometry.taps + geometry.groups * outputs * (parts + 3))
-    table, unit = tables * grid.size * grid.count * item, indices + columns
+    columns = item * (samples * grid.channel_count * geometry.taps + geometry.groups * outputs * (parts + 3))
+    table, unit = tables * grid.size * grid.channel_count * item, indices + columns
     images = room // (table + grid.positions * unit)
     if images:
         return min(images, max(1, geometry.batch)), grid.positions

@@ -5,13 +5,14 @@ Data flows one way: arguments, geometry, program, arrays; `LinearCall.pull` walk
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import is_
 from typing import Any, NamedTuple
 
 from ..arguments import Pairs, read_int, read_padding, read_per_axis, read_word, resolve
-from ..backend import Backend, dtype_name, gather_arrays, library_backend
+from ..backend import Backend, dtype_name, gather_arrays, library_backend, signed_backend
 from ..boundary import BOUNDARIES, Run, runs
 from ..geometry import Geometry, WindowDimension, dilated
 from ..layout import Layout
@@ -49,30 +50,37 @@ class LinearCall:
         if bias is not None:
             bias = backend.cast(bias, self.compute)
             y = y + bias[(slice(None), *(None,) * self.program.geometry.ndim)]
-        return backend.cast(self.y_layout.undo(backend.xp, y), self.dtype)
+        y = self.y_layout.undo(backend.xp, y)
+        return y if self.dtype == self.compute else backend.cast(y, self.dtype)
 
     def canonical(self, backend: Backend, x: Array, kernel: Array) -> tuple[Array, Array]:
-        """What the program takes: layout, boundary and dtype applied."""
+        """What the program takes: layout, boundary and dtype applied; a cast costs time where it changes nothing."""
         xp = backend.xp
-        x = self.x_layout.apply(xp, backend.cast(x, self.compute))
+        if x.dtype != self.compute:
+            x = backend.cast(x, self.compute)
+        if kernel.dtype != self.compute:
+            kernel = backend.cast(kernel, self.compute)
+        x = self.x_layout.apply(xp, x)
         if self.pieces is not None:
             x = backend.pad_runs(x, self.pieces)
-        return x, self.kernel_layout.apply(xp, backend.cast(kernel, self.compute))
+        return x, self.kernel_layout.apply(xp, kernel)
 
-    def pull(self, backend: Backend, x: Array, kernel: Array, bias: Array | None) -> tuple[Array, Pullback]:
-        """The result, and the function from its cotangent to those of x, kernel and bias."""
+    def pull(
+        self, backend: Backend, x: Array, kernel: Array, bias: Array | None, *, data: bool = True
+    ) -> tuple[Array, Pullback]:
+        """The result, and the function from its cotangent to those of x, kernel and bias; without ``data`` not x's."""
         y = self.run(backend, x, kernel, bias)
 
         def pullback(dy: Array) -> tuple[Array, ...]:
             dy = self.y_layout.apply(backend.xp, backend.cast(dy, self.compute))
             wide, narrow = self.canonical(backend, x, kernel)
-            dx = as_dtype(backend, self._pull_x(backend, dy, narrow), x.dtype)
+            dx = (as_dtype(backend, self._pull_x(backend, dy, narrow), x.dtype),) if data else ()
             dk = as_dtype(backend, self._pull_kernel(backend, dy, wide), kernel.dtype)
             if bias is None:
-                return dx, dk
+                return *dx, dk
             spatial = tuple(range(2, dy.ndim))
             db = backend.xp.sum(dy, axis=(0, *spatial), dtype=dy.dtype)
-            return dx, dk, as_dtype(backend, db, bias.dtype)
+            return *dx, dk, as_dtype(backend, db, bias.dtype)
 
         return y, pullback
 
@@ -131,6 +139,12 @@ Reading = tuple[Layout, Layout, Layout, tuple[tuple[Run, ...], ...] | None, Geom
 Read = Callable[[str, tuple[int, ...], tuple[int, ...], Options], Reading]
 
 
+#: Planned calls by all that they were planned from. An entry was checked when it was made, and its arrays needed no
+#: conversion, so that a call that finds one has nothing left to look at.
+_CALLS: dict[Any, LinearCall] = {}
+_MOST_CALLS = 4096
+
+
 def linear_call(
     read: Read,
     op: str,
@@ -141,8 +155,39 @@ def linear_call(
     options: Options,
     *,
     transposed: bool = False,
-) -> tuple[LinearCall, Backend, list[Array]]:
+) -> tuple[LinearCall, Backend, Sequence[Array]]:
     """Arrays gathered, and the plan that serves their shapes: one cached look-up."""
+    backend, key = signed_backend(x, kernel, bias), None
+    if backend is not None:
+        sign = backend.signature
+        assert sign is not None
+        signs = (sign(x), sign(kernel)) if bias is None else (sign(x), sign(kernel), sign(bias))
+        key = (read, op, backend.name, signs, dtype, options, transposed, current_settings())
+        try:
+            call = _CALLS.get(key)
+        except TypeError:  # an option or a dtype that is unhashable, which `read_call` refuses
+            key = call = None
+        if call is not None:
+            return call, backend, (x, kernel, bias)
+    call, backend, arrays = read_call(read, op, x, kernel, bias, dtype, options, transposed)
+    if key is not None and all(map(is_, arrays, (x, kernel, bias))):
+        if len(_CALLS) >= _MOST_CALLS:
+            _CALLS.clear()
+        _CALLS[key] = call
+    return call, backend, arrays
+
+
+def read_call(
+    read: Read,
+    op: str,
+    x: Array,
+    kernel: Array,
+    bias: Array | None,
+    dtype: Any,
+    options: Options,
+    transposed: bool,
+) -> tuple[LinearCall, Backend, list[Array]]:
+    """`linear_call` where nothing is known of the arrays: all are checked, and NumPy's constants are adopted."""
     if bias is None:
         backend, arrays = gather_arrays(op, ("x", "kernel"), (x, kernel))
         arrays.append(None)

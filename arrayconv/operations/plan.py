@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import inf, prod
 from typing import Any
 
+from ..algorithms import ALGORITHMS
 from ..arguments import read_ints
 from ..backend import Backend, dtype_name, gather_arrays, get_backend, installed_libraries, library_backend
 from ..planner import current_settings, options
@@ -78,7 +79,7 @@ class Plan:
             "  algorithm   estimate",
         ]
         for row in sorted(options(problem, self.backend), key=lambda row: row.rank):
-            if row.name == "empty" and row.program is None:
+            if row.name == "empty" and not row.serves:
                 continue
             mark = "*" if row.name == self.algorithm else " "
             time = f"{format_seconds(row.seconds)}{' measured' if row.measured else ''}"
@@ -87,7 +88,9 @@ class Plan:
 
 
 def describe(program: Program) -> str:
-    """The algorithm, and those of a rewrite's parts."""
+    """The algorithm, and those of a rewrite's parts, or the one in its place."""
+    if ALGORITHMS[program.algorithm].is_conditional:
+        return f"{program.algorithm}, or {describe(program.parts[0])} where the kernel's values do not admit it"
     names = sorted({part.algorithm for part in program.parts})
     return f"{program.algorithm} of {len(program.parts)} ({', '.join(names)})" if names else program.algorithm
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..arguments import Pairs, read_ints, read_padding, read_per_axis, resolve
 from ..boundary import Run
@@ -16,8 +15,7 @@ from ..shapes import output_size
 Counts = tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Pooling:
+class Pooling(NamedTuple):
     """A checked call: what negative padding crops, then the axes, which pad so that the last window just fits.
 
     They are the last axes of x; channels at the end are one more, with a window of one. ``inside`` and ``elements``

@@ -9,7 +9,6 @@ origin. ``floor`` is a constant to every derivative: where p is an integer, that
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import reduce
 from itertools import product
 from math import lcm, prod
@@ -23,8 +22,7 @@ from ..primitives import full
 Array = Any
 
 
-@dataclass(frozen=True, slots=True)
-class Grid:
+class Grid(NamedTuple):
     """Where samples lie: a convolution's geometry, the number of offset groups, and the types of the arithmetic.
 
     Convolution groups and offset groups divide the channels independently; blocks are the runs of channels that lie
@@ -48,14 +46,14 @@ class Grid:
         return prod(self.geometry.out)
 
     @property
-    def count(self) -> int:
+    def channel_count(self) -> int:
         """Channels of x."""
         return self.geometry.groups * self.geometry.inputs
 
     @property
     def channels(self) -> int:
         """Channels that share an offset."""
-        return self.count // self.fields
+        return self.channel_count // self.fields
 
     @property
     def blocks(self) -> int:
@@ -65,7 +63,7 @@ class Grid:
     def kernel_shape(self) -> tuple[int, int, int, int]:
         """Blocks by group, taps times channels of a block, outputs of a group."""
         groups = self.geometry.groups
-        height = self.geometry.taps * (self.count // self.blocks)
+        height = self.geometry.taps * (self.channel_count // self.blocks)
         return groups, self.blocks // groups, height, self.geometry.outputs
 
     def rows(self, images: int) -> int:

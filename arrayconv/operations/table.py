@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from inspect import signature
-from typing import Any
+from typing import Any, NamedTuple
 
 from .columns import fold, pull_fold, pull_unfold, unfold
 from .conv import conv, read_conv
@@ -28,8 +27,7 @@ from .pool import avg_pool, lp_pool, max_pool, pull_avg_pool, pull_lp_pool, pull
 from .transposed import conv_transpose, read_conv_transpose
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(NamedTuple):
     """A row: ``read`` for an operation that is one planned geometry, else ``pull``, which gives (y, pullback)."""
 
     function: Callable[..., Any]

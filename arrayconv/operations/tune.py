@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from math import inf
-from statistics import median
 from time import perf_counter
 from typing import Any
 
@@ -150,7 +149,7 @@ def time_problem(problem: Problem, backend: Backend, make: Make, show: Callable[
         for name, taken in samples.items():
             if turn * max(first[name], SAMPLE) < LIMIT:
                 taken.append(clocks[name](max(1, int(SAMPLE / first[name]))))
-    return first | {name: median(taken) for name, taken in samples.items()}
+    return first | {name: float(np.median(taken)) for name, taken in samples.items()}
 
 
 def time_calls(backend: Backend, program: Program, x: Array, kernel: Array, calls: int) -> float:

@@ -40,8 +40,16 @@ def vjp(op: Callable[..., Array], *arrays: Array, **options: Any) -> tuple[Array
     (array([ 1., 10.,  0.]), array([1., 2.]))
     """
     row = find_operation("vjp", op)
-    arguments = bind("vjp", row, arrays, options)
-    y, pullback = _pull(row, arguments)
+    return _checked(row, *_pull(row, bind("vjp", row, arrays, options)))
+
+
+def vjp_parameters(op: Callable[..., Array], *arrays: Array, **options: Any) -> tuple[Array, Pullback]:
+    """`vjp` of a linear operation for its kernel and bias alone: x's cotangent would take as long as the result."""
+    row = find_operation("vjp", op)
+    return _checked(row, *_pull(row, bind("vjp", row, arrays, options), data=False))
+
+
+def _checked(row: Operation, y: Array, pullback: Pullback) -> tuple[Array, Pullback]:
     backend = get_backend(y)
 
     def checked(dy: Array) -> tuple[Array, ...]:
@@ -51,7 +59,7 @@ def vjp(op: Callable[..., Array], *arrays: Array, **options: Any) -> tuple[Array
     return y, checked
 
 
-def _pull(row: Operation, arguments: dict[str, Any]) -> tuple[Array, Pullback]:
+def _pull(row: Operation, arguments: dict[str, Any], *, data: bool = True) -> tuple[Array, Pullback]:
     if row.pull is not None:
         pulled: tuple[Array, Pullback] = row.pull(**arguments)
         return pulled
@@ -61,7 +69,7 @@ def _pull(row: Operation, arguments: dict[str, Any]) -> tuple[Array, Pullback]:
     call, backend, arrays = linear_call(
         row.read, row.name, x, kernel, bias, arguments.get("dtype"), options, transposed=True
     )
-    return call.pull(backend, *arrays)
+    return call.pull(backend, *arrays, data=data)
 
 
 def check_cotangent(op: str, backend: Backend, y: Array, dy: Array) -> None:

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..arguments import read_word
 from ..backend import dtype_name
+from ..program import ACCURACIES, NORMWISE
 from .oracle import OPERATIONS, Array, NumPyArray, operation_name, reference, to_numpy, wrap_integers
 
 #: The constants of `error_bound`. Rounding to nearest errs by half an eps, so C = 2 leaves a factor of four above
@@ -58,15 +60,18 @@ def error_bound(
     op: str | Callable[..., Any] = "conv",
     c: float = C,
     c2: float = C2,
+    accuracy: str = "elementwise",
     **options: Any,
 ) -> NumPyArray:
-    """The error that ``accuracy="elementwise"`` allows each output, before the result is rounded to its dtype::
+    """The error that an ``accuracy`` allows each output, before the result is rounded to its dtype. Elementwise::
 
         c * K * eps(accumulator) * (|x| * |kernel|) + c2 * eps(float64) * max|x| * sum|kernel|
 
     where ``*`` is ``op`` on absolute values and K the products summed into one output; a bias is one term more.
-    What is not finite in ``x`` counts as zero, and K times the accumulator's smallest normal number is added for
-    libraries that flush subnormals. float64, in the shape of the output.
+    Normwise, with no regard to an output's own terms, ``NORMWISE * K * eps(accumulator) * (max|x| * sum|kernel| +
+    max|bias|)``: a bound for the worst signs, some hundred times what is usual. What is not finite in ``x`` counts as
+    zero, and K times the accumulator's smallest normal number is added for libraries that flush subnormals. float64,
+    in the shape of the output.
 
     >>> import numpy as np
     >>> bound = error_bound(np.ones((1, 4)), np.ones((1, 1, 2)), "float32")
@@ -79,8 +84,11 @@ def error_bound(
     x = np.where(np.isfinite(x), x, 0.0)
     magnitude = reference(op, x, kernel, bias, **options)
     form = FORMATS[accumulator]
-    transforms = FORMATS["float64"].eps * np.max(x, initial=0.0) * np.max(rows.sum(axis=1), initial=0.0)
-    bound: NumPyArray = terms * (c * form.eps * magnitude + form.tiny) + c2 * transforms
+    largest = np.max(x, initial=0.0) * np.max(rows.sum(axis=1), initial=0.0)
+    bound: NumPyArray = terms * (c * form.eps * magnitude + form.tiny) + c2 * FORMATS["float64"].eps * largest
+    if read_word("error_bound", "accuracy", accuracy, ACCURACIES) == "normwise":
+        scale = largest + (0.0 if bias is None else np.max(bias, initial=0.0))
+        bound = bound + NORMWISE * terms * (form.eps * scale + form.tiny)
     return bound
 
 
@@ -99,6 +107,7 @@ def assert_within_bound(
     op: str | Callable[..., Any] = "conv",
     c: float = C,
     c2: float = C2,
+    accuracy: str = "elementwise",
     **options: Any,
 ) -> None:
     """Raise AssertionError unless ``y`` is ``op(x, kernel, bias, **options)`` as documented.
@@ -129,7 +138,8 @@ def assert_within_bound(
         exact = exact.astype(np.complex128 if "complex" in name else np.float64)
         with np.errstate(all="ignore"):
             error = np.abs(got - exact)
-            allowed = error_bound(x, kernel, ACCUMULATORS.get(name, name), bias, op=op, c=c, c2=c2, **options)
+            promise: dict[str, Any] = {"op": op, "c": c, "c2": c2, "accuracy": accuracy}
+            allowed = error_bound(x, kernel, ACCUMULATORS.get(name, name), bias, **promise, **options)
             allowed = allowed + form.eps * (np.abs(exact) + form.tiny)
             right = _is_right(got, exact, error, allowed, form)
     if not np.all(right):

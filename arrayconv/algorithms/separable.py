@@ -1,0 +1,261 @@
+"""A kernel that is a product of one-dimensional factors: one pass an axis, each a product with a banded matrix.
+
+Whether a kernel is such a product, its values tell, and planning never reads values. So a program of this algorithm
+carries the best program of all others: each call looks at its kernel, and where that is no product, or hidden by a
+transformation, the other program runs. A factor of rank one is found from one pivot (cross approximation: Goreinov,
+Tyrtyshnikov & Zamarashkin 1997) and kept only if it gives every tap back to a few roundings: a singular value
+decomposition bounds the error by the largest tap alone, and the small taps of a Gaussian would lose their digits.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from itertools import pairwise
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..backend import Backend
+from ..geometry import Geometry, WindowDimension
+from ..program import Problem, Program
+from .algorithm import (
+    Algorithm,
+    Tile,
+    Tiling,
+    base_dilated,
+    block_shape,
+    cache_budget,
+    in_floats,
+    make_tiling,
+    run,
+    run_tiled,
+)
+from .guard import guarded
+from .rates import Counts
+
+Array = Any
+NumPyArray = np.ndarray[Any, Any]
+
+#: Outputs of one axis that are one product; a pass takes the best.
+BLOCKS = (8, 16, 32, 64, 128, 256)
+
+#: Rows of a product at which it runs at half its rate, and products in the time of a call.
+HALF_ROWS, CALL = 16, 10**5
+
+#: Looks that the passes have to save: most kernels are no products, and theirs are in vain.
+LOOKS = 20
+
+
+class Pass(NamedTuple):
+    """A spatial axis, its outputs in blocks, the inputs that a block meets, and from them to those of the next."""
+
+    place: int
+    block: int
+    blocks: int
+    reach: int
+    spacing: int
+
+
+class Details(NamedTuple):
+    """The zeros around a tile, beyond the last whole blocks too, and its passes."""
+
+    widths: tuple[tuple[int, int], ...]
+    passes: tuple[Pass, ...]
+
+
+def unsupported(problem: Problem, backend: Backend) -> str | None:
+    geometry = problem.geometry
+    if geometry.groups * geometry.inputs * geometry.outputs != 1:
+        return "it takes one channel in and one out"
+    if problem.is_integer:
+        return "factors of integers need not be integers"
+    if sum(n > 1 for n in geometry.window) < 2:
+        return "fewer than two axes have several taps"
+    if backend.peek is None or problem.device != "cpu":
+        where = backend.name if problem.device == "cpu" else f"{backend.name} on {problem.device}"
+        return f"it reads the kernel's values, which {where} does not show"
+    least = held(problem, backend, (1,) * (1 + geometry.ndim))
+    if least > problem.settings.workspace // 2:
+        return f"one window and the kernel take {least} bytes; settings(workspace=...) admits more"
+    return base_dilated(problem)
+
+
+def order(geometry: Geometry) -> list[int]:
+    """The axes that need a pass, first those that leave the least."""
+    axes = geometry.axes
+    places = [i for i, axis in enumerate(axes) if axis.kernel > 1 or axis.stride > 1]
+    return sorted(places, key=lambda i: axes[i].output / axes[i].padded)
+
+
+def best_block(axis: WindowDimension, others: int, calls: int) -> int:
+    """A band's zeros against the calls of many products and the rate of thin ones; ``others``: elements beside."""
+
+    def effort(block: int) -> float:
+        reach = (block - 1) * axis.stride + axis.window
+        return -(-axis.output // block) * (others * reach * (block + HALF_ROWS) + calls * CALL)
+
+    return min(BLOCKS, key=effort)
+
+
+def details(geometry: Geometry) -> Details:
+    """The passes of a tile."""
+    axes = geometry.axes
+    sizes, widths, passes = [axis.padded for axis in axes], [(axis.low, axis.high) for axis in axes], []
+    for place in order(geometry):
+        axis = axes[place]
+        others = geometry.batch * prod(sizes[:place]) * prod(sizes[place + 1 :])
+        calls = 1 if place == geometry.ndim - 1 else geometry.batch * prod(sizes[:place])
+        block = best_block(axis, others, calls)
+        blocks = -(-axis.output // block)
+        passes.append(Pass(place, block, blocks, (block - 1) * axis.stride + axis.window, block * axis.stride))
+        widths[place] = (axis.low, axis.high + (blocks * block - axis.output) * axis.stride)
+        sizes[place] = axis.output
+    return Details(tuple(widths), tuple(passes))
+
+
+def volumes(geometry: Geometry) -> list[int]:
+    """Elements of the padded input and of each pass's result, whole blocks."""
+    widths, passes = details(geometry)
+    sizes = [axis.size + low + high for axis, (low, high) in zip(geometry.axes, widths, strict=True)]
+    found = [geometry.batch * prod(sizes)]
+    for step in passes:
+        sizes[step.place] = step.blocks * step.block
+        found.append(geometry.batch * prod(sizes))
+        sizes[step.place] = geometry.axes[step.place].output
+    return found
+
+
+def held(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
+    """Bytes of a tile, its halo included, beside those of the look at the kernel."""
+    batch, *outputs = block
+    axes = [axis.block(range(n), range(axis.kernel))[1] for axis, n in zip(problem.geometry.axes, outputs, strict=True)]
+    found = volumes(Geometry(batch, 1, 1, 1, tuple(axes)))
+    tile = 2 * found[0] + max(a + 2 * b for a, b in pairwise(found))
+    return problem.itemsize * tile + 64 * problem.geometry.taps
+
+
+def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
+    """Tiles that stay in the cache but are not shorter than their halo, as far as the memory goes."""
+    geometry = problem.geometry
+    spread = prod(axis.stride for axis in geometry.axes)
+    own = list(block_shape(geometry, (3 + 2 * spread) * problem.itemsize, cache_budget(backend, budget)))
+    for i, axis in enumerate(geometry.axes, 1):
+        own[i] = max(own[i], min(axis.output, axis.window))
+    while held(problem, backend, tuple(own)) > budget and max(own) > 1:
+        longest = own.index(max(own)) if own[0] == 1 else 0
+        own[longest] = -(-own[longest] // 2)
+    return tuple(own)
+
+
+def counts(problem: Problem, backend: Backend) -> Counts:
+    """Those of the passes, and more looks at the kernel than one."""
+    geometry, size = problem.geometry, in_floats(problem)
+    found = volumes(geometry)
+    steps = list(zip(details(geometry).passes, found[1:], strict=True))
+    return {
+        "call": 1.0,
+        "pass": sum(1.0 + step.blocks for step, _ in steps),
+        "product": sum(volume * step.reach * (1 + HALF_ROWS / step.block) for step, volume in steps) * size,
+        "moved": sum(found) * size,
+        "look": LOOKS,
+        "tap": LOOKS * geometry.taps,
+    }
+
+
+def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
+    return make_tiling(problem, block, details, pads=False)
+
+
+def factors(kernel: NumPyArray, scaled: int, dtype: str) -> list[NumPyArray] | None:
+    """One vector an axis, of ``dtype``, whose product is the kernel to two roundings an axis; None: there are none.
+
+    The fibers through the largest tap, all but that of axis ``scaled`` divided by it: what that axis's pass, the first,
+    leaves is then no larger than sums of products with the kernel itself.
+    """
+    kernel = kernel.astype(np.result_type(kernel.dtype, np.float64))
+    magnitude = np.abs(kernel)
+    pivot: tuple[Any, ...] = np.unravel_index(np.argmax(magnitude), kernel.shape)  # of a NaN, where there is one
+    top = kernel[pivot]
+    if not np.isfinite(top) or top == 0:
+        return None
+    found = []
+    for i in range(kernel.ndim):
+        fiber = kernel[(*pivot[:i], slice(None), *pivot[i + 1 :])]
+        found.append((fiber if i == scaled else fiber / top).astype(dtype))
+    rebuilt = reduce(np.multiply.outer, [factor.astype(kernel.dtype) for factor in found])
+    tolerance = 2 * kernel.ndim * float(np.finfo(dtype).eps)
+    return found if np.all(np.abs(rebuilt - kernel) <= tolerance * magnitude) else None
+
+
+def band(factor: NumPyArray, stride: int, dilation: int, step: Pass) -> NumPyArray:
+    """``(block, reach)``: the factor in every row, a stride further in each."""
+    matrix = np.zeros((step.block, step.reach), factor.dtype)
+    window = (len(factor) - 1) * dilation + 1
+    for row in range(step.block):
+        matrix[row, row * stride : row * stride + window : dilation] = factor
+    return matrix
+
+
+def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
+    geometry, peek = program.geometry, backend.peek
+    values = peek(kernel) if peek is not None else None
+    scaled = order(geometry)[0]
+    found = None if values is None else factors(values[0, 0], scaled, program.problem.accumulator)
+    if found is None:
+        (other,) = program.parts
+        return run(other, backend, x, kernel)
+    bands: dict[Pass, Array] = {}
+
+    def matrix(step: Pass, x: Array) -> Array:
+        if step not in bands:
+            axis = geometry.axes[step.place]
+            bands[step] = backend.from_numpy(band(found[step.place], axis.stride, axis.window_dilation, step), x)
+        return bands[step]
+
+    def compute(tile: Tile, x: Array, kernel: Array) -> Array:
+        def correlation(x: Array) -> Array:
+            x = _fresh(backend, x, tile.details.widths)
+            for step in tile.details.passes:
+                x = banded(backend, x, matrix(step, x), step, tile.geometry.axes[step.place].output)
+            return x[(..., *(slice(0, n) for n in tile.geometry.out))]
+
+        return guarded(backend, tile.geometry, x, correlation)
+
+    return run_tiled(program, backend, x, kernel, compute)
+
+
+def _fresh(backend: Backend, x: Array, widths: tuple[tuple[int, int], ...]) -> Array:
+    """Padded, by a row that no block meets if by nothing else: a new buffer is in the order that products like."""
+    if not any(low > 0 or high > 0 for low, high in widths):
+        (low, high), *others = widths
+        widths = ((low, high + 1), *others)
+    return backend.pad(x, widths)
+
+
+def banded(backend: Backend, x: Array, matrix: Array, step: Pass, length: int) -> Array:
+    """One axis of ``x (N, 1, *s)`` made ``length`` long: all its blocks are one batch of products."""
+    xp, place = backend.xp, 2 + step.place
+    lead, size, rest = x.shape[:place], x.shape[place], x.shape[place + 1 :]
+    if not rest:
+        rows = backend.windows(xp.reshape(x, (prod(lead), size)), (step.reach,), (step.spacing,), (1,))
+        y = backend.matmul(xp.permute_dims(rows, (1, 0, 2)), xp.permute_dims(matrix, (1, 0)))
+        y = xp.permute_dims(y, (1, 0, 2))
+    else:
+        columns = xp.reshape(x, (prod(lead), size, prod(rest)))
+        columns = backend.windows(columns, (step.reach, 1), (step.spacing, 1), (1, 1))[..., 0]
+        y = backend.matmul(matrix, xp.permute_dims(columns, (0, 1, 3, 2)))
+    y = xp.reshape(y, (*lead, step.blocks * step.block, *rest))
+    return y if length == step.blocks * step.block else y[(slice(None),) * place + (slice(0, length), ...)]
+
+
+SEPARABLE = Algorithm(
+    "separable",
+    unsupported,
+    counts,
+    execute,
+    prepare=prepare,
+    block=block,
+    fixed=held,
+    is_conditional=True,
+)

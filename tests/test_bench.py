@@ -1,0 +1,194 @@
+"""The benchmark's own parts: its native calls are right, wrong answers show, its files can be read back."""
+
+from __future__ import annotations
+
+import random
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import arrayconv as ac
+from arrayconv.planner import current_settings
+from bench import data, machine, planned, regret, report, summary, targets, timing
+from bench.measure import Case
+from bench.reference import make_reference
+from bench.workloads import LEARNED, WORKLOADS, Workload, find_workloads
+
+SMALL = {
+    "filter": Workload("filter", "image", "filter", ac.correlate, ((2, 9, 10), (3, 4))),
+    "separable": Workload("separable", "image", "filter", ac.correlate, ((9, 10), (3, 3)), kernel=ac.kernels.sobel),
+    "signal": Workload("signal", "signal", "filter", ac.correlate, ((50,), (7,))),
+    "tiny": Workload("tiny", "tiny", "tiny", ac.correlate, ((6, 8), (1, 2))),
+    "layer": Workload(
+        "layer",
+        "dense",
+        "layer",
+        ac.conv,
+        ((2, 4, 9, 8), (6, 2, 3, 3)),
+        {"stride": 2, "padding": 2, "dilation": 2, "groups": 2},
+    ),
+    "depthwise": Workload(
+        "depthwise", "depthwise", "depthwise", ac.depthwise_conv, ((2, 3, 8, 9), (3, 1, 3, 3)), {"padding": 1}
+    ),
+    "transposed 1-D": Workload(
+        "transposed", "transposed", "transposed", ac.conv_transpose, ((2, 3, 5), (3, 1, 8)), {"stride": 4}
+    ),
+    "transposed 2-D": Workload(
+        "transposed",
+        "transposed",
+        "transposed",
+        ac.conv_transpose,
+        ((2, 3, 5, 6), (3, 2, 4, 4)),
+        {"stride": 2, "padding": 1},
+    ),
+    "deform": Workload(
+        "deform", "deform", "deform", ac.deform_conv, ((2, 3, 6, 7), (2, 18, 6, 7), (4, 3, 3, 3)), {"padding": 1}
+    ),
+    "examples": Workload(
+        "examples", "examples", "layer", ac.conv, ((3, 2, 6, 7), (3, 4, 2, 3, 3)), {"padding": 1}, transform="examples"
+    ),
+    "gradient": Workload(
+        "gradient",
+        "gradient",
+        "filter",
+        ac.correlate,
+        ((9, 10), (3, 3)),
+        transform="gradient",
+        libraries=("torch", "jax"),
+    ),
+    "learn": Workload("learn", "learn", "learn", ac.learn_kernel, ((20, 20), (18, 18), (3, 3)), steps=5),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_native_calls_and_planned_ones_give_the_reference(name: str) -> None:
+    case = Case.make(SMALL[name])
+    for library in case.workload.libraries:
+        found, scale = case.natives(library)
+        assert found and scale == 1
+        for is_own, thunk in (*((False, thunk) for thunk in found.values()), (True, case.planned(library))):
+            error, fault = case.reference.check(thunk(), is_own=is_own)
+            assert not fault, f"{library}: {fault}"
+            assert error < 1e-5
+
+
+def test_wrong_answers_show() -> None:
+    arrays = SMALL["filter"].arrays()
+    reference = make_reference(SMALL["filter"], arrays)
+    right = ac.correlate(*arrays)
+    assert reference.check(right, is_own=True)[1] == ""
+    wrong = right.copy()
+    wrong[1, 2, 3] += 5e-5 * np.max(np.abs(right))
+    assert reference.check(wrong)[1] == ""
+    assert "times the documented bound" in reference.check(wrong, is_own=True)[1]
+    wrong[1, 2, 3] = np.nan
+    assert "is off by nan of the largest number" in reference.check(wrong)[1]
+    assert "has shape (2, 7), not (2, 7, 7)" in reference.check(right[:, :, 0])[1]
+
+
+def test_the_workloads_that_targets_name_exist() -> None:
+    assert len(WORKLOADS) >= 30
+    assert {*LEARNED, *targets.LARGE, "fir 1024", "tiny 1x2", "learn 20 steps", "learn 500 steps"} <= {*WORKLOADS}
+
+
+def test_workloads_are_found_by_name_and_by_part() -> None:
+    assert [row.name for row in find_workloads(["image 3"])] == ["image 3"]
+    assert {row.name for row in find_workloads(["image", "tiny"])} > {"image 63", "gradient of image 7", "tiny 1x2"}
+    with pytest.raises(ValueError, match=r"no workload has 'imagine' in its name; there are: image 3, "):
+        find_workloads(["imagine"])
+
+
+def test_calls_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "REST", 0.0)
+    monkeypatch.setattr(timing, "SHORTEST", 0.0)
+    calls: list[str] = []
+    times = timing.time_in_turn({name: partial(calls.append, name) for name in "ab"}, 0.0)
+    assert {name: len(taken) for name, taken in times.items()} == {"a": 3, "b": 3}
+    assert calls[-6:] == ["a", "b"] * 3
+
+
+def test_random_geometries_are_varied_and_fit() -> None:
+    rng = random.Random(0)
+    drawn = [geometry for _ in range(400) if (geometry := regret.draw_geometry(rng))]
+    assert {geometry.ndim for geometry in drawn} == {1, 2, 3}
+    assert all(min(geometry.out) >= 1 and geometry.multiply_adds > 0 for geometry in drawn)
+    for name, least in (("stride", 2), ("window_dilation", 2), ("base_dilation", 2)):
+        assert any(getattr(axis, name) >= least for geometry in drawn for axis in geometry.axes), name
+    assert any(geometry.groups > 1 and geometry.inputs == 1 for geometry in drawn)
+
+
+def test_regret_is_read_back_as_problems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "RESULTS", tmp_path)
+    monkeypatch.setattr(timing, "REST", 0.0)
+    problem = planned.float32_problem(ac.plan(ac.conv, (2, 3, 8, 8), (4, 3, 3, 3)).program.geometry, "numpy")
+    row = regret.measure(problem, "numpy", 0.0, draw=regret.Draw((1, 1), 0.0, 10.0))
+    assert row is not None
+    sink = data.Sink("some", "regret")
+    sink.add(row)
+    ((read, seconds),) = data.load_rows(tmp_path / "some.json")
+    assert read == problem and read.settings == current_settings()
+    assert row["auto"] in seconds and all(taken > 0 for taken in seconds.values())
+    assert regret.regret(row) >= 1
+    assert "batch 2, 1 x 3 -> 4 channels; 8(0,0)*3 8(0,0)*3" in regret.summary("numpy", [row])
+
+
+def results(ratio: float) -> summary.Results:
+    """One row a library as `run` saves it."""
+    rows = [
+        {
+            "workload": "image 15",
+            "library": library,
+            "group": "image",
+            "native_name": "own",
+            "native": ratio,
+            "auto": 1.0,
+            "ratio": ratio,
+            "share": 0.5,
+            "peers": {"opencv": 2.0},
+            "wrong": {},
+            "algorithm": "direct",
+            "workspace": 2**20,
+            "scratch": None,
+        }
+        for library in ("numpy", "torch", "jax")
+    ]
+    head: dict[str, Any] = {
+        "name": "some",
+        "kind": "run",
+        "created": "2000-01-01",
+        "commit": "0" * 40,
+        "machine": {"cpu": "CPU", "cores": 2, "caches": {"L2": "1M"}},
+        "versions": {"python": "3"},
+        "settings": {"accuracy": "elementwise", "quick": False},
+        "ceilings": {"flops": 1e11, "bytes": 1e10},
+    }
+    return summary.collect([{**head, "rows": rows}])
+
+
+def test_the_section_replaces_what_is_between_the_markers() -> None:
+    section = report.section(results(20.0), "bench/results/some.svg")
+    assert "| image 15 | 1.00 (20) | 1.00 (20) | 1.00 (20) | 2.00 (opencv) |" in section
+    assert "| images, one channel | 20 | 20 | 20 |" in section
+    text = report.replace_region(f"a\n{report.BEGIN}\nold\n{report.END}\nb\n", section)
+    assert text.startswith(f"a\n{report.BEGIN}\n\nCommit `000000000000`") and text.endswith(f"{report.END}\nb\n")
+    with pytest.raises(ValueError, match=r"README.md has no line '<!-- bench: begin -->' followed by"):
+        report.replace_region("a", section)
+
+
+def test_targets_say_met_or_by_how_much_missed() -> None:
+    lines = targets.table(results(20.0)).splitlines()
+    assert any("jax: mean of native / auto, images, one channel >= 15 " in line and " met " in line for line in lines)
+    assert any("auto / OpenCV" in line and line.endswith("0.5") for line in lines)
+    lines = targets.table(results(0.5)).splitlines()
+    assert any("jax: auto <=" in line and "missed by 1.90x" in line and "image 15 2.00" in line for line in lines)
+    assert any("images, one channel >= 15" in line and "missed by 30.00x" in line for line in lines)
+    assert any("learn_kernel, 500 steps" in line and line.endswith("not measured") for line in lines)
+
+
+def test_the_share_is_of_the_nearer_ceiling() -> None:
+    ceilings = machine.Ceilings(flops=2e9, bytes=1e9)
+    assert ceilings.share(10**6, 10**3, 1e-3) == pytest.approx(1.0)
+    assert ceilings.share(10, 10**6, 1e-2) == pytest.approx(0.1)
