@@ -113,6 +113,8 @@ class Backend:
     copy: Callable[[Array], Array] = _same
     pad: Callable[..., Array] = lambda x, widths: x
     windows: Callable[..., Array] = lambda x, window, stride, dilation: x
+    pad_runs: Callable[..., Array] = lambda x, runs, value=0: x
+    pad_runs_transpose: Callable[..., Array] = lambda dy, runs, sizes: dy
     matmul: Callable[[Array, Array], Array] = lambda a, b: a
     sum_products: Callable[[list[tuple[Array, Array]]], Array] = primitives.sum_products
     empty: Callable[..., Array] | None = None
@@ -157,6 +159,8 @@ def standard_backend(name: str, xp: Any, **own: Any) -> Backend:
         "copy": lambda array: xp.asarray(array, copy=True),
         "pad": _plain_pad(xp),
         "windows": lambda x, window, stride, dilation: primitives.windows(xp, x, window, stride, dilation),
+        "pad_runs": lambda x, runs, value=0: primitives.pad_runs(xp, x, runs, value),
+        "pad_runs_transpose": lambda dy, runs, sizes: primitives.pad_runs_transpose(xp, dy, runs, sizes),
         "matmul": xp.matmul,
         "scalar_on": lambda kind: xp.zeros(()),
     }

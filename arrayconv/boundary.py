@@ -71,6 +71,15 @@ def runs(boundary: str, n: int, low: int, high: int) -> tuple[Run, ...]:
     return _merge([index_map(i, n) for i in range(-low, n + high)])
 
 
+def zero_runs(n: int, low: int, high: int) -> tuple[Run, ...]:
+    """`runs` of zeros, without a look at every element of the padding."""
+    total = n + low + high
+    before = min(max(0, low), total)
+    inside = max(0, min(total, low + n) - before)
+    pieces = ((None, before, 0), (max(0, -low), inside, 1), (None, total - before - inside, 0))
+    return tuple(run for run in pieces if run[1])
+
+
 def _merge(indices: list[int | None]) -> tuple[Run, ...]:
     """Consecutive indices of equal step, gathered greedily."""
     merged: list[Run] = []

@@ -1,4 +1,4 @@
-"""``python -m bench [run]``, ``report``, ``regret``, ``import``: each has ``--help``."""
+"""``python -m bench [run]``, ``report``, ``regret``, ``import``, ``scale``: each has ``--help``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ COMMANDS = {
     "regret": "bench.regret",
     "fit": "bench.fit",
     "import": "bench.imports",
+    "scale": "bench.scale",
 }
 
 

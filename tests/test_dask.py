@@ -136,7 +136,7 @@ def test_settings_travel_with_the_graph() -> None:
     assert workspace == 2**12
     seen = []
     with pytest.MonkeyPatch.context() as patch:
-        record(patch, lambda x, kernel, planning, program, *_: seen.append(program.problem.settings.workspace))
+        record(patch, lambda x, kernel, program, **_: seen.append(program.problem.settings.workspace))
         with ac.settings(workspace=2**12):
             ac.conv(lazy(x, (1, 4, 32, 32)), kernel, padding="same", algorithm="gemm").compute(scheduler="threads")
     assert set(seen) == {2**12} and len(seen) == 4
@@ -169,9 +169,9 @@ def record(patch: pytest.MonkeyPatch, note: Any) -> None:
     """Call ``note`` with the arguments of every block that is run."""
     original = backend.run_block
 
-    @wraps(original)  # Dask looks at the signature for block_id
+    @wraps(original)
     def recorded(*args: Any, **options: Any) -> Any:
-        note(*args, *options.values())
+        note(*args, **options)
         return original(*args, **options)
 
     patch.setattr(backend, "run_block", recorded)

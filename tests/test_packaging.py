@@ -24,6 +24,7 @@ ROOMS = (
     "arguments",
     "boundary",
     "geometry",
+    "chunks",
     "shapes",
     "layout",
     "program",
@@ -52,7 +53,7 @@ OWNERS = {
     "array_api_compat": {"backend"},
     "torch": {"backends.torch"},
     "jax": {"backends.jax", "backends.jax_mesh", "cli.digits"},  # which trains under its jit; extra "digits"
-    "dask": {"backends.dask"},
+    "dask": {"backends.dask", "backends.dask_parts"},
     "hypothesis": {"testing"},  # strategies for other test suites, imported when one is asked for
     "PIL": {"cli"},  # reads and writes photographs; extra "cli"
     "matplotlib": {"cli"},  # draws `learn --plot`; extra "cli"

@@ -8,17 +8,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
-from itertools import accumulate, pairwise, product
+from itertools import product
 from math import isnan
 from typing import Any
 
 import dask.array as da
 import numpy as np
 
-from ..backend import Backend, Planning, Run, get_backend, namespace, standard_backend
+from .. import primitives
+from ..backend import Backend, Planning, get_backend, namespace, standard_backend
+from ..boundary import Run, zero_runs
+from ..chunks import (
+    added_runs,
+    meeting,
+    output_ranges,
+    padded_chunks,
+    ranges_of,
+    read_runs,
+    unpadded_chunks,
+)
 from ..geometry import Geometry, WindowDimension
-from ..primitives import along
 from ..program import Program
+from .dask_parts import map_parts, whole
 
 Array = Any
 Windowed = Callable[..., Array]
@@ -42,79 +53,59 @@ class Namespace:
 XP = Namespace()
 
 
-def ranges_of(chunks: tuple[int, ...]) -> list[range]:
-    """Chunk sizes as ranges of indices."""
-    stops = list(accumulate(chunks))
-    return [range(stop - n, stop) for stop, n in zip(stops, chunks, strict=True)]
+def needs(
+    axes: Sequence[WindowDimension], outputs: Sequence[Sequence[range]], taps: Sequence[range]
+) -> tuple[list[list[tuple[range, ...]]], list[list[WindowDimension]]]:
+    """What each block of outputs needs of x along each axis, and the axis that computes it from that."""
+    parts: list[list[tuple[range, ...]]] = []
+    own: list[list[WindowDimension]] = []
+    for axis, ranges, part in zip(axes, outputs, taps, strict=True):
+        slices, blocks = zip(*(axis.block(out, part) for out in ranges), strict=True)
+        parts.append([(range(piece.start, piece.stop),) for piece in slices])
+        own.append(list(blocks))
+    return parts, own
 
 
-def output_ranges(axis: WindowDimension, chunks: tuple[int, ...]) -> list[range]:
-    """Outputs by the input chunk in which the middle of their window lies, so that chunks stay where they were."""
-    middle = (axis.window - 1) // 2 - axis.low
-    stops = [-(-(stop * axis.base_dilation - middle) // axis.stride) for stop in accumulate(chunks)]
-    stops = [min(max(stop, 0), axis.output) for stop in stops[:-1]]
-    edges = [0, *stops, axis.output]
-    ranges = [range(start, stop) for start, stop in pairwise(edges) if stop > start]
-    return ranges or [range(0)]
+def sizes_of(ranges: Sequence[Sequence[range]]) -> list[tuple[int, ...]]:
+    return [tuple(map(len, row)) for row in ranges]
 
 
-def run_block(
-    x: Array, kernel: Array, planning: Planning, program: Program, axes: Any, block_id: tuple[int, ...] = ()
-) -> Array:
+def run_block(x: Array, kernel: Array, planning: Planning, program: Program, axes: Any) -> Array:
     """One block, in a worker: planned for the library of the block that arrives."""
-    own = tuple(blocks[i] for blocks, i in zip(axes, block_id[2:], strict=True))
-    geometry = replace(program.geometry, batch=x.shape[0], axes=own)
+    geometry = replace(program.geometry, batch=x.shape[0], axes=axes)
     backend = get_backend(x)
     return planning.execute(planning.replan(program, geometry, backend.name), backend, x, kernel)
 
 
-def with_halos(
-    x: Array, axes: Sequence[WindowDimension], outputs: Sequence[Sequence[range]], taps: Sequence[range]
-) -> tuple[Array, tuple[tuple[WindowDimension, ...], ...]]:
-    """x with a chunk for each range of outputs, holding what they need of it, and the axes of those chunks."""
-    own, first = [], x.ndim - len(axes)
-    for i, (axis, ranges, part) in enumerate(zip(axes, outputs, taps, strict=True), first):
-        slices, blocks = zip(*(axis.block(out, part) for out in ranges), strict=True)
-        pieces = [x[along(i, piece)].rechunk({i: -1}) for piece in slices]
-        x = pieces[0] if len(pieces) == 1 else da.concatenate(pieces, axis=i)
-        own.append(blocks)
-    return x, tuple(own)
-
-
 def run_tap_chunk(planning: Planning, program: Program, x: Array, kernel: Array, taps: tuple[range, ...]) -> Array:
     """The share of one chunk of kernel taps in the whole output; ``kernel`` is that chunk, as one block."""
-    x = x.rechunk({1: -1})
     geometry = program.geometry
     outputs = [output_ranges(axis, chunks) for axis, chunks in zip(geometry.axes, x.chunks[2:], strict=True)]
-    x, axes = with_halos(x, geometry.axes, outputs, taps)
-    return da.map_blocks(
-        run_block,
-        x,
-        kernel=kernel,
-        planning=planning,
-        program=program,
-        axes=axes,
-        chunks=(x.chunks[0], (geometry.groups * geometry.outputs,), *(tuple(map(len, ranges)) for ranges in outputs)),
-        dtype=x.dtype,
-        meta=np.empty((0,) * x.ndim, dtype=x.dtype),
+    parts, own = needs(geometry.axes, outputs, taps)
+    chunks = [x.chunks[0], (geometry.groups * geometry.outputs,), *sizes_of(outputs)]
+    operand = x, [None, whole(x.shape[1]), *parts]
+    return map_parts(
+        run_block, [operand], chunks, x.dtype, kernel, tables={"axes": own}, planning=planning, program=program
     )
 
 
-def map_windows(backend: Backend, function: Windowed, axes: Sequence[WindowDimension], x: Array) -> Array:
-    """A reduction of windows, ``function(backend, axes, x)``, block by block."""
+def map_windows(
+    backend: Backend, function: Windowed, axes: Sequence[WindowDimension], x: Array, more: tuple[int, ...] = ()
+) -> Array:
+    """A function of windows, ``function(backend, axes, x)``, block by block; it adds axes of sizes ``more``."""
     first = x.ndim - len(axes)
     outputs = [output_ranges(axis, chunks) for axis, chunks in zip(axes, x.chunks[first:], strict=True)]
-    chunks = (*x.chunks[:first], *(tuple(map(len, ranges)) for ranges in outputs))
+    chunks = [*x.chunks[:first], *sizes_of(outputs), *((n,) for n in more)]
     if 0 in x.shape:
         return XP.full(tuple(map(sum, chunks)), 0, x.dtype)
-    x, own = with_halos(x, axes, outputs, [range(axis.kernel) for axis in axes])
-    meta = np.empty((0,) * x.ndim, dtype=x.dtype)
-    return da.map_blocks(run_windows, x, function=function, axes=own, chunks=chunks, dtype=x.dtype, meta=meta)
+    parts, own = needs(axes, outputs, [range(axis.kernel) for axis in axes])
+    operand = x, [*(None,) * first, *parts]
+    return map_parts(run_windows, [operand], chunks, x.dtype, tables={"axes": own}, function=function)
 
 
-def run_windows(x: Array, function: Windowed, axes: Any, block_id: tuple[int, ...] = ()) -> Array:
+def run_windows(x: Array, function: Windowed, axes: Any) -> Array:
     """One block of `map_windows`, in a worker."""
-    return function(get_backend(x), blocks_at(axes, block_id), x)
+    return function(get_backend(x), axes, x)
 
 
 def pull_windows(backend: Backend, function: Windowed, axes: Sequence[WindowDimension], x: Array, dy: Array) -> Array:
@@ -125,83 +116,114 @@ def pull_windows(backend: Backend, function: Windowed, axes: Sequence[WindowDime
     first, chunks = x.ndim - len(axes), x.chunks
     if 0 in x.shape:
         return XP.full(x.shape, 0, dy.dtype)
-    outputs = [meeting(axis, sizes) for axis, sizes in zip(axes, chunks[first:], strict=True)]
+    inner = [ranges_of(sizes) for sizes in chunks[first:]]
+    outputs = [[meeting(axis, part) for part in row] for axis, row in zip(axes, inner, strict=True)]
+    parts, own = needs(axes, outputs, [range(axis.kernel) for axis in axes])
+    widths = [
+        [(held.start - chunk.start, chunk.stop - held.stop) for chunk, (held,) in zip(row, needed, strict=True)]
+        for row, needed in zip(inner, parts, strict=True)
+    ]
     dy = dy.rechunk(dict(enumerate(chunks[:first])))
-    for i, ranges in enumerate(outputs, first):
-        pieces = [dy[along(i, slice(out.start, out.stop))].rechunk({i: -1}) for out in ranges]
-        dy = pieces[0] if len(pieces) == 1 else da.concatenate(pieces, axis=i)
-    x, own = with_halos(x, axes, outputs, [range(axis.kernel) for axis in axes])
-    widths = tuple(
-        tuple(
-            (part.start - chunk.start, chunk.stop - part.stop)
-            for chunk, out in zip(ranges_of(sizes), ranges, strict=True)
-            for part, _ in [axis.block(out, range(axis.kernel))]
-        )
-        for axis, sizes, ranges in zip(axes, chunks[first:], outputs, strict=True)
-    )
-    return da.map_blocks(
-        run_pull_windows,
-        x,
-        dy,
-        function=function,
-        axes=own,
-        widths=widths,
-        chunks=chunks,
-        dtype=dy.dtype,
-        meta=np.empty((0,) * x.ndim, dtype=dy.dtype),
-    )
+    met = [[(out,) for out in row] for row in outputs]
+    operands = [
+        (x, [*(None,) * first, *parts]),
+        (dy, [*(None,) * first, *met, *map(whole, dy.shape[x.ndim :])]),
+    ]
+    tables: dict[str, Any] = {"axes": own, "widths": widths}
+    return map_parts(run_pull_windows, operands, chunks, dy.dtype, tables=tables, function=function)
 
 
-def meeting(axis: WindowDimension, chunks: tuple[int, ...]) -> list[range]:
-    """For each chunk of the input the outputs whose windows meet it, or, where none does, any one."""
-    found = []
-    for chunk in ranges_of(chunks):
-        start = max(0, -(-(chunk.start + axis.low - axis.window + 1) // axis.stride))
-        stop = min(axis.output, (chunk.stop - 1 + axis.low) // axis.stride + 1)
-        start = min(start, axis.output - 1)
-        found.append(range(start, max(stop, start + 1)))
-    return found
-
-
-def run_pull_windows(
-    x: Array, dy: Array, function: Windowed, axes: Any, widths: Any, block_id: tuple[int, ...] = ()
-) -> Array:
+def run_pull_windows(x: Array, dy: Array, function: Windowed, axes: Any, widths: Any) -> Array:
     """One block of `pull_windows`, in a worker."""
     backend = get_backend(x)
-    dx = function(backend, blocks_at(axes, block_id), x, dy)
-    return backend.pad(dx, blocks_at(widths, block_id))
+    return backend.pad(function(backend, axes, x, dy), widths)
+
+
+def windows(x: Array, window: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Array:
+    """Sliding windows, whose chunks are those of x; the axes of the windows are whole."""
+    axes = [
+        WindowDimension(n, k, s, window_dilation=d)
+        for n, k, s, d in zip(x.shape[x.ndim - len(window) :], window, stride, dilation, strict=True)
+    ]
+    return map_windows(BACKEND, slide, axes, x, tuple(window))
+
+
+def slide(backend: Backend, axes: Sequence[WindowDimension], x: Array) -> Array:
+    """The windows of one block."""
+    columns = [(axis.kernel, axis.stride, axis.window_dilation) for axis in axes]
+    return backend.windows(x, *zip(*columns, strict=True))
+
+
+def pad_runs(x: Array, runs: Sequence[Sequence[Run]], value: Any = 0) -> Array:
+    """Padding of the last axes; its chunks are those of x, the border belongs to the first and the last."""
+    first = x.ndim - len(runs)
+    if all(row == ((0, n, 1),) for row, n in zip(runs, x.shape[first:], strict=True)):
+        return x
+    if 0 in x.shape:
+        return primitives.pad_runs(XP, x, runs, value)
+    ranges = [padded_chunks(row, chunks) for row, chunks in zip(runs, x.chunks[first:], strict=True)]
+    parts, own = read_all(read_runs, runs, ranges)
+    chunks = [*x.chunks[:first], *sizes_of(ranges)]
+    operand = x, [*(None,) * first, *parts]
+    return map_parts(run_pad, [operand], chunks, x.dtype, tables={"runs": own}, value=value)
+
+
+def pad(x: Array, widths: Sequence[tuple[int, int]]) -> Array:
+    """Zero padding of the last axes."""
+    sizes = x.shape[x.ndim - len(widths) :]
+    return pad_runs(x, [zero_runs(n, low, high) for n, (low, high) in zip(sizes, widths, strict=True)])
+
+
+def run_pad(x: Array, runs: Any, value: Any) -> Array:
+    """One block of `pad_runs`, in a worker."""
+    return primitives.pad_runs(get_backend(x).xp, x, runs, value)
+
+
+def pad_runs_transpose(dy: Array, runs: Sequence[Sequence[Run]], sizes: Sequence[int]) -> Array:
+    """The transpose of `pad_runs`, in the chunks of the array that was padded."""
+    first = dy.ndim - len(runs)
+    if 0 in (*dy.shape, *sizes):
+        return XP.full((*dy.shape[:first], *sizes), 0, dy.dtype)
+    rows = zip(runs, dy.chunks[first:], sizes, strict=True)
+    ranges = [unpadded_chunks(row, chunks, size) for row, chunks, size in rows]
+    parts, own = read_all(added_runs, runs, ranges)
+    chunks = [*dy.chunks[:first], *sizes_of(ranges)]
+    operand = dy, [*(None,) * first, *parts]
+    tables: dict[str, Any] = {"runs": own, "sizes": chunks[first:]}
+    return map_parts(run_pad_transpose, [operand], chunks, dy.dtype, tables=tables)
+
+
+def run_pad_transpose(dy: Array, runs: Any, sizes: Any) -> Array:
+    """One block of `pad_runs_transpose`, in a worker."""
+    return primitives.pad_runs_transpose(get_backend(dy).xp, dy, runs, sizes)
+
+
+def read_all(
+    read: Callable[..., Any], runs: Sequence[Sequence[Run]], ranges: Sequence[Sequence[range]]
+) -> tuple[list[Any], list[Any]]:
+    """`chunks.read_runs` or its transpose for every block of every axis: what is needed, and the runs of that."""
+    found = [[read(row, part) for part in parts] for row, parts in zip(runs, ranges, strict=True)]
+    return [[need for need, _ in row] for row in found], [[own for _, own in row] for row in found]
 
 
 def sum_windows(function: Windowed, what: Any, backend: Backend, axes: Any, x: Array, y: Array) -> Array:
     """One pass over the chunks of x, each with the outputs in its middle; the sums are added in a tree."""
-    x = x.rechunk({1: -1})
     outputs = [output_ranges(axis, chunks) for axis, chunks in zip(axes, x.chunks[2:], strict=True)]
-    if 0 in (*x.shape, *y.shape):
-        return XP.full((what.size(axes),), 0, backend.dtype(what.accumulator))
-    y = y.rechunk((x.chunks[0], (y.shape[1],), *(tuple(map(len, ranges)) for ranges in outputs)))
-    x, own = with_halos(x, axes, outputs, [range(axis.kernel) for axis in axes])
     dtype = backend.dtype(what.accumulator)
-    sums = da.map_blocks(
-        run_sum_windows,
-        x,
-        y,
-        function=function,
-        what=what,
-        axes=own,
-        chunks=(*((1,) * len(sizes) for sizes in x.chunks), (what.size(axes),)),
-        new_axis=x.ndim,
-        dtype=dtype,
-        meta=np.empty((0,) * (x.ndim + 1), dtype=dtype),
-    )
+    if 0 in (*x.shape, *y.shape):
+        return XP.full((what.size(axes),), 0, dtype)
+    parts, own = needs(axes, outputs, [range(axis.kernel) for axis in axes])
+    y = y.rechunk({0: x.chunks[0]})
+    found = [[(out,) for out in row] for row in outputs]
+    operands: list[Any] = [(x, [None, whole(x.shape[1]), *parts]), (y, [None, whole(y.shape[1]), *found])]
+    chunks = [(1,) * len(x.chunks[0]), (1,), *((1,) * len(row) for row in outputs), (what.size(axes),)]
+    sums = map_parts(run_sum_windows, operands, chunks, dtype, tables={"axes": own}, function=function, what=what)
     return sums.sum(axis=tuple(range(x.ndim)))
 
 
-def run_sum_windows(
-    x: Array, y: Array, function: Windowed, what: Any, axes: Any, block_id: tuple[int, ...] = ()
-) -> Array:
+def run_sum_windows(x: Array, y: Array, function: Windowed, what: Any, axes: Any) -> Array:
     """One block of `sum_windows`, in a worker."""
-    sums = function(what, get_backend(x), tuple(blocks_at(axes, block_id[: x.ndim])), x, y)
-    return sums[(None,) * x.ndim]
+    return function(what, get_backend(x), axes, x, y)[(None,) * x.ndim]
 
 
 def local(arrays: Sequence[Array]) -> Sequence[Array]:
@@ -210,17 +232,12 @@ def local(arrays: Sequence[Array]) -> Sequence[Array]:
     return computed
 
 
-def blocks_at(table: Any, block_id: tuple[int, ...]) -> list[Any]:
-    """The entries of a block in a table with one row for each of the last axes."""
-    return [row[i] for row, i in zip(table, block_id[len(block_id) - len(table) :], strict=True)]
-
-
 def kernel_chunks(kernel: Array) -> Iterator[tuple[range, ...]]:
     """The chunks of input channels and taps."""
     yield from product(*map(ranges_of, kernel.chunks[1:]))
 
 
-def close(backend: Backend, planning: Planning) -> Run:
+def close(backend: Backend, planning: Planning) -> Callable[[Program, Array, Array], Array]:
     """A sum over the kernel's chunks (one, but for the gradient of a kernel), each over all blocks of the output."""
 
     def run(program: Program, x: Array, kernel: Array) -> Array:
@@ -283,6 +300,10 @@ BACKEND = standard_backend(
     prepares=False,
     map_windows=map_windows,
     pull_windows=pull_windows,
+    windows=windows,
+    pad=pad,
+    pad_runs=pad_runs,
+    pad_runs_transpose=pad_runs_transpose,
     sum_windows=sum_windows,
     local=local,
 )

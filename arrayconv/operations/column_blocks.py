@@ -6,15 +6,16 @@ array for each tap instead would cut it into slivers: a chunk boundary for each 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..backend import get_backend
+from ..chunks import cut, meeting, output_ranges
 from ..geometry import WindowDimension
 from ..primitives import along
 
@@ -29,8 +30,7 @@ def unfold_blocks(xp: Any, columns: Columns, x: Array) -> Array:
     """Columns of x, of which each task has the rows of its chunk and their halo."""
     (axis, *_), at = columns.axes, columns.positions(0)[1]
     x = x.rechunk(dict.fromkeys(whole_axes(columns, at), -1))
-    middle = (axis.window - 1) // 2 - axis.low
-    ranges = cut(axis.output, (-((middle - stop) // axis.stride) for stop in accumulate(x.chunks[at])))
+    ranges = output_ranges(axis, x.chunks[at])
     parts, own = zip(*(axis.block(part, range(axis.kernel)) for part in ranges), strict=True)
     counts = x.chunks[len(columns.lead)] if columns.channels == "first" else (columns.channel_count,)
     rows = tuple(count * prod(columns.window) for count in counts)
@@ -46,8 +46,8 @@ def fold_blocks(xp: Any, columns: Columns, y: Array) -> Array:
     if columns.channels == "last" or any(n % taps for n in y.chunks[row_axis]):
         y = y.rechunk({row_axis: -1})
     middle = (axis.window - axis.stride) // 2 - axis.low  # of what two neighbouring windows both hold
-    stops = (stop // inner * axis.stride + middle for stop in accumulate(y.chunks[window_axis]))
-    ranges = cut(axis.size, stops)
+    stops = list(accumulate(y.chunks[window_axis]))[:-1]
+    ranges = cut(axis.size, (stop // inner * axis.stride + middle for stop in stops))
     reached = [reach(axis, part) for part in ranges]
     parts = [slice(windows.start * inner, windows.stop * inner) for windows, _ in reached]
     y = join(xp, y, parts, window_axis)
@@ -61,18 +61,10 @@ def reach(axis: WindowDimension, part: range) -> tuple[range, WindowDimension]:
 
     Where none does, one window is taken, and the padding of the axis is all of it.
     """
-    first = max(0, -((axis.window - 1 - axis.low - part.start) // axis.stride))
-    first = min(first, axis.output - 1)
-    stop = max(first + 1, min(axis.output, (part.stop - 1 + axis.low) // axis.stride + 1))
-    low = axis.low + part.start - first * axis.stride
-    padded = (stop - first - 1) * axis.stride + axis.window
-    return range(first, stop), replace(axis, size=len(part), low=low, high=padded - low - len(part))
-
-
-def cut(size: int, stops: Iterable[int]) -> list[range]:
-    """``range(size)`` cut at all stops but the last, without empty pieces."""
-    inner = [min(max(stop, 0), size) for stop in stops][:-1]
-    return [range(start, stop) for start, stop in pairwise((0, *inner, size)) if stop > start]
+    windows = meeting(axis, part)
+    low = axis.low + part.start - windows.start * axis.stride
+    padded = (len(windows) - 1) * axis.stride + axis.window
+    return windows, replace(axis, size=len(part), low=low, high=padded - low - len(part))
 
 
 def whole_axes(columns: Columns, at: int) -> list[int]:

@@ -26,7 +26,6 @@ from ..planner import (
     make_problem,
     make_program,
 )
-from ..primitives import pad_runs, pad_runs_transpose
 from ..program import ITEM_SIZES, Program, Settings
 from ..transposes import kernel_for_input
 
@@ -72,7 +71,7 @@ class LinearCall:
             kernel = backend.cast(kernel, self.compute)
         x = self.x_layout.apply(xp, x)
         if self.pieces is not None:
-            x = pad_runs(xp, x, self.pieces)
+            x = backend.pad_runs(x, self.pieces)
         return x, self.kernel_layout.apply(xp, kernel)
 
     def pull(
@@ -99,7 +98,7 @@ class LinearCall:
         geometry, (back, _) = self.program.geometry, self.transposed
         dx = execute(back, backend, dy, kernel_for_input(backend.xp, geometry, kernel))
         if self.pieces is not None:
-            dx = pad_runs_transpose(backend.xp, dx, self.pieces, self.x_layout.result[2:])
+            dx = backend.pad_runs_transpose(dx, self.pieces, self.x_layout.result[2:])
         return self.x_layout.undo(backend.xp, dx)
 
     def _pull_kernel(self, backend: Backend, dy: Array, x: Array) -> Array:

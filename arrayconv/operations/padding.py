@@ -11,8 +11,8 @@ import numpy as np
 from ..arguments import PerAxis, read_ints, read_pair, read_per_axis, read_word
 from ..backend import Backend, dtype_name, gather_arrays
 from ..boundary import BOUNDARIES, Run, runs
-from ..geometry import dilated
-from ..primitives import add_windows, pad_runs, pad_runs_transpose
+from ..geometry import WindowDimension, dilated
+from ..primitives import add_windows
 
 Array = Any
 
@@ -58,7 +58,7 @@ def pad(x: Array, widths: Sequence[tuple[int, int]], *, boundary: str = "constan
 
 def padded(backend: Backend, x: Array, pieces: tuple[tuple[Run, ...], ...], value: complex) -> Array:
     """A new array also where nothing is added: a crop alone would be a view."""
-    y = pad_runs(backend.xp, x, pieces, value)
+    y = backend.pad_runs(x, pieces, value)
     return backend.copy(y) if all(len(runs) == 1 for runs in pieces) else y
 
 
@@ -118,7 +118,7 @@ def pull_pad(x: Array, widths: Any, *, boundary: str = "constant", value: comple
     backend, (x,) = gather_arrays("pad", ("x",), (x,))
     value = plain_number(value)
     pieces = read_pad(x, widths, boundary, value)
-    return padded(backend, x, pieces, value), lambda dy: (pad_runs_transpose(backend.xp, dy, pieces, x.shape),)
+    return padded(backend, x, pieces, value), lambda dy: (backend.pad_runs_transpose(dy, pieces, x.shape),)
 
 
 def windows(x: Array, window: Sequence[int], *, stride: PerAxis = 1, dilation: PerAxis = 1) -> Array:
@@ -170,9 +170,13 @@ def read_windows(x: Array, window: Any, stride: Any, dilation: Any) -> tuple[tup
 def pull_windows(x: Array, window: Any, *, stride: Any = 1, dilation: Any = 1) -> Any:
     """`windows`, and its transpose: every window is added back where it was read."""
     backend, (x,) = gather_arrays("windows", ("x",), (x,))
-    sizes, strides, dilations = read_windows(x, window, stride, dilation)
+    read = read_windows(x, window, stride, dilation)
+    sizes = x.shape[x.ndim - len(read[0]) :]
+    axes = [WindowDimension(n, k, s, window_dilation=d) for n, k, s, d in zip(sizes, *read, strict=True)]
+    return backend.windows(x, *read), lambda dy: (backend.pull_windows(backend, add_back, axes, x, dy),)
 
-    def pullback(dy: Array) -> tuple[Array, ...]:
-        return (add_windows(backend.xp, dy, x.shape[x.ndim - len(sizes) :], sizes, strides, dilations),)
 
-    return backend.windows(x, sizes, strides, dilations), pullback
+def add_back(backend: Backend, axes: Sequence[WindowDimension], x: Array, dy: Array) -> Array:
+    """Windows of axes without padding, summed in place."""
+    sizes, *read = zip(*((axis.size, axis.kernel, axis.stride, axis.window_dilation) for axis in axes), strict=True)
+    return add_windows(backend.xp, dy, sizes, *read)

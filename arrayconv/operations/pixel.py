@@ -12,7 +12,9 @@ from ..backend import Backend, gather_arrays
 from ..layout import Layout
 from .columns import LAYOUTS, accumulator
 from .conv import channel_shape, read_conv, read_ranks
+from .deform_blocks import has_blocks
 from .linear import Options, Pullback, Reading, as_dtype, freeze, linear_call
+from .pixel_blocks import shuffle_blocks
 
 Array = Any
 Shape = tuple[int, ...]
@@ -96,6 +98,10 @@ def move(op: str, x: Array, factor: Any, channels: Any) -> tuple[Backend, Array,
     backend, (x,) = gather_arrays(op, ("x",), (x,))
     key = freeze(op, "factor", factor), freeze(op, "channels", channels)
     layout = backend.fold(read_pixels, op, tuple(x.shape), *key)
+    if has_blocks(backend) and 0 not in x.shape:
+        factors = factor if isinstance(factor, Sequence) else (factor,) * (x.ndim - 2)
+        grows = op == "pixel_shuffle"
+        return backend, x, shuffle_blocks(backend.xp, MOVES[op], x, tuple(factors), channels, grows=grows)
     xp = backend.xp
     y = xp.permute_dims(xp.reshape(x, layout.split), layout.axes)
     return backend, x, backend.copy(xp.reshape(y, layout.merged))
@@ -155,6 +161,10 @@ def pixel_unshuffle(x: Array, factor: int | Sequence[int], *, channels: str = "f
             [10, 20, 30]]])
     """
     return move("pixel_unshuffle", x, factor, channels)[2]
+
+
+#: What is done to a block.
+MOVES = {"pixel_shuffle": pixel_shuffle, "pixel_unshuffle": pixel_unshuffle}
 
 
 def pull_pixel_shuffle(x: Array, factor: Any, *, channels: Any = "first") -> tuple[Array, Pullback]:

@@ -8,7 +8,7 @@ from math import gcd
 from operator import add
 from typing import Any, NamedTuple
 
-from ..boundary import Run
+from ..boundary import Run, zero_runs
 from ..geometry import WindowDimension
 from ..primitives import MOST_STACKED, along, full, pad_runs
 
@@ -19,15 +19,6 @@ def pad_axes(xp: Any, x: Array, first: int, widths: Sequence[tuple[int, int]]) -
     """Zero padding of the axes from ``first`` on; negative widths crop."""
     others: list[tuple[Run, ...]] = [((0, n, 1),) for n in x.shape[first + len(widths) :]]
     return pad_runs(xp, x, [zero_runs(n, *pair) for n, pair in zip(x.shape[first:], widths, strict=False)] + others)
-
-
-def zero_runs(n: int, low: int, high: int) -> tuple[Run, ...]:
-    """`boundary.runs` of zeros, without a look at every element of the padding."""
-    total = n + low + high
-    before = min(max(0, low), total)
-    inside = max(0, min(total, low + n) - before)
-    pieces = ((None, before, 0), (max(0, -low), inside, 1), (None, total - before - inside, 0))
-    return tuple(run for run in pieces if run[1])
 
 
 class Taps(NamedTuple):

@@ -1,0 +1,222 @@
+"""An image larger than memory: a 15x15 filter of a memory-mapped array on Dask's threads, its speed and its memory.
+
+Each run is a process of its own, so that its largest resident size is its own. Beside it: one block held in memory,
+what `dask_image.ndfilters.correlate` does (`scipy.ndimage` under `dask.array.map_overlap`), and many tiny chunks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from math import ceil
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bench import data
+
+TAPS, CHUNK, LIMIT = 15, 4096, 1.5 * 2**30
+
+#: Side of the image in which the overhead of a chunk is measured, and the sides of its chunks.
+TINY, TINY_CHUNKS = 2048, (32, 64, 2048)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--size", type=int, default=32768, help="side of the image (default: %(default)s, 4 GiB)")
+    parser.add_argument("--folder", type=Path, help="where the image is written and removed (default: a temporary one)")
+    parser.add_argument("--save", metavar="NAME", help="write bench/results/NAME.json")
+    parser.add_argument("--task", choices=TASKS, help="one run, in this process: prints its figures as JSON")
+
+
+def run(args: Namespace) -> int:
+    if args.task:
+        print(json.dumps(TASKS[args.task](Images(args.folder, args.size))))
+        return 0
+    needed = 2 * 4 * args.size**2
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        free = shutil.disk_usage(folder).free
+        if free < 1.1 * needed:
+            print(
+                f"bench scale: --size {args.size} writes {needed / 2**30:.1f} GiB under {folder}, which has "
+                f"{free / 2**30:.1f} GiB; take a smaller --size or another --folder",
+                file=sys.stderr,
+            )
+            return 2
+        images = Images(Path(folder), args.size)
+        images.make()
+        rows = [{"task": task, **_in_process(task, images)} for task in TASKS]
+    for row in rows:
+        print("  ".join(f"{name} {value:.4g}" if name != "task" else f"{value:<9}" for name, value in row.items()))
+    held = {row["task"]: row for row in rows}
+    ratio = held["mapped"]["pixels_per_second"] / held["block"]["pixels_per_second"]
+    rival = held["mapped"]["pixels_per_second"] / held["overlap"]["pixels_per_second"]
+    fits = held["mapped"]["peak_bytes"] <= LIMIT
+    print(
+        f"throughput: {ratio:.2f} of a block's in memory, {rival:.1f} of dask-image's method; "
+        f"largest resident size {held['mapped']['peak_bytes'] / 2**30:.2f} GiB, "
+        f"{'within' if fits else 'ABOVE'} {LIMIT / 2**30} GiB"
+    )
+    if args.save:
+        more = {"size": args.size, "taps": TAPS, "chunk": CHUNK, "of_block": ratio, "of_overlap": rival}
+        print(f"saved {data.save(args.save, 'scale', rows, **more)}")
+    return 0
+
+
+class Images(NamedTuple):
+    """A square float32 image on disk, and room for the result."""
+
+    folder: Path
+    size: int
+
+    def make(self) -> None:
+        """Random rows, repeated: making numbers would take longer than filtering them."""
+        rows = np.random.default_rng(0).random((min(256, self.size), self.size), dtype=np.float32)
+        for name in ("x", "y"):
+            target = np.lib.format.open_memmap(self.folder / f"{name}.npy", "w+", np.float32, (self.size, self.size))
+            for start in range(0, self.size, len(rows)) if name == "x" else ():
+                target[start : start + len(rows)] = rows[: self.size - start]
+            target.flush()
+
+    def open(self, name: str) -> Any:
+        """Read or written piece by piece, so that what the system keeps of the file is not counted as the process's."""
+        return File(self.folder / f"{name}.npy", self.size)
+
+
+class File:
+    """A ``.npy`` file as Dask reads and writes it: each slice maps the file anew, and lets go of it."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path, self.shape, self.dtype, self.ndim = path, (size, size), np.dtype(np.float32), 2
+
+    def __getitem__(self, index: Any) -> Any:
+        return np.array(np.load(self.path, mmap_mode="r")[index])
+
+    def __setitem__(self, index: Any, values: Any) -> None:
+        np.load(self.path, mmap_mode="r+")[index] = values
+
+
+def kernel() -> Any:
+    return np.random.default_rng(1).random((TAPS, TAPS), dtype=np.float32)
+
+
+def mapped(images: Images) -> dict[str, Any]:
+    """The whole image from disk to disk."""
+    import dask.array as da
+
+    import arrayconv as ac
+
+    x = da.from_array(images.open("x"), chunks=min(CHUNK, images.size), name=False)
+    y = ac.correlate(x, kernel(), padding="same")
+    found = _timed(lambda: da.store(y, images.open("y"), lock=False, scheduler="threads"), images.size**2)
+    source, result = (np.load(images.folder / f"{name}.npy", mmap_mode="r") for name in "xy")
+    at = images.size // 2 - TAPS // 2
+    corner = source[at : at + TAPS, at : at + TAPS]
+    exact = float((corner.astype(float) * kernel()).sum())
+    assert abs(result[at + TAPS // 2, at + TAPS // 2] - exact) < 1e-4 * exact
+    return found
+
+
+def overlap(images: Images) -> dict[str, Any]:
+    """The way of dask-image, on rows enough for a time."""
+    import dask.array as da
+    from scipy.ndimage import correlate
+
+    rows = min(images.size, 2 * CHUNK)
+    x = da.from_array(images.open("x"), chunks=min(CHUNK, images.size), name=False)[:rows, :rows]
+    y = da.map_overlap(correlate, x, depth=TAPS // 2, boundary="none", weights=kernel(), mode="constant", meta=x._meta)
+    return _timed(lambda: da.store(y, images.open("y"), lock=False, scheduler="threads"), rows**2)
+
+
+def block(images: Images) -> dict[str, Any]:
+    """One chunk, in memory, without Dask."""
+    import arrayconv as ac
+
+    n = min(CHUNK, images.size)
+    x, taps = images.open("x")[:n, :n], kernel()
+    ac.correlate(x, taps, padding="same")
+    times = [_timed(lambda: ac.correlate(x, taps, padding="same"), n * n) for _ in range(7)]
+    return {name: median(row[name] for row in times) for name in times[0]}
+
+
+def tiny(images: Images) -> dict[str, Any]:
+    """What a chunk costs beside its arithmetic: many small chunks against one large one, by one thread."""
+    import dask
+    import dask.array as da
+
+    import arrayconv as ac
+
+    found: dict[str, Any] = {}
+    times = {}
+    for chunk in TINY_CHUNKS:
+        x, count = da.ones((TINY, TINY), chunks=chunk, dtype=np.float32), ceil(TINY / chunk) ** 2
+        start = time.perf_counter()
+        y = ac.correlate(x, np.ones((3, 3), np.float32), padding="same")
+        built = time.perf_counter() - start
+        graph = dict(dask.optimize(y)[0].__dask_graph__())
+        start = time.perf_counter()
+        y.compute(scheduler="synchronous")
+        times[chunk] = time.perf_counter() - start
+        found[f"tasks_per_chunk_{count}"] = len(graph) / count
+        found[f"build_us_per_chunk_{count}"] = 1e6 * built / count
+        found[f"run_us_per_chunk_{count}"] = 1e6 * (times[chunk] - times.get(TINY, 0)) / count
+    return found
+
+
+TASKS: dict[str, Callable[[Images], dict[str, Any]]] = {
+    "block": block,
+    "mapped": mapped,
+    "overlap": overlap,
+    "tiny": tiny,
+}
+
+
+def _timed(call: Callable[[], Any], pixels: int) -> dict[str, Any]:
+    """Seconds, and the resident size: the largest that was sampled while it ran, and the system's own record."""
+    samples, done = [_resident()], threading.Event()
+
+    def sample() -> None:
+        while not done.wait(0.02):
+            samples.append(_resident())
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    start = time.perf_counter()
+    try:
+        call()
+    finally:
+        seconds = time.perf_counter() - start
+        done.set()
+        thread.join()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {
+        "seconds": seconds,
+        "pixels_per_second": pixels / seconds,
+        "sampled_bytes": max(samples),
+        "peak_bytes": peak,
+    }
+
+
+def _resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _in_process(task: str, images: Images) -> dict[str, Any]:
+    command = [sys.executable, "-m", "bench", "scale", "--task", task]
+    command += ["--folder", str(images.folder), "--size", str(images.size)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise RuntimeError(f"bench scale --task {task} ended with {result.returncode}: {result.stderr}")
+    found: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return found
