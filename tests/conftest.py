@@ -87,8 +87,9 @@ class Library:
     def check(self, op: Callable[..., Array], *arrays: Any, cast: str | None = None, **options: Any) -> bool:
         """Run ``op`` on NumPy arrays made this library's, in dtype ``cast``, and hold it to all that is promised.
 
-        The values are within the bound of the accuracy in force, the dtype is the library's own promotion or ``dtype=``, the result is this
-        library's, and the inputs are as they were. False where the algorithm says that it can't serve the call.
+        The values are within the bound of the accuracy in force, the dtype is the library's own promotion or
+        ``dtype=``, the result is this library's, and the inputs are as they were. False where the algorithm says that
+        it can't serve the call.
         """
         own = [None if array is None else self.asarray(array, cast) for array in arrays]
         before = [None if array is None else self.to_numpy(array).copy() for array in own]

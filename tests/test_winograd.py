@@ -77,7 +77,7 @@ def test_inputs_and_outputs_are_transformed_by_floats_without_rounding(m: int) -
 
 def test_the_points_grow_errors_less_than_the_usual_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     assert growth(2) == 4 and growth(4) > 12  # now in the cache
-    monkeypatch.setitem(POINTS, 4, tuple(map(Fraction, (0, 1, -1, 2, -2))))
+    monkeypatch.setitem(POINTS, 4, (0, 8, -8, 16, -16))
     monkeypatch.setattr(winograd_transforms, "transforms", transforms.__wrapped__)
     assert growth(4) < growth.__wrapped__(4) / 2
 
