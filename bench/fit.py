@@ -47,9 +47,8 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {{
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--data", nargs="+", default=["fit", "small"], help="what regret --save was given (default: fit small)"
-    )
+    names = "what regret --save was given (default: fit small normwise)"
+    parser.add_argument("--data", nargs="+", default=["fit", "small", "normwise"], help=names)
 
 
 def run(args: Namespace) -> int:
@@ -58,7 +57,7 @@ def run(args: Namespace) -> int:
         rows = [row for data in args.data for row in read_rows(data, name)]
         if rows:
             table[name] |= fit_library(name, rows)
-    for algorithm, rates in table[LENDER].items():
+    for algorithm, rates in (UNMEASURED | table[LENDER]).items():
         for other in table.values():
             other.setdefault(algorithm, rates)
     path = Path(shipped.__file__)
@@ -70,6 +69,10 @@ def run(args: Namespace) -> int:
 def read_rows(data: str, library: str) -> list[tuple[Problem, dict[str, float]]]:
     path = RESULTS / f"{data}-{library}.json"
     return load_rows(path) if path.exists() else []
+
+
+def unmeasured(*units: str) -> dict[str, float]:
+    return {unit: prior(unit) for unit in units}
 
 
 def body(table: dict[str, dict[str, dict[str, float]]]) -> str:
@@ -90,6 +93,12 @@ def prior(unit: str) -> float:
         return INTEGER
     is_product = "product" in unit or unit.split()[0] in ("dense", "grouped", "depthwise", "base")
     return PRIOR.get(unit, PRODUCT if is_product and "output" not in unit else ELEMENT)
+
+
+#: What nothing was measured for yet has the prices that a fit starts from.
+UNMEASURED = {
+    "winograd": unmeasured("call", "tile", "matrix", "product", "moved", "input", "output", "kernel"),
+}
 
 
 def fit_library(library: str, rows: list[tuple[Problem, dict[str, float]]]) -> dict[str, dict[str, float]]:

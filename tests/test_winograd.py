@@ -301,8 +301,8 @@ def test_torch_keeps_the_argument_only_of_each_piece() -> None:
 
 
 def test_auto_takes_it_under_normwise_only() -> None:
-    shapes = ((1, 32, 24, 24, 24), (32, 32, 3, 3, 3))
-    for library in ("numpy", "torch", "jax"):
+    shapes = ((8, 256, 14, 14), (256, 256, 3, 3))
+    for library in ("numpy", "jax"):
         assert ac.plan(ac.conv, *shapes, padding=1, library=library).algorithm != "winograd"
         with ac.settings(accuracy="normwise"):
             assert ac.plan(ac.conv, *shapes, padding=1, library=library).algorithm == "winograd"

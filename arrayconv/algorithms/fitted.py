@@ -74,7 +74,7 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
         },
         "subpixel": {
             "call": 9.26e-05,
-            "kernel": 2.59e-09,
+            "kernel": 2.6e-09,
             "output": 2.27e-09,
         },
         "native": {
@@ -107,6 +107,16 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "pass": 1.5e-06,
             "product": 8e-12,
             "tap": 5e-09,
+        },
+        "winograd": {
+            "call": 2e-05,
+            "input": 5e-10,
+            "kernel": 5e-10,
+            "matrix": 2e-06,
+            "moved": 5e-10,
+            "output": 5e-10,
+            "product": 2e-11,
+            "tile": 2e-05,
         },
     },
     "torch": {
@@ -213,6 +223,16 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "product": 8e-12,
             "tap": 5e-09,
         },
+        "winograd": {
+            "call": 2e-05,
+            "input": 5e-10,
+            "kernel": 5e-10,
+            "matrix": 2e-06,
+            "moved": 5e-10,
+            "output": 5e-10,
+            "product": 2e-11,
+            "tile": 2e-05,
+        },
     },
     "jax": {
         "native": {
@@ -317,6 +337,16 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "pass": 1.5e-06,
             "product": 8e-12,
             "tap": 5e-09,
+        },
+        "winograd": {
+            "call": 2e-05,
+            "input": 5e-10,
+            "kernel": 5e-10,
+            "matrix": 2e-06,
+            "moved": 5e-10,
+            "output": 5e-10,
+            "product": 2e-11,
+            "tile": 2e-05,
         },
     },
 }

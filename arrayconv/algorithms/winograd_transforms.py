@@ -22,7 +22,7 @@ Matrix = tuple[tuple["Fraction", ...], ...]
 TAPS = 3
 
 #: Finite points for each m, in eighths; infinity is one more. A product with a matrix costs the same whatever its
-#: numbers are, so the points of F(4, 3) are those eighths that let rounding errors grow least (12.7 an axis by `growth`;
+#: numbers are, so the points of F(4, 3) are the eighths that let rounding errors grow least (12.7 an axis by `growth`;
 #: the usual 0, +-1, +-2: 29.3), which still have exact A and B. On the choice of points: Barabasz et al. 2020, "Error
 #: analysis and improving the accuracy of Winograd convolution for deep neural networks".
 POINTS = {2: (0, 8, -8), 4: (0, 5, -5, 13, -13)}
