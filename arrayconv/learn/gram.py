@@ -16,6 +16,7 @@ from ..operations.linear import WORDS, Options, Reading
 from ..operations.table import OPERATIONS, bind, linear_options
 from ..planner import current_settings
 from ..primitives import pad_runs
+from .descent import QUIETLY
 from .moments import Moments, gather
 from .regression import LEARNED_IN, MAGNITUDES, Params, Regression, bias_shape, learnable
 from .regression import regression as read_regression
@@ -190,6 +191,7 @@ def accumulator_of(backend: Backend, dtype: Any) -> str:
     return WIDER[name] if name in WIDER and backend.dtype(WIDER[name]) is not None else name
 
 
+@QUIETLY
 def make_gram(problem: Regression, design: Design, reading: Reading) -> Gram:
     """`gram` of arrays that were gathered and cast."""
     backend = problem.backend
