@@ -71,9 +71,11 @@ def _primitives(backend: Backend, planning: Planning) -> tuple[Run, Run]:
         return jax.vmap(partial(correlate_taps, XP, bind, program), mapped)(*arrays), 0
 
     spread = Spread(planning, execute, swapped=False)
-    bind = _primitive("arrayconv", spread, (to_input, to_kernel), lambda *own, **p: _batch(bind, planning, *own, **p))
+    bind: Run = _primitive(
+        "arrayconv", spread, (to_input, to_kernel), lambda *own, **p: _batch(bind, planning, *own, **p)
+    )
     spread = Spread(planning, partial(correlate_taps, XP, execute), swapped=True)
-    bind_taps = _primitive("arrayconv_taps", spread, (taps_to_x, taps_to_dy), taps_batch)
+    bind_taps: Run = _primitive("arrayconv_taps", spread, (taps_to_x, taps_to_dy), taps_batch)
     return bind, bind_taps
 
 

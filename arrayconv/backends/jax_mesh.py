@@ -94,7 +94,8 @@ class Spread:
         """The labels as Shardy's factors; a group's channels are the minor factor beside ``g``."""
         geometry = program.geometry
         x_minor = geometry.batch if self.swapped else geometry.inputs
-        minors, sizes, whole = (x_minor, geometry.outputs, geometry.outputs), {"g": geometry.groups}, set()
+        minors, whole = (x_minor, geometry.outputs, geometry.outputs), set()
+        sizes: dict[str, Any] = {"g": geometry.groups}
         mappings = []
         for array, (labels, minor) in enumerate(zip(self.labels(program), minors, strict=True)):
             mapping: list[Any] = []
