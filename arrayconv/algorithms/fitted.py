@@ -140,7 +140,7 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "depthwise 3d": 1.32e-10,
             "depthwise 3d output": 1.49e-09,
             "depthwise output": 7.66e-10,
-            "group": 3.16e-06,
+            "group": 1e-06,
             "grouped": 1.43e-11,
             "grouped 1d": 1.85e-11,
             "grouped 1d output": 8.99e-11,
