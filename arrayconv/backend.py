@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -86,6 +86,7 @@ class Backend:
       looking at values is not allowed or not cheap, it is ``otherwise(x)``;
     - ``workers`` run the tiles of an algorithm that leaves cores idle in the library's own loops;
     - ``cache``: bytes of temporaries that stay in the cache, where the library does not tile its own loops;
+    - ``sum_rows(table, terms)`` adds ``weight[:, None] * table[index]`` over the terms ``(index, weight)``;
     - ``scatter_add`` adds rows, by their indices, to the rows of a total that it may overwrite;
     - ``scalar_on`` makes a zero on a device of a kind (`device_kind`);
     - ``peek`` shows the values of a kernel that is no more than values: None for one that is traced, or recorded for a
@@ -117,6 +118,7 @@ class Backend:
     pad_runs_transpose: Callable[..., Array] = lambda dy, runs, sizes: dy
     matmul: Callable[[Array, Array], Array] = lambda a, b: a
     sum_products: Callable[[list[tuple[Array, Array]]], Array] = primitives.sum_products
+    sum_rows: Callable[[Array, Iterable[tuple[Array, Array]]], Array] = lambda table, terms: table
     empty: Callable[..., Array] | None = None
     close: Callable[[Backend, Planning], Run] | None = None
     close_taps: Callable[[Backend, Planning], Run] | None = None
@@ -162,6 +164,7 @@ def standard_backend(name: str, xp: Any, **own: Any) -> Backend:
         "pad_runs": lambda x, runs, value=0: primitives.pad_runs(xp, x, runs, value),
         "pad_runs_transpose": lambda dy, runs, sizes: primitives.pad_runs_transpose(xp, dy, runs, sizes),
         "matmul": xp.matmul,
+        "sum_rows": lambda table, terms: primitives.sum_rows(xp, table, terms),
         "scalar_on": lambda kind: xp.zeros(()),
     }
     backend = Backend(name, xp, **(fields | own))
