@@ -15,7 +15,6 @@ from ..layout import Layout
 from ..operations.linear import WORDS, Options, Reading
 from ..operations.table import OPERATIONS, bind, linear_options
 from ..planner import current_settings
-from ..primitives import pad_runs
 from .descent import QUIETLY
 from .moments import Moments, gather
 from .regression import LEARNED_IN, MAGNITUDES, Params, Regression, bias_shape, learnable
@@ -207,7 +206,7 @@ def make_gram(problem: Regression, design: Design, reading: Reading) -> Gram:
     def total(x: Array, y: Array) -> Array:
         x = x_layout.apply(xp, x)
         if pieces is not None:
-            x = pad_runs(xp, x, pieces)
+            x = backend.pad_runs(x, pieces)
         return backend.sum_windows(gather, what, backend, geometry.axes, x, y_layout.apply(xp, y))
 
     sums = backend.replicated(total, problem.x, problem.y)
