@@ -23,7 +23,7 @@ from bench.data import RESULTS, load_rows
 from bench.workloads import LIBRARIES
 
 #: Seconds of one unit before anything was measured: of a call, of what is done a tile or a tap, of an element.
-PRIOR = {"call": 2e-5, "tile": 2e-5, "slice": 5e-6, "matrix": 2e-6, "part": 2e-5, "run": 5e-9}
+PRIOR = {"call": 2e-5, "tile": 2e-5, "slice": 5e-6, "matrix": 2e-6, "group": 1e-6, "part": 2e-5, "run": 5e-9}
 ELEMENT, PRODUCT, INTEGER = 5e-10, 2e-11, 1.5e-9
 
 #: How strongly a constant is drawn towards its prior: a factor of e counts as much as this relative error of one row.
@@ -91,7 +91,7 @@ def prior(unit: str) -> float:
     """Products are named after what is multiplied; all else that is not in `PRIOR` is elements moved."""
     if "integer" in unit:
         return INTEGER
-    is_product = "product" in unit or unit.split()[0] in ("dense", "grouped", "depthwise", "base")
+    is_product = "product" in unit or unit.split()[0] in ("dense", "thick", "grouped", "depthwise", "base")
     return PRIOR.get(unit, PRODUCT if is_product and "output" not in unit else ELEMENT)
 
 

@@ -26,6 +26,9 @@ from arrayconv.testing import assert_within_bound
 
 Array = Any
 
+#: Run by `test_mesh.py` in a process of its own, with more devices than there are here.
+collect_ignore = ["mesh_script.py"]
+
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 FLOATS = ("float32", "float64", "complex64", "complex128")
 
