@@ -256,6 +256,49 @@ def test_equal_arguments_are_not_traced_again() -> None:
     assert len(traces) == 2  # once to see that it is traced, once in the loop
 
 
+OWN = [ac.sgd(0.001), ac.sgd(0.002), ac.sgd(0.001, 0.5), ac.sgd(0.001, 0.5, nesterov=True), ac.adam(0.1), None]
+
+
+@pytest.mark.parametrize("tolerance", [None, 0.05])
+def test_an_eager_fit_is_compiled_once(tolerance: float | None, caplog: pytest.LogCaptureFixture) -> None:
+    """The losses are those of NumPy, step by step; rates and data are no reason to compile again."""
+    options: dict[str, Any] = {"steps": 23, "method": "gram", "bias": True, "tolerance": tolerance}
+
+    def learn(seed: int) -> list[tuple[ac.Fit, ac.Fit]]:
+        arrays = normal(20, 19, seed=seed), normal(18, 15, seed=seed)
+        own = [jnp.asarray(array) for array in arrays]
+        both = ((own, arrays) for _ in OWN)
+        return [
+            tuple(ac.learn_kernel(*given, (3, 5), optimizer=optimizer, **options) for given in pair)
+            for optimizer, pair in zip(OWN, both, strict=True)
+        ]
+
+    with jax.log_compiles():
+        fits = learn(0)
+        assert any("compiled for jit" in record.getMessage() for record in caplog.records)
+        caplog.clear()
+        fits += learn(1)
+    assert not caplog.records
+    for fit, expected in fits:
+        assert type(fit.steps) is int
+        assert fit.steps == expected.steps
+        for name in ("kernel", "bias", "losses", "loss"):
+            np.testing.assert_allclose(getattr(fit, name), getattr(expected, name), rtol=1e-9, err_msg=name)
+    assert tolerance is None or len({fit.steps for fit, _ in fits}) > 1
+
+
+def test_optimisers_of_others_may_look_at_values() -> None:
+    seen = []
+
+    def update(grads: Any, state: Any, params: Any) -> Any:
+        seen.append(float(grads.kernel[0]))
+        return jax.tree.map(lambda grad: -0.01 * grad, grads), state
+
+    optimizer = ac.Optimizer(lambda params: (), update)
+    fit = ac.learn_kernel(jnp.asarray(normal(20)), jnp.asarray(normal(19)), (2,), steps=4, optimizer=optimizer)
+    assert len(seen) == fit.steps == 4
+
+
 @pytest.mark.parametrize("argument", [0, 1])
 def test_derivatives_through_a_fit_by_its_data(argument: int) -> None:
     """The default rate and the center depend on the data too."""
