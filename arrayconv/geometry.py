@@ -129,17 +129,17 @@ class Geometry:
     @property
     def sizes(self) -> tuple[int, ...]:
         """Spatial shape of x."""
-        return tuple(axis.size for axis in self.axes)
+        return tuple([axis.size for axis in self.axes])
 
     @property
     def window(self) -> tuple[int, ...]:
         """Spatial shape of the kernel, without dilation."""
-        return tuple(axis.kernel for axis in self.axes)
+        return tuple([axis.kernel for axis in self.axes])
 
     @property
     def out(self) -> tuple[int, ...]:
         """Spatial shape of y."""
-        return tuple(axis.output for axis in self.axes)
+        return tuple([axis.output for axis in self.axes])
 
     @property
     def x_shape(self) -> tuple[int, ...]:
@@ -166,7 +166,7 @@ class Geometry:
     @property
     def multiply_adds(self) -> int:
         """Products of the whole call; those with inserted zeros are not counted."""
-        zeros = prod(axis.base_dilation for axis in self.axes)
+        zeros = prod([axis.base_dilation for axis in self.axes])
         return prod(self.y_shape) * self.terms // zeros
 
     def input_transpose(self) -> Geometry:

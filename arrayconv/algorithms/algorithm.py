@@ -69,10 +69,9 @@ def positions(geometry: Geometry) -> int:
     return geometry.batch * prod(geometry.out)
 
 
-def pieces(problem: Problem, backend: Backend, unit: int) -> float:
+def pieces(problem: Problem, backend: Backend, unit: int, caches: int = 1) -> float:
     """About how many tiles a call with temporaries of ``unit`` bytes a position is cut into."""
-    budget = backend.cache or problem.settings.workspace
-    return 1 + positions(problem.geometry) * unit / budget
+    return 1 + positions(problem.geometry) * unit / cache_budget(backend, problem.settings.workspace, caches)
 
 
 def in_floats(problem: Problem) -> float:
@@ -96,9 +95,9 @@ def base_dilated(problem: Problem) -> str | None:
     return None
 
 
-def cache_budget(backend: Backend, budget: int) -> int:
-    """Bytes of temporaries that stay in the cache, for methods that read them again at once."""
-    return budget if backend.cache is None else min(budget, backend.cache)
+def cache_budget(backend: Backend, budget: int, caches: int = 1) -> int:
+    """Bytes of temporaries that stay in the cache, for methods that read them again at once; or some caches full."""
+    return budget if backend.cache is None else min(budget, caches * backend.cache)
 
 
 def block_shape(geometry: Geometry, unit: int, budget: int) -> tuple[int, ...]:
