@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..backend import Backend
 from ..geometry import Geometry
@@ -21,6 +21,7 @@ from .algorithm import (
     pieces,
     positions,
     run_tiled,
+    tiling,
 )
 from .rates import Counts
 
@@ -79,34 +80,52 @@ def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
     return block_shape(problem.geometry, unit(problem, backend), cache_budget(backend, budget, CACHES))
 
 
+class Columns(NamedTuple):
+    """Shapes and orders of one tile: ``rows (O, I k) @ columns (I k, P)``, or ``columns (P, I k) @ rows (I k, O)``."""
+
+    x: tuple[int, ...]
+    windows: tuple[tuple[int, ...], ...]
+    taps_first: bool
+    order: tuple[int, ...]
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+    y: tuple[int, ...]
+
+
+def details(geometry: Geometry) -> Columns:
+    """Axes of the windows are ``(N, G, I, *out, *window)``."""
+    batch, groups, inputs, terms, ndim = geometry.batch, geometry.groups, geometry.inputs, geometry.terms, geometry.ndim
+    taps_first, places = is_taps_first(geometry), prod(geometry.out)
+    out, window = range(3, 3 + ndim), range(3 + ndim, 3 + 2 * ndim)
+    steps = [(axis.stride, axis.window_dilation) for axis in geometry.axes]
+    return Columns(
+        (batch, groups, inputs, *geometry.sizes),
+        (geometry.window, *zip(*steps, strict=True)) if steps else ((), (), ()),
+        taps_first,
+        (0, 1, 2, *window, *out) if taps_first else (0, 1, *out, 2, *window),
+        (groups, geometry.outputs, terms),
+        (batch, groups, terms, places) if taps_first else (batch, groups, places, terms),
+        geometry.y_shape,
+    )
+
+
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
-    return make_tiling(problem, block, lambda geometry: None)
+    return make_tiling(problem, block, details)
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
-    """``rows (O, I k) @ columns (I k, P)``, or ``columns (P, I k) @ rows (I k, O)`` where that copies longer runs."""
-    geometry, xp = program.geometry, backend.xp
-    stride = [axis.stride for axis in geometry.axes]
-    dilation = [axis.window_dilation for axis in geometry.axes]
-    groups, inputs, terms, ndim = geometry.groups, geometry.inputs, geometry.terms, geometry.ndim
-    taps_first = is_taps_first(geometry)
-    out, window = range(3, 3 + ndim), range(3 + ndim, 3 + 2 * ndim)
-    order = (0, 1, 2, *window, *out) if taps_first else (0, 1, *out, 2, *window)
-    rows = xp.reshape(kernel, (groups, geometry.outputs, terms))
-    if not taps_first:
+    xp, own = backend.xp, tiling(program, backend).tiles[0].details
+    rows = xp.reshape(kernel, own.rows)
+    if not own.taps_first:
         flat = xp.reshape(xp.matrix_transpose(rows), (-1,))  # a copy, whose product is a tenth faster than the view's
-        rows = xp.reshape(flat, (groups, terms, geometry.outputs))
+        rows = xp.reshape(flat, (own.rows[0], own.rows[2], own.rows[1]))
 
     def compute(tile: Tile, x: Array, rows: Array) -> Array:
-        own = tile.geometry
-        x = xp.reshape(x, (own.batch, groups, inputs, *own.sizes))
-        columns = xp.permute_dims(backend.windows(x, geometry.window, stride, dilation), order)
-        if taps_first:
-            y = backend.matmul(rows, xp.reshape(columns, (own.batch, groups, terms, prod(own.out))))
-        else:
-            columns = xp.reshape(columns, (own.batch, groups, prod(own.out), terms))
-            y = xp.matrix_transpose(backend.matmul(columns, rows))
-        return xp.reshape(y, own.y_shape)
+        own = tile.details
+        columns = xp.permute_dims(backend.windows(xp.reshape(x, own.x), *own.windows), own.order)
+        columns = xp.reshape(columns, own.columns)
+        y = backend.matmul(rows, columns) if own.taps_first else xp.matrix_transpose(backend.matmul(columns, rows))
+        return xp.reshape(y, own.y)
 
     return run_tiled(program, backend, x, rows, compute)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from itertools import product
 from math import prod
 from typing import Any
 
@@ -75,18 +74,15 @@ def fold_of(problem: Problem, backend: Backend) -> Fold:
 def best_fold(axes: tuple[tuple[int, int, int], ...], way: tuple[int, int, int], channels: int) -> tuple[float, Fold]:
     """The effort and the blocks that weigh a band's zeros best against the rate of a product with few outputs."""
     first, stop, half = way
-
-    def effort(fold: Fold) -> float:
-        products = prod(
-            [
-                -(-count // block) * block * ((block - 1) * stride + window)
-                for (count, stride, window), block in zip(axes, fold, strict=True)
-            ]
-        )
-        return products * (1 + half / (channels * prod(fold)))
-
-    blocks = [BLOCKS if first <= i < stop else (1,) for i in range(len(axes))]
-    return min((effort(fold), fold) for fold in product(*blocks) if prod(fold) <= BLOCKS[-1])
+    choices: list[tuple[int, int, Fold]] = [(1, 1, ())]  # multiply-adds, outputs at once, blocks
+    for i, (count, stride, window) in enumerate(axes):
+        choices = [
+            (products * -(-count // block) * block * ((block - 1) * stride + window), outputs * block, (*fold, block))
+            for products, outputs, fold in choices
+            for block in (BLOCKS if first <= i < stop else (1,))
+            if outputs * block <= BLOCKS[-1]
+        ]
+    return min((products * (1 + half / (channels * outputs)), fold) for products, outputs, fold in choices)
 
 
 def folded_axis(axis: WindowDimension, block: int) -> WindowDimension:
