@@ -6,6 +6,8 @@ Each fit is a process of its own, as in `bench.scale`. Its figures: seconds, and
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tempfile
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
@@ -17,9 +19,10 @@ import numpy as np
 
 import arrayconv as ac
 from bench import data
-from bench.scale import CHUNK, LIMIT, Images, in_process, show, timed
+from bench.scale import LIMIT, Images
+from bench.scale import _timed as timed
 
-TAPS, STEPS, NOISE = 7, 3000, 0.01
+TAPS, CHUNK, STEPS, NOISE = 7, 2048, 3000, 0.01
 
 #: How each fit is made, on a photo and a target.
 FITS: dict[str, Callable[..., ac.Fit]] = {
@@ -44,8 +47,9 @@ def run(args: Namespace) -> int:
         images = Images(Path(folder), args.size)
         images.make()
         make_target(images)
-        rows = [{"task": task, **in_process("large-fit", task, images)} for task in FITS]
-    show(rows)
+        rows = [{"task": task, **in_process(task, images)} for task in FITS]
+    for row in rows:
+        print("  ".join(f"{name} {value:.4g}" if name != "task" else f"{value:<5}" for name, value in row.items()))
     peak = max(row["peak_bytes"] for row in rows)
     print(f"largest resident size {peak / 2**30:.2f} GiB, {'within' if peak <= LIMIT else 'ABOVE'} {LIMIT / 2**30} GiB")
     if args.save:
@@ -54,6 +58,15 @@ def run(args: Namespace) -> int:
             sink.add(row)
         print(f"saved {sink.path}")
     return 0 if peak <= LIMIT else 1
+
+
+def in_process(task: str, images: Images) -> dict[str, Any]:
+    """The figures of one fit."""
+    words = [sys.executable, "-m", "bench", "large-fit", "--task", task]
+    words += ["--folder", str(images.folder), "--size", str(images.size)]
+    result = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return found
 
 
 def true_kernel() -> Any:

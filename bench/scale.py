@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -25,7 +26,7 @@ import numpy as np
 
 from bench import data
 
-TAPS, BLOCK, CHUNK, LIMIT = 15, 4096, 2048, 1.5 * 2**30
+TAPS, CHUNK, LIMIT = 15, 4096, 1.5 * 2**30
 
 #: Side of the image in which the overhead of a chunk is measured, and the sides of its chunks.
 TINY, TINY_CHUNKS = 2048, (32, 64, 2048)
@@ -54,8 +55,9 @@ def run(args: Namespace) -> int:
             return 2
         images = Images(Path(folder), args.size)
         images.make()
-        rows = [{"task": task, **in_process("scale", task, images)} for task in TASKS]
-    show(rows)
+        rows = [{"task": task, **_in_process(task, images)} for task in TASKS]
+    for row in rows:
+        print("  ".join(f"{name} {value:.4g}" if name != "task" else f"{value:<9}" for name, value in row.items()))
     held = {row["task"]: row for row in rows}
     ratio = held["mapped"]["pixels_per_second"] / held["block"]["pixels_per_second"]
     rival = held["mapped"]["pixels_per_second"] / held["overlap"]["pixels_per_second"]
@@ -119,7 +121,7 @@ def mapped(images: Images) -> dict[str, Any]:
 
     x = da.from_array(images.open("x"), chunks=min(CHUNK, images.size), name=False)
     y = ac.correlate(x, kernel(), padding="same")
-    found = timed(lambda: da.store(y, images.open("y"), lock=False, scheduler="threads"), images.size**2)
+    found = _timed(lambda: da.store(y, images.open("y"), lock=False, scheduler="threads"), images.size**2)
     source, result = (np.load(images.folder / f"{name}.npy", mmap_mode="r") for name in "xy")
     at = images.size // 2 - TAPS // 2
     corner = source[at : at + TAPS, at : at + TAPS]
@@ -133,20 +135,20 @@ def overlap(images: Images) -> dict[str, Any]:
     import dask.array as da
     from scipy.ndimage import correlate
 
-    rows = min(images.size, 2 * BLOCK)
+    rows = min(images.size, 2 * CHUNK)
     x = da.from_array(images.open("x"), chunks=min(CHUNK, images.size), name=False)[:rows, :rows]
     y = da.map_overlap(correlate, x, depth=TAPS // 2, boundary="none", weights=kernel(), mode="constant", meta=x._meta)
-    return timed(lambda: da.store(y, images.open("y"), lock=False, scheduler="threads"), rows**2)
+    return _timed(lambda: da.store(y, images.open("y"), lock=False, scheduler="threads"), rows**2)
 
 
 def block(images: Images) -> dict[str, Any]:
     """One chunk, in memory, without Dask."""
     import arrayconv as ac
 
-    n = min(BLOCK, images.size)
+    n = min(CHUNK, images.size)
     x, taps = images.open("x")[:n, :n], kernel()
     ac.correlate(x, taps, padding="same")
-    times = [timed(lambda: ac.correlate(x, taps, padding="same"), n * n) for _ in range(7)]
+    times = [_timed(lambda: ac.correlate(x, taps, padding="same"), n * n) for _ in range(7)]
     return {name: median(row[name] for row in times) for name in times[0]}
 
 
@@ -182,7 +184,7 @@ TASKS: dict[str, Callable[[Images], dict[str, Any]]] = {
 }
 
 
-def timed(call: Callable[[], Any], pixels: int) -> dict[str, Any]:
+def _timed(call: Callable[[], Any], pixels: int) -> dict[str, Any]:
     """Seconds, and the resident size: the largest that was sampled while it ran, and the system's own record."""
     samples, done = [_resident()], threading.Event()
 
@@ -199,11 +201,12 @@ def timed(call: Callable[[], Any], pixels: int) -> dict[str, Any]:
         seconds = time.perf_counter() - start
         done.set()
         thread.join()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
         "seconds": seconds,
         "pixels_per_second": pixels / seconds,
         "sampled_bytes": max(samples),
-        "peak_bytes": _peak(),
+        "peak_bytes": peak,
     }
 
 
@@ -212,23 +215,11 @@ def _resident() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def _peak() -> int:
-    """The largest resident size of this program; ``ru_maxrss`` begins with that of the process that started it."""
-    status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return 1024 * next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
-
-
-def in_process(command: str, task: str, images: Images) -> dict[str, Any]:
-    """The figures of ``python -m bench COMMAND --task TASK``."""
-    words = [sys.executable, "-m", "bench", command, "--task", task]
-    words += ["--folder", str(images.folder), "--size", str(images.size)]
-    result = subprocess.run(words, capture_output=True, text=True, check=False)
+def _in_process(task: str, images: Images) -> dict[str, Any]:
+    command = [sys.executable, "-m", "bench", "scale", "--task", task]
+    command += ["--folder", str(images.folder), "--size", str(images.size)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
-        raise RuntimeError(f"bench {command} --task {task} ended with {result.returncode}: {result.stderr}")
+        raise RuntimeError(f"bench scale --task {task} ended with {result.returncode}: {result.stderr}")
     found: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
     return found
-
-
-def show(rows: list[dict[str, Any]]) -> None:
-    for row in rows:
-        print("  ".join(f"{name} {value:.4g}" if name != "task" else f"{value:<9}" for name, value in row.items()))
