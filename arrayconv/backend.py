@@ -96,6 +96,8 @@ class Backend:
       outputs y and their windows of x add up to; ``what`` is a value that hashes;
     - ``replicated`` calls a function of arrays, whose results belong on every device that holds these;
     - ``local`` brings arrays into memory, lazy ones together, and ``constant`` cuts them off from differentiation;
+    - ``compiled(function, known, arrays)`` is ``function(known, arrays)``, compiled once for a function and what is
+      ``known``, which hash, and arrays of these shapes; None where the library has no compiler that is at hand;
     - ``register`` makes a dataclass a container that transformations see into, given the names of its fields that are
       arrays, and of the others.
     """
@@ -144,6 +146,7 @@ class Backend:
     local: Callable[[Sequence[Array]], Sequence[Array]] = _same
     register: Callable[[type, tuple[str, ...], tuple[str, ...]], None] = lambda cls, arrays, others: None
     scan: Callable[..., Any] | None = None
+    compiled: Callable[..., Any] | None = None
     scatter_add: Callable[[Array, Array, Array], Array] | None = None
     scalar_on: Callable[[str], Array] = _same
     peek: Callable[[Array], np.ndarray[Any, Any] | None] | None = None
