@@ -6,6 +6,7 @@ import pickle
 import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -313,3 +314,11 @@ def test_the_gradient_s_temporary_memory_too() -> None:
             tracemalloc.stop()
     temporary = peak - sum(cotangent.nbytes for cotangent in cotangents)
     assert temporary <= 2**20 + 2**16, f"{temporary / 2**20:.2f} MiB"
+
+
+@pytest.mark.parametrize("taps", [7, 15, 31, 63])
+def test_long_windows_are_not_transformed_output_by_output(taps: int) -> None:
+    """A kernel's gradient: the spectrum of a tile is hardly larger than that of the window alone."""
+    plan = ac.plan(ac.correlate, (1024, 1024), (1025 - taps, 1025 - taps), algorithm="fft")
+    assert prod(-(-taps // n) for n in plan.program.block[1:]) <= 4
+    assert plan.program.workspace <= 2**26
