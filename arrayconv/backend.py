@@ -81,7 +81,7 @@ class Backend:
       ``is_compiling`` (a compiler traces Python), each call reads its arrays anew;
     - ``fold`` calls a planning function with plain values: a compiler that traces Python must not look inside;
     - ``recompute`` calls a function of arrays so that a recorded gradient keeps its arguments only;
-    - ``sum_each`` sums several arrays over the same axes in one pass, their products computed on the way; libraries that
+    - ``sum_each`` sums several arrays over the same axes in one pass, in which they are computed too; libraries that
       don't fuse have none;
     - ``empty`` makes a buffer that may be written; libraries without one join parts;
     - ``unless_finite(compute, otherwise, x)`` is ``compute(x)`` where all of it is finite, else ``otherwise(x)``; where

@@ -1,7 +1,8 @@
 """A window as large as the image, and few outputs: each is one sum of products of x's slice with the whole kernel.
 
-That is what a convolution's kernel gradient is. `direct` runs through the taps, here the loop is over the outputs; those
-that lie together are summed in one pass over x and the kernel, which gives the processor as many independent sums.
+That is what a convolution's kernel gradient is. `direct` runs through the taps, here the loop is over the outputs.
+Those that lie together are summed in one pass over x and the kernel, so that a processor has many sums to work on at
+once, and memory is read for all of them.
 (A variadic reduction: XLA's ``Reduce`` with several operands.)
 """
 
@@ -83,7 +84,7 @@ def together(geometry: Geometry) -> int:
 
 
 def passes(geometry: Geometry) -> tuple[tuple[Any, ...], ...]:
-    """The slices of x that the outputs of each pass meet; the window's steps are the places of the kernel's elements."""
+    """The slices of x, one an output, of each pass; `tap_slice` with stride and dilation in each other's place."""
     stride = [axis.stride for axis in geometry.axes]
     dilation = [axis.window_dilation for axis in geometry.axes]
     slices = [tap_slice(place, geometry.window, dilation, stride) for place in product(*map(range, geometry.out))]
@@ -109,7 +110,7 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
 
 
 def summed(backend: Backend, parts: list[Array], kernel: Array) -> list[Array]:
-    """Each ``part (N, G, 1, I, *k)`` with ``kernel (1, G, O, I, *k)``, to ``(N, G, O)``: rows first, then their sums."""
+    """Each ``part (N, G, 1, I, *k)`` with ``kernel (1, G, O, I, *k)`` to ``(N, G, O)``: rows first, then their sums."""
     xp, sum_each = backend.xp, backend.sum_each
     assert sum_each is not None
     if kernel.ndim > 5:
