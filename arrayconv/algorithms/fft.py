@@ -126,7 +126,9 @@ def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tilin
 
 
 def counts(problem: Problem, backend: Backend) -> Counts:
-    """Points and steps of all transforms, and products of spectra."""
+    """Points and steps of all transforms, and products of spectra; twice as many where a window as long as the image
+    leaves one of two workers without a tile.
+    """
     geometry = problem.geometry
     own = FFT.blocks(problem, backend, budget_of(problem))
     sizes = [axis.window + (n - 1) * axis.stride for axis, n in zip(geometry.axes, own[1:], strict=True)]
@@ -134,11 +136,14 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     blocks = prod([-(-axis.output // n) for axis, n in zip(geometry.axes, own[1:], strict=True)])
     images = geometry.batch * geometry.groups * blocks * points
     kernels = geometry.groups * geometry.inputs * geometry.outputs
+    tiles = blocks * -(-geometry.batch // own[0])
+    idle = max(1.0, min(FFT.workers(backend), points / POINTS) / tiles)
+    transformed = (images * (geometry.inputs + geometry.outputs) + kernels * points) * idle
     return {
         "call": 1.0,
-        "tile": float(blocks * -(-geometry.batch // own[0])),
-        "step": (images * (geometry.inputs + geometry.outputs) + kernels * points) * log2(points + 1),
-        "point": images * (geometry.inputs + geometry.outputs) + kernels * points,
+        "tile": float(tiles),
+        "step": transformed * log2(points + 1),
+        "point": transformed,
         "product" if geometry.inputs > 1 else "plain product": float(images * geometry.inputs * geometry.outputs),
     }
 
