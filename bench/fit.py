@@ -91,8 +91,8 @@ def prior(unit: str) -> float:
     """Products are named after what is multiplied; all else that is not in `PRIOR` is elements moved."""
     if "integer" in unit:
         return INTEGER
-    is_product = "product" in unit or unit.split()[0] in ("dense", "thick", "grouped", "depthwise", "base")
-    return PRIOR.get(unit, PRODUCT if is_product and "output" not in unit else ELEMENT)
+    is_product = "product" in unit or unit.split()[0] in ("dense", "thick", "long", "grouped", "depthwise", "base")
+    return PRIOR.get(unit, PRODUCT if is_product and not unit.endswith("put") else ELEMENT)
 
 
 #: What nothing was measured for yet has the prices that a fit starts from.

@@ -7,16 +7,18 @@ import threading
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import signal
 
 import arrayconv as ac
-from arrayconv.algorithms import ALGORITHMS, fft, subpixel, toeplitz
+from arrayconv.algorithms import ALGORITHMS, fft, reduce, subpixel, toeplitz
 from arrayconv.algorithms.fitted import SECONDS
 from arrayconv.backend import library_backend
 from arrayconv.backends.numpy import Workers
 from arrayconv.geometry import Geometry, WindowDimension
+from arrayconv.planner import derive
 
 if TYPE_CHECKING:
     from conftest import Library
@@ -74,6 +76,62 @@ def test_a_zero_of_the_kernel_does_not_hide_an_infinity() -> None:
         assert np.isnan(y[:3, 18:21]).all() and np.isfinite(y).sum() == y.size - 9
 
 
+# Few outputs of a long window
+
+
+@pytest.mark.parametrize("out", [(1,), (64,), (7, 7), (15, 15), (3, 13), (5, 5, 5), (2, 2, 12), (1, 26)])
+def test_passes_hold_every_output_once(out: tuple[int, ...]) -> None:
+    """In order, no pass larger than the limit, and none that starts within a short row of outputs."""
+    geometry = Geometry(1, 1, 1, 1, tuple(WindowDimension(100, 101 - n) for n in out))
+    passes = reduce.passes(geometry)
+    starts = [tuple(part.start for part in place[1:]) for own in passes for place in own]
+    assert starts == list(product(*map(range, out)))
+    assert max(map(len, passes)) <= reduce.TOGETHER
+    assert out[-1] > reduce.TOGETHER // 2 or all(len(own) % out[-1] == 0 for own in passes)
+
+
+@pytest.mark.parametrize("taps", [1, reduce.ROW - 1, reduce.ROW, 2 * reduce.ROW + 5])
+def test_rows_of_a_long_window(library: Library, taps: int) -> None:
+    """Whole rows and what is left of the last; the sums of integers are exact."""
+    for dilation, stride in ((1, 1), (2, 3)):
+        x, kernel = RNG.integers(-9, 9, (2, 4, dilation * taps + 30)), RNG.integers(-9, 9, (6, 2, taps))
+        options = {"groups": 2, "padding": ((3, -2),), "dilation": dilation, "stride": stride, "algorithm": "reduce"}
+        assert library.check(ac.conv, x, kernel, **options) == (library.name == "jax")
+
+
+def test_a_long_sum_is_not_one_long_chain() -> None:
+    """A million terms that would stop counting at 2^24 in float32, were they added one by one to one number."""
+    x, ones = jnp.full(2**20 + 7, 1000.0, "float32"), jnp.ones(2**20, "float32")
+    np.testing.assert_allclose(ac.correlate(x, ones, algorithm="reduce"), np.full(8, 1000.0 * 2**20), rtol=2e-6)
+
+
+def test_each_output_reads_its_own_window_only(library: Library) -> None:
+    for shape in ((2100,), (60, 50)):
+        x = normal(*shape)
+        x.flat[0] = x.flat[-1] = np.nan
+        window = tuple(n - 4 for n in shape)
+        assert library.check(ac.correlate, x, normal(*window), algorithm="reduce") == (library.name == "jax")
+
+
+def test_kernel_gradients_of_thin_layers_are_reductions() -> None:
+    """And those of thick layers are not."""
+    thin = [
+        ac.plan(ac.depthwise_conv, (8, 64, 56, 56), (64, 1, 3, 3), padding=1, library="jax"),
+        ac.plan(ac.correlate, (96, 96, 96), (5, 5, 5), library="jax"),
+        ac.plan(ac.correlate, (1024, 1024), (7, 7), library="jax"),
+    ]
+    thick = ac.plan(ac.conv, (8, 64, 56, 56), (64, 64, 3, 3), padding=1, library="jax")
+    assert [derive(plan.program, plan.program.geometry.kernel_transpose()).algorithm for plan in thin] == ["reduce"] * 3
+    assert derive(thick.program, thick.program.geometry.kernel_transpose()).algorithm != "reduce"
+
+
+def test_padded_images_stay_within_the_workspace() -> None:
+    shapes = (64, 1, 300, 300), (1, 1, 298, 298)
+    with ac.settings(workspace=2**22):
+        program = ac.plan(ac.conv, *shapes, padding=1, library="jax", algorithm="reduce").program
+    assert program.block[0] < 64 and 0 < program.workspace <= 2**22
+
+
 # The residues of a base dilation
 
 
@@ -114,6 +172,14 @@ def test_overlapping_blocks_meet(library: Library, shape: tuple[int, ...], monke
     y = ac.correlate(library.asarray(x), library.asarray(kernel), padding=1, algorithm="fft")
     exact = signal.correlate(np.pad(x, 1).astype(float), kernel.astype(float), "valid", "direct")
     np.testing.assert_allclose(library.to_numpy(y), exact, atol=1e-4)
+
+
+@pytest.mark.parametrize(("shape", "window"), [((1024, 1024), (1018, 1018)), ((1_000_000,), (998_977,))])
+def test_a_long_window_is_transformed_once(shape: tuple[int, ...], window: tuple[int, ...]) -> None:
+    """A tile an output would transform the whole image for each."""
+    program = ac.plan(ac.correlate, shape, window, library="numpy", algorithm="fft").program
+    assert program.block[1:] == program.geometry.out
+    assert program.workspace <= program.problem.settings.workspace
 
 
 def test_one_huge_element_spoils_nothing(library: Library) -> None:

@@ -162,7 +162,7 @@ def test_identities_of_random_calls(library: Library, name: str) -> None:
 
 
 #: Of some libraries; under another accuracy (`test_winograd.py`); of kernels that show their values.
-NEEDS_MORE = ("native", "winograd", "separable")
+NEEDS_MORE = ("native", "reduce", "winograd", "separable")
 
 
 @pytest.mark.parametrize("algorithm", ac.algorithms())

@@ -11,10 +11,11 @@ from .fft import FFT
 from .gemm import GEMM
 from .native import NATIVE
 from .phases import PHASES
+from .reduce import REDUCE
 from .separable import SEPARABLE
 from .subpixel import SUBPIXEL
 from .toeplitz import TOEPLITZ
 from .winograd import WINOGRAD
 
-_ROWS = (EMPTY, NATIVE, DIRECT, GEMM, TOEPLITZ, WINOGRAD, FFT, PHASES, SUBPIXEL, SEPARABLE)
+_ROWS = (EMPTY, NATIVE, DIRECT, REDUCE, GEMM, TOEPLITZ, WINOGRAD, FFT, PHASES, SUBPIXEL, SEPARABLE)
 ALGORITHMS.update({algorithm.name: algorithm for algorithm in _ROWS})

@@ -33,9 +33,14 @@ def unsupported(problem: Problem, backend: Backend) -> str | None:
     if not hasattr(backend.xp, "fft"):
         return f"{backend.name} has no Fourier transforms"
     least = fixed(problem, backend, (1,) * (1 + problem.geometry.ndim))
-    if least > problem.settings.workspace // 2:
+    if least > budget_of(problem) // 2:
         return f"the kernel's transform alone takes {least} bytes; settings(workspace=...) admits more"
     return base_dilated(problem)
+
+
+def budget_of(problem: Problem) -> int:
+    """Bytes that the planner gives to all tiles together."""
+    return 3 * problem.settings.workspace // 4
 
 
 def fast_length(n: int) -> int:
@@ -90,7 +95,8 @@ POINTS = 2**16
 def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
     """Overlap-save: the batch is halved, then the first axis, while a tile is long beside its window and too large.
 
-    A library with threads of its own transforms all at once, as far as the memory goes.
+    A library with threads of its own transforms all at once, as far as the memory goes. All tiles share one spectrum of
+    the kernel.
     """
     geometry = problem.geometry
     own = list(block_shape(geometry, unit(problem, backend), budget // 2))
@@ -109,7 +115,8 @@ def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
         while prod(map(length, range(len(own)))) > limit and own[i] > 1 and length(i) // 2 >= least:
             halve(i)
         own[i] = -(-full_size // -(-full_size // own[i]))
-    while fixed(problem, backend, tuple(own)) > budget // 2 and max(own[1:]) > 1:
+    shared = budget * (backend.workers.count if backend.workers is not None else 1)
+    while fixed(problem, backend, tuple(own)) > shared // 2 and max(own[1:]) > 1:
         halve(own.index(max(own[1:]), 1))
     return tuple(own)
 
@@ -119,19 +126,24 @@ def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tilin
 
 
 def counts(problem: Problem, backend: Backend) -> Counts:
-    """Points and steps of all transforms, and products of spectra."""
+    """Points and steps of all transforms, and products of spectra; twice as many where a window as long as the image
+    leaves one of two workers without a tile.
+    """
     geometry = problem.geometry
-    own = block(problem, backend, problem.settings.workspace // 2)
+    own = FFT.blocks(problem, backend, budget_of(problem))
     sizes = [axis.window + (n - 1) * axis.stride for axis, n in zip(geometry.axes, own[1:], strict=True)]
     points = prod(map(fast_length, sizes))
     blocks = prod([-(-axis.output // n) for axis, n in zip(geometry.axes, own[1:], strict=True)])
     images = geometry.batch * geometry.groups * blocks * points
     kernels = geometry.groups * geometry.inputs * geometry.outputs
+    tiles = blocks * -(-geometry.batch // own[0])
+    idle = max(1.0, min(FFT.workers(backend), points / POINTS) / tiles)
+    transformed = (images * (geometry.inputs + geometry.outputs) + kernels * points) * idle
     return {
         "call": 1.0,
-        "tile": float(blocks * -(-geometry.batch // own[0])),
-        "step": (images * (geometry.inputs + geometry.outputs) + kernels * points) * log2(points + 1),
-        "point": images * (geometry.inputs + geometry.outputs) + kernels * points,
+        "tile": float(tiles),
+        "step": transformed * log2(points + 1),
+        "point": transformed,
         "product" if geometry.inputs > 1 else "plain product": float(images * geometry.inputs * geometry.outputs),
     }
 

@@ -29,6 +29,9 @@ def counts(problem: Problem, backend: Backend) -> Counts:
 #: Channels that are computed at once: floats in the widest registers that CPUs have.
 VECTOR = 16
 
+#: Taps from which a single output channel is a product of a matrix and a long vector.
+LONG = 1024
+
 #: Channels in and out from which libraries reach the rate of their matrix products.
 THICK = 32
 
@@ -45,18 +48,23 @@ def convolution_counts(problem: Problem) -> Counts:
         kind = "thick"
     elif groups > 1 and geometry.inputs == 1:
         kind, groups, outputs = "depthwise", 1, groups * outputs
+    elif groups * outputs == 1 and geometry.taps >= LONG:
+        kind = "long"
     vectors = groups * -(-outputs // VECTOR) * VECTOR
     if geometry.ndim != 2:
         kind += f" {min(geometry.ndim, 3)}d"
     if any(axis.base_dilation > 1 for axis in geometry.axes):
         kind, places = "base dilated", places / prod([axis.base_dilation for axis in geometry.axes])
+    x_size, kernel_size = prod(geometry.x_shape) * size, prod(geometry.kernel_shape) * size
+    moved = {"input": x_size, "kernel": kernel_size}
+    if kind.startswith("long"):
+        moved = {f"{kind} input": x_size + kernel_size}
     return {
         "call": 1.0,
         "group": float(geometry.batch * geometry.groups) if kind.startswith("grouped") else 0.0,
         kind: places * vectors * geometry.terms,
         f"{kind} output": places * vectors,
-        "input": prod(geometry.x_shape) * size,
-        "kernel": prod(geometry.kernel_shape) * size,
+        **moved,
     }
 
 

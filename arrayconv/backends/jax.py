@@ -207,6 +207,12 @@ def _joined_windows(x: Array, axis: int, window: int, stride: int) -> Array:
     return jnp.concatenate(parts, axis=axis + 1)
 
 
+def sum_each(arrays: Sequence[Array], axes: Sequence[int]) -> list[Array]:
+    """One reduction with an operand for each array, into which XLA fuses what computes them."""
+    zeros = [jnp.zeros((), array.dtype) for array in arrays]
+    return list(lax.reduce(list(arrays), zeros, lambda a, b: [p + q for p, q in zip(a, b, strict=True)], axes))
+
+
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def sum_windows(function: Callable[..., Array], what: Any, backend: Backend, axes: Any, x: Array, y: Array) -> Array:
     """Compiled as a whole: hundreds of slices and products are slow one by one."""
@@ -268,6 +274,7 @@ BACKEND = standard_backend(
     pad=pad,
     windows=windows,
     matmul=partial(jnp.matmul, precision=lax.Precision.HIGHEST),
+    sum_each=sum_each,
     close=close,
     close_taps=close_taps,
     native=Native(lambda problem: None, native_prepare, native_execute),
