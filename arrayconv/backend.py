@@ -83,6 +83,7 @@ class Backend:
     - ``recompute`` calls a function of arrays so that a recorded gradient keeps its arguments only;
     - ``sum_each`` sums several arrays over the same axes in one pass, in which they are computed too; libraries that
       don't fuse have none;
+    - ``each_image(function, x)`` is ``function(x)``, or of one image after the other where that is faster;
     - ``empty`` makes a buffer that may be written; libraries without one join parts;
     - ``unless_finite(compute, otherwise, x)`` is ``compute(x)`` where all of it is finite, else ``otherwise(x)``; where
       looking at values is not allowed or not cheap, it is ``otherwise(x)``;
@@ -121,6 +122,7 @@ class Backend:
     pad_runs: Callable[..., Array] = lambda x, runs, value=0: x
     pad_runs_transpose: Callable[..., Array] = lambda dy, runs, sizes: dy
     matmul: Callable[[Array, Array], Array] = lambda a, b: a
+    each_image: Callable[[Callable[[Array], Array], Array], Array] = _call
     sum_products: Callable[[list[tuple[Array, Array]]], Array] = primitives.sum_products
     sum_each: Callable[[Sequence[Array], Sequence[int]], list[Array]] | None = None
     sum_rows: Callable[[Array, Iterable[tuple[Array, Array]]], Array] = lambda table, terms: table

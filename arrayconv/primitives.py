@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import product
+from math import prod
 from typing import Any
 
 from .boundary import Run
@@ -138,9 +139,19 @@ MOST_STACKED = 32
 
 
 def windows(xp: Any, x: Array, window: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Array:
-    """Sliding windows over the last axes, ``(..., *out, *window)``, one axis after the other."""
+    """Sliding windows over the last axes, ``(..., *out, *window)``: few taps at once, many one axis after the other."""
     ndim = len(window)
     first = x.ndim - ndim
+    if 1 < prod(window) <= MOST_STACKED:
+        out = [
+            (n - (k - 1) * d - 1) // s + 1 for n, k, s, d in zip(x.shape[first:], window, stride, dilation, strict=True)
+        ]
+        shifts = [tap_slice(taps, out, stride, dilation) for taps in product(*map(range, window))]
+        stacked = xp.stack([x[shift] for shift in shifts], axis=first)
+        stacked = xp.reshape(stacked, (*x.shape[:first], *window, *out))
+        return xp.permute_dims(
+            stacked, (*range(first), *range(first + ndim, first + 2 * ndim), *range(first, first + ndim))
+        )
     for i, (k, s, d) in enumerate(zip(window, stride, dilation, strict=True)):
         axis = first + 2 * i
         if k > MOST_STACKED:

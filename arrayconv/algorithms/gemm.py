@@ -81,7 +81,7 @@ def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
 
 
 class Columns(NamedTuple):
-    """Shapes and orders of one tile: ``rows (O, I k) @ columns (I k, P)``, or ``columns (P, I k) @ rows (I k, O)``."""
+    """Shapes of an image, and orders: ``rows (O, I k) @ columns (I k, P)``, or ``columns (P, I k) @ rows (I k, O)``."""
 
     x: tuple[int, ...]
     windows: tuple[tuple[int, ...], ...]
@@ -94,18 +94,18 @@ class Columns(NamedTuple):
 
 def details(geometry: Geometry) -> Columns:
     """Axes of the windows are ``(N, G, I, *out, *window)``."""
-    batch, groups, inputs, terms, ndim = geometry.batch, geometry.groups, geometry.inputs, geometry.terms, geometry.ndim
+    groups, inputs, terms, ndim = geometry.groups, geometry.inputs, geometry.terms, geometry.ndim
     taps_first, places = is_taps_first(geometry), prod(geometry.out)
     out, window = range(3, 3 + ndim), range(3 + ndim, 3 + 2 * ndim)
     steps = [(axis.stride, axis.window_dilation) for axis in geometry.axes]
     return Columns(
-        (batch, groups, inputs, *geometry.sizes),
+        (groups, inputs, *geometry.sizes),
         (geometry.window, *zip(*steps, strict=True)) if steps else ((), (), ()),
         taps_first,
         (0, 1, 2, *window, *out) if taps_first else (0, 1, *out, 2, *window),
         (groups, geometry.outputs, terms),
-        (batch, groups, terms, places) if taps_first else (batch, groups, places, terms),
-        geometry.y_shape,
+        (groups, terms, places) if taps_first else (groups, places, terms),
+        geometry.y_shape[1:],
     )
 
 
@@ -122,10 +122,15 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
 
     def compute(tile: Tile, x: Array, rows: Array) -> Array:
         own = tile.details
-        columns = xp.permute_dims(backend.windows(xp.reshape(x, own.x), *own.windows), own.order)
-        columns = xp.reshape(columns, own.columns)
-        y = backend.matmul(rows, columns) if own.taps_first else xp.matrix_transpose(backend.matmul(columns, rows))
-        return xp.reshape(y, own.y)
+
+        def products(x: Array) -> Array:
+            images = x.shape[:1]
+            columns = xp.permute_dims(backend.windows(xp.reshape(x, images + own.x), *own.windows), own.order)
+            columns = xp.reshape(columns, images + own.columns)
+            y = backend.matmul(rows, columns) if own.taps_first else xp.matrix_transpose(backend.matmul(columns, rows))
+            return xp.reshape(y, images + own.y)
+
+        return backend.each_image(products, x)
 
     return run_tiled(program, backend, x, rows, compute)
 
