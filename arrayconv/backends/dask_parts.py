@@ -9,7 +9,6 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import accumulate, product
-from operator import getitem
 from typing import Any
 
 import dask.array as da
@@ -93,7 +92,7 @@ def join(pieces: Any) -> Array:
     first, depth = pieces, 0
     while isinstance(first, list):
         first, depth = first[0], depth + (len(first) > 1)
-    if not depth and first.size:
+    if not depth:
         return first
     return np.block(pieces) if isinstance(first, np.ndarray) else _concat(get_backend(first).xp, pieces, 0)
 
@@ -140,8 +139,14 @@ def nest(
     source = (name, *(i for i, _ in chosen))
     if all(own is None for _, own in chosen):
         return source
-    graph[key] = (getitem, source, tuple(slice(None) if own is None else own for _, own in chosen))
+    graph[key] = (take, source, tuple(slice(None) if own is None else own for _, own in chosen))
     return key
+
+
+def take(block: Array, index: tuple[slice, ...]) -> Array:
+    """A piece of a block; a small one is a copy, since a view would keep the whole block in memory."""
+    piece = block[index]
+    return get_backend(block).copy(piece) if 4 * piece.size < block.size else piece
 
 
 def gather_long_axes(array: Array, parts: Parts) -> tuple[Array, Parts]:
