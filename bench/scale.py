@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -26,7 +25,7 @@ import numpy as np
 
 from bench import data
 
-TAPS, CHUNK, LIMIT = 15, 4096, 1.5 * 2**30
+TAPS, BLOCK, CHUNK, LIMIT = 15, 4096, 2048, 1.5 * 2**30
 
 #: Side of the image in which the overhead of a chunk is measured, and the sides of its chunks.
 TINY, TINY_CHUNKS = 2048, (32, 64, 2048)
@@ -132,7 +131,7 @@ def overlap(images: Images) -> dict[str, Any]:
     import dask.array as da
     from scipy.ndimage import correlate
 
-    rows = min(images.size, 2 * CHUNK)
+    rows = min(images.size, 2 * BLOCK)
     x = da.from_array(images.open("x"), chunks=min(CHUNK, images.size), name=False)[:rows, :rows]
     y = da.map_overlap(correlate, x, depth=TAPS // 2, boundary="none", weights=kernel(), mode="constant", meta=x._meta)
     return _timed(lambda: da.store(y, images.open("y"), lock=False, scheduler="threads"), rows**2)
@@ -142,7 +141,7 @@ def block(images: Images) -> dict[str, Any]:
     """One chunk, in memory, without Dask."""
     import arrayconv as ac
 
-    n = min(CHUNK, images.size)
+    n = min(BLOCK, images.size)
     x, taps = images.open("x")[:n, :n], kernel()
     ac.correlate(x, taps, padding="same")
     times = [_timed(lambda: ac.correlate(x, taps, padding="same"), n * n) for _ in range(7)]
@@ -198,18 +197,23 @@ def _timed(call: Callable[[], Any], pixels: int) -> dict[str, Any]:
         seconds = time.perf_counter() - start
         done.set()
         thread.join()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
         "seconds": seconds,
         "pixels_per_second": pixels / seconds,
         "sampled_bytes": max(samples),
-        "peak_bytes": peak,
+        "peak_bytes": _peak(),
     }
 
 
 def _resident() -> int:
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _peak() -> int:
+    """The largest resident size of this program; ``ru_maxrss`` begins with that of the process that started it."""
+    status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return 1024 * next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 
 
 def _in_process(task: str, images: Images) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import dask
 import dask.array as da
 import numpy as np
+from test_dask import refuse
 
 import arrayconv as ac
 
@@ -44,9 +45,11 @@ def cluster() -> Iterator[Any]:
         yield client
 
 
-def slowly(block: Any) -> Any:
-    """Long enough that a worker is killed while it works."""
-    time.sleep(0.05)
+def read_slowly(block: Any, gate: Path, block_id: tuple[int, ...] = ()) -> Any:
+    """A block of x; the last one comes once the gate is there, so that no result is complete before."""
+    time.sleep(0.03)
+    while block_id == (SIZE // CHUNK - 1, SIZE // CHUNK - 1) and not gate.exists():
+        time.sleep(0.01)
     return block
 
 
@@ -54,14 +57,17 @@ def test_a_worker_is_killed_and_the_result_is_right(tmp_path: Path) -> None:
     x = np.random.default_rng(0).integers(-9, 9, (SIZE, SIZE), dtype="int32")
     kernel = np.random.default_rng(1).integers(-9, 9, (7, 5), dtype="int32")
     da.from_array(x, chunks=CHUNK).to_zarr(str(tmp_path / "x.zarr"))
-    stored = da.from_zarr(str(tmp_path / "x.zarr"))
-    y = ac.correlate(stored.map_blocks(slowly, meta=stored._meta), kernel, padding="same", boundary="reflect")
+    stored, gate = da.from_zarr(str(tmp_path / "x.zarr")), tmp_path / "killed"
+    slow = stored.map_blocks(read_slowly, gate=gate, meta=stored._meta)
+    with dask.config.set(scheduler=refuse):
+        y = ac.correlate(slow, kernel, padding="same", boundary="reflect")
     with cluster() as client:
         before = client.run(os.getpid)
         future = client.compute(y)
-        wait_until(lambda: sum(map(len, client.has_what().values())) > 4, "no block was computed")
-        os.kill(next(iter(before.values())), signal.SIGKILL)
-        assert not future.done(), "the worker was killed too late"
+        wait_until(lambda: max(map(len, client.has_what().values())) > 4, "the workers computed nothing")
+        held = client.has_what()
+        os.kill(before[max(held, key=lambda address: len(held[address]))], signal.SIGKILL)
+        gate.touch()
         result = future.result(timeout=60)
         wait_until(lambda: len(client.scheduler_info()["workers"]) == 2, "the killed worker was not replaced")
         after = client.run(os.getpid)
@@ -69,7 +75,7 @@ def test_a_worker_is_killed_and_the_result_is_right(tmp_path: Path) -> None:
     assert len(set(after.values()) - set(before.values())) == 1
 
 
-def wait_until(condition: Any, failure: str, seconds: float = 30) -> None:
+def wait_until(condition: Callable[[], bool], failure: str, seconds: float = 30) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, failure
