@@ -75,6 +75,7 @@ class Backend:
     A field that is left out has the meaning of the array API standard. Of the others:
 
     - ``close`` wraps the run of a program where a library needs it under differentiation or in pieces;
+    - ``close_taps`` wraps `correlate_taps` likewise, where its permuted arrays would cost more than the call;
     - ``prepares`` is False where programs are planned again for pieces;
     - ``signature`` is all that a plan may depend on of an array of its ``types``, hashable; without it, or while
       ``is_compiling`` (a compiler traces Python), each call reads its arrays anew;
@@ -118,6 +119,7 @@ class Backend:
     sum_products: Callable[[list[tuple[Array, Array]]], Array] = primitives.sum_products
     empty: Callable[..., Array] | None = None
     close: Callable[[Backend, Planning], Run] | None = None
+    close_taps: Callable[[Backend, Planning], Run] | None = None
     prepares: bool = True
     native: Native | None = None
     types: tuple[type, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -15,6 +15,7 @@ from .arguments import read_int, read_word
 from .backend import Backend, Planning, Run, library_backend
 from .geometry import Geometry
 from .program import ACCURACIES, Problem, Program, Settings
+from .transposes import correlate_taps
 from .tuning import Tuning, measured_seconds
 
 Array = Any
@@ -200,13 +201,19 @@ PLANNING = Planning(run, derive)
 
 
 @cache
-def _closed(backend: Backend) -> Run:
-    assert backend.close is not None
-    return backend.close(backend, PLANNING)
+def _closed(close: Callable[[Backend, Planning], Run], backend: Backend) -> Run:
+    return close(backend, PLANNING)
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
     """A planned call on canonical arrays, through the backend's own closure (JAX's primitive, Dask's blocks)."""
     if backend.close is None:
         return run(program, backend, x, kernel)
-    return _closed(backend)(program, x, kernel)
+    return _closed(backend.close, backend)(program, x, kernel)
+
+
+def execute_taps(program: Program, backend: Backend, x: Array, dy: Array) -> Array:
+    """The kernel's cotangent from x and y's, by a program for `Geometry.kernel_transpose`."""
+    if backend.close_taps is None:
+        return correlate_taps(backend.xp, lambda program, x, dy: execute(program, backend, x, dy), program, x, dy)
+    return _closed(backend.close_taps, backend)(program, x, dy)

@@ -5,9 +5,11 @@ Beside `Geometry.input_transpose` and `Geometry.kernel_transpose`, which hold th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .geometry import Geometry
+from .program import Program
 
 Array = Any
 
@@ -32,3 +34,11 @@ def x_for_kernel(xp: Any, geometry: Geometry, x: Array) -> Array:
 def swap_leading(xp: Any, array: Array) -> Array:
     """``(a, b, ...)`` as ``(b, a, ...)``: y as the kernel of the kernel's transpose, and its result as the kernel."""
     return xp.permute_dims(array, (1, 0, *range(2, array.ndim)))
+
+
+def correlate_taps(
+    xp: Any, run: Callable[[Program, Array, Array], Array], program: Program, x: Array, dy: Array
+) -> Array:
+    """x and dy, as they are, correlated for the kernel by ``run``; ``program`` is for `Geometry.kernel_transpose`."""
+    x = x_for_kernel(xp, program.geometry.kernel_transpose(), x)
+    return swap_leading(xp, run(program, x, swap_leading(xp, dy)))

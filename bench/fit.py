@@ -23,7 +23,7 @@ from bench.data import RESULTS, load_rows
 from bench.workloads import LIBRARIES
 
 #: Seconds of one unit before anything was measured: of a call, of what is done a tile or a tap, of an element.
-PRIOR = {"call": 2e-5, "tile": 2e-5, "slice": 5e-6, "matrix": 2e-6, "part": 2e-5, "run": 5e-9}
+PRIOR = {"call": 2e-5, "tile": 2e-5, "slice": 5e-6, "matrix": 2e-6, "group": 1e-6, "part": 2e-5, "run": 5e-9}
 ELEMENT, PRODUCT, INTEGER = 5e-10, 2e-11, 1.5e-9
 
 #: How strongly a constant is drawn towards its prior: a factor of e counts as much as this relative error of one row.
@@ -31,6 +31,9 @@ PULL = 0.05
 
 #: Whose prices an algorithm has in a library where it was not measured (JAX's transforms, which need 64-bit types).
 LENDER = "torch"
+
+#: Calls that take less have smaller weight: a wrong choice among them costs microseconds.
+SMALL, SMALL_WEIGHT = 1e-4, 0.3
 
 HEADER = '''"""Seconds a unit of work, by library and algorithm: written by ``python -m bench fit``.
 
@@ -44,9 +47,8 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {{
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--data", nargs="+", default=["fit", "small"], help="what regret --save was given (default: fit small)"
-    )
+    names = "what regret --save was given (default: fit small normwise)"
+    parser.add_argument("--data", nargs="+", default=["fit", "small", "normwise"], help=names)
 
 
 def run(args: Namespace) -> int:
@@ -55,7 +57,7 @@ def run(args: Namespace) -> int:
         rows = [row for data in args.data for row in read_rows(data, name)]
         if rows:
             table[name] |= fit_library(name, rows)
-    for algorithm, rates in table[LENDER].items():
+    for algorithm, rates in (UNMEASURED | table[LENDER]).items():
         for other in table.values():
             other.setdefault(algorithm, rates)
     path = Path(shipped.__file__)
@@ -67,6 +69,10 @@ def run(args: Namespace) -> int:
 def read_rows(data: str, library: str) -> list[tuple[Problem, dict[str, float]]]:
     path = RESULTS / f"{data}-{library}.json"
     return load_rows(path) if path.exists() else []
+
+
+def unmeasured(*units: str) -> dict[str, float]:
+    return {unit: prior(unit) for unit in units}
 
 
 def body(table: dict[str, dict[str, dict[str, float]]]) -> str:
@@ -85,8 +91,14 @@ def prior(unit: str) -> float:
     """Products are named after what is multiplied; all else that is not in `PRIOR` is elements moved."""
     if "integer" in unit:
         return INTEGER
-    is_product = "product" in unit or unit.split()[0] in ("dense", "grouped", "depthwise", "base")
+    is_product = "product" in unit or unit.split()[0] in ("dense", "thick", "grouped", "depthwise", "base")
     return PRIOR.get(unit, PRODUCT if is_product and "output" not in unit else ELEMENT)
+
+
+#: What nothing was measured for yet has the prices that a fit starts from.
+UNMEASURED = {
+    "winograd": unmeasured("call", "tile", "matrix", "product", "moved", "input", "output", "kernel"),
+}
 
 
 def fit_library(library: str, rows: list[tuple[Problem, dict[str, float]]]) -> dict[str, dict[str, float]]:
@@ -132,8 +144,10 @@ def fit_algorithm(known: Any, counts: list[dict[str, float]], seconds: Any, offs
     matrix = np.array([[row.get(unit, 0.0) for unit in units] for row in counts])
     start = np.log([prior(unit) for unit in units])
 
+    weights = np.where(seconds < SMALL, SMALL_WEIGHT, 1.0)
+
     def residuals(logs: Any) -> Any:
-        errors = np.log((matrix @ np.exp(logs) + offsets) / seconds)
+        errors = weights * np.log((matrix @ np.exp(logs) + offsets) / seconds)
         return np.concatenate([errors, PULL * (logs - start)])
 
     # A call itself takes no longer than the quickest one measured; one in fifty may be a bad measurement.

@@ -52,7 +52,7 @@ def draw(results: Results, path: Path) -> None:
         limits = left.get_xlim()
         left.axvspan(limits[0], 1, color="#f4f4f4", zorder=0)
         left.set_xlim(limits)
-        right.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
+        right.set_xticks((1e-4, 1e-2, 1), ("0.01 %", "1 %", "100 %"))
         right.set_xlabel("share of the ceiling")
         figure.legend(handles=_legend(), loc="outside upper center", ncols=len(MARKS) + 1, frameon=False)
         metadata: Any = {"Date": None} if path.suffix == ".svg" else None

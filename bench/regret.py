@@ -16,28 +16,33 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+import arrayconv as ac
 from arrayconv.backend import library_backend
 from arrayconv.geometry import Geometry, WindowDimension, dilated
 from arrayconv.planner import execute
 from arrayconv.program import Problem, Program
 from bench import data
 from bench.libraries import library
-from bench.machine import warm_allocator
+from bench.machine import Neighbours, warm_allocator
 from bench.planned import HOPELESS, candidates, float32_problem, same_run
 from bench.timing import Thunk, once, time_in_turn
 from bench.workloads import LIBRARIES
 
 
 class Draw(NamedTuple):
-    """Multiply-adds that are drawn, and the seconds of the fastest algorithm beyond which a geometry is drawn again."""
+    """Multiply-adds that are drawn, and the seconds of the fastest algorithm beyond which a geometry is drawn again.
+
+    With ``taps``, all windows have that many, stride 1 and dilation 1.
+    """
 
     work: tuple[float, float]
     shortest: float
     longest: float
+    taps: int | None = None
 
 
-#: ``--small`` tells what a call itself costs.
-USUAL, SMALL = Draw((3e5, 4e9), 1e-4, 6e-2), Draw((10, 3e5), 1e-6, 1e-3)
+#: ``--small`` tells what a call itself costs, ``--normwise`` what Winograd's algorithm does.
+USUAL, SMALL, NORMWISE = Draw((3e5, 4e9), 1e-4, 6e-2), Draw((10, 3e5), 1e-6, 1e-3), Draw((3e6, 4e9), 1e-4, 6e-2, 3)
 
 #: Elements of an array at most.
 MOST_ELEMENTS = 2**24
@@ -47,6 +52,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--library", action="append", choices=LIBRARIES, help="default: all three")
     parser.add_argument("--count", type=int, default=200, help="geometries for each library (default: %(default)s)")
     parser.add_argument("--small", action="store_true", help="calls of a few microseconds")
+    parser.add_argument("--normwise", action="store_true", help="windows of 3 taps, under accuracy='normwise'")
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=0.2, help="for each geometry (default: %(default)s)")
     parser.add_argument(
@@ -62,8 +68,10 @@ def run(args: Namespace) -> int:
     settings = {key: getattr(args, key) for key in ("count", "seed", "seconds", "factor")}
     for name in args.library or LIBRARIES:
         sink = data.Sink(args.save and f"{args.save}-{name}", "regret", settings=settings)
+        neighbours = Neighbours()
         measure_all(name, args, sink)
-        print(summary(name, sink.rows) + (f"\nsaved {sink.path}" if sink.path else ""), flush=True)
+        print(summary(name, sink.rows) + (f"\nsaved {sink.path}" if sink.path else ""))
+        print(f"other processes took {neighbours.share():.0%} of the processors' time", flush=True)
     return 0
 
 
@@ -104,15 +112,15 @@ def draw_window(rng: random.Random, ndim: int) -> list[int]:
     return taps
 
 
-def draw_geometry(rng: random.Random, work: tuple[float, float] = USUAL.work) -> Geometry | None:
+def draw_geometry(rng: random.Random, draw: Draw = USUAL) -> Geometry | None:
     """None where the draw makes arrays that are too large or too small for the work."""
     ndim = rng.choice((1, 2, 2, 3))
     groups, inputs, outputs = draw_channels(rng)
-    window = draw_window(rng, ndim)
+    window = [draw.taps] * ndim if draw.taps else draw_window(rng, ndim)
     batch = rng.choice((1, 1, 2, 4, 8, 32))
-    stride = rng.choice((1, 1, 1, 1, 2, 3, 4))
-    dilation = rng.choice((1, 1, 1, 1, 1, 2, 4))
-    positions = log_uniform(rng, *work) / (batch * groups * inputs * outputs * prod(window))
+    stride = 1 if draw.taps else rng.choice((1, 1, 1, 1, 2, 3, 4))
+    dilation = 1 if draw.taps else rng.choice((1, 1, 1, 1, 1, 2, 4))
+    positions = log_uniform(rng, *draw.work) / (batch * groups * inputs * outputs * prod(window))
     side = round(positions ** (1 / ndim))
     if side < 1:
         return None
@@ -125,7 +133,7 @@ def draw_geometry(rng: random.Random, work: tuple[float, float] = USUAL.work) ->
             return None
         axes.append(WindowDimension(size, taps, stride, padding, padding, dilation))
     geometry = Geometry(batch, groups, inputs, outputs, tuple(axes))
-    if rng.random() < 0.2:
+    if rng.random() < 0.2 and not draw.taps:
         geometry = geometry.input_transpose()
     largest = max(map(prod, (geometry.x_shape, geometry.kernel_shape, geometry.y_shape)))
     return geometry if largest <= MOST_ELEMENTS and min(geometry.out) >= 1 else None
@@ -136,10 +144,14 @@ def draw_geometry(rng: random.Random, work: tuple[float, float] = USUAL.work) ->
 
 def measure_all(name: str, args: Namespace, sink: data.Sink) -> None:
     """Rows in the order of the draw, which is the same for every library."""
-    rng, draw = random.Random(args.seed), SMALL if args.small else USUAL
-    with tqdm(total=args.count, desc=f"regret {name}", unit="geometry", leave=False, dynamic_ncols=True) as bar:
+    rng, draw = random.Random(args.seed), SMALL if args.small else NORMWISE if args.normwise else USUAL
+    accuracy = "normwise" if args.normwise else "elementwise"
+    with (
+        ac.settings(accuracy=accuracy),
+        tqdm(total=args.count, desc=f"regret {name}", unit="geometry", leave=False, dynamic_ncols=True) as bar,
+    ):
         while len(sink.rows) < args.count:
-            geometry = draw_geometry(rng, draw.work)
+            geometry = draw_geometry(rng, draw)
             row = geometry and measure(float32_problem(geometry, name), name, args.seconds, args.factor, draw)
             if row:
                 sink.add(row)

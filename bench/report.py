@@ -79,7 +79,7 @@ def introduction(results: Results) -> str:
         f"its default number of threads; {packages}. A float32 matrix product runs at {ceilings['flops'] / 1e9:.0f} "
         f"GFLOP/s, a copy at {ceilings['bytes'] / 1e9:.0f} GB/s, which are the ceilings of the plot. Every answer was "
         f"compared with float64 in the same run{', a quick one' if source['settings']['quick'] else ''}."
-    )
+    ) + (f" Other processes took {source['others']:.0%} of the processors' time." if source["others"] > 0.05 else "")
 
 
 def means(results: Results) -> str:

@@ -68,7 +68,10 @@ def run(args: Namespace) -> int:
     )
     if args.save:
         more = {"size": args.size, "taps": TAPS, "chunk": CHUNK, "of_block": ratio, "of_overlap": rival}
-        print(f"saved {data.save(args.save, 'scale', rows, **more)}")
+        sink = data.Sink(args.save, "scale", **more)
+        for row in rows:
+            sink.add(row)
+        print(f"saved {sink.path}")
     return 0
 
 
@@ -150,8 +153,8 @@ def block(images: Images) -> dict[str, Any]:
 
 def tiny(images: Images) -> dict[str, Any]:
     """What a chunk costs beside its arithmetic: many small chunks against one large one, by one thread."""
-    import dask
     import dask.array as da
+    from dask.base import optimize
 
     import arrayconv as ac
 
@@ -162,7 +165,7 @@ def tiny(images: Images) -> dict[str, Any]:
         start = time.perf_counter()
         y = ac.correlate(x, np.ones((3, 3), np.float32), padding="same")
         built = time.perf_counter() - start
-        graph = dict(dask.optimize(y)[0].__dask_graph__())
+        graph = dict(optimize(y)[0].__dask_graph__())
         start = time.perf_counter()
         y.compute(scheduler="synchronous")
         times[chunk] = time.perf_counter() - start

@@ -12,6 +12,10 @@ Thunk = Callable[[], Any]
 #: Seconds below which a call is repeated within one reading of the clock.
 SHORTEST = 2e-4
 
+#: Seconds below which a call runs untimed before each reading: the one before it has left its own data in the caches,
+#: and given memory back to the system.
+BRIEF = 0.2
+
 #: Where two libraries take turns: seconds of sleep before each reading, and of untimed calls after it. The threads of
 #: the library that ran last look for work for some 50 ms before they sleep, and until then halve the speed of the next.
 REST, WAKE = 0.1, 0.03
@@ -38,7 +42,9 @@ def time_in_turn(
             if rounds >= least and name not in first and spent[name] > share:
                 continue
             if rivals:
-                _wake(thunk)
+                time.sleep(REST)
+            if single[name] < BRIEF:
+                _wake(thunk, WAKE if rivals else 0.0)
             taken = repeat(thunk, counts[name])
             spent[name] += taken
             times[name].append(taken / counts[name])
@@ -53,11 +59,11 @@ def repeat(thunk: Thunk, count: int) -> float:
     return time.perf_counter() - before
 
 
-def _wake(thunk: Thunk) -> None:
-    """Everybody's threads asleep, then those of this call awake."""
-    time.sleep(REST)
+def _wake(thunk: Thunk, seconds: float) -> None:
+    """Untimed calls, at least one."""
     before = time.perf_counter()
-    while time.perf_counter() - before < WAKE:
+    thunk()
+    while time.perf_counter() - before < seconds:
         thunk()
 
 

@@ -83,7 +83,6 @@ SIZES = (3, 5, 7, 15, 31, 63)
 
 FORWARD = (
     *map(_image, SIZES),
-    *map(_rgb, SIZES),
     Workload("sobel 4k", "image", "filter", ac.correlate, ((2160, 3840), (3, 3)), kernel=ac.kernels.sobel),
     Workload(
         "gaussian 31",
@@ -93,6 +92,7 @@ FORWARD = (
         ((1024, 1024), (31, 31)),
         kernel=lambda: ac.kernels.gaussian(3.75),
     ),
+    *map(_rgb, SIZES),
     Workload("fir 64", "signal", "filter", ac.correlate, ((1_000_000,), (64,))),
     Workload("fir 1024", "signal", "filter", ac.correlate, ((1_000_000,), (1024,))),
     Workload("volume 5", "volume", "filter", ac.correlate, ((96, 96, 96), (5, 5, 5))),

@@ -26,6 +26,9 @@ from arrayconv.testing import assert_within_bound
 
 Array = Any
 
+#: Run by `test_mesh.py` in a process of its own, with more devices than there are here.
+collect_ignore = ["mesh_script.py"]
+
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 FLOATS = ("float32", "float64", "complex64", "complex128")
 
@@ -87,8 +90,9 @@ class Library:
     def check(self, op: Callable[..., Array], *arrays: Any, cast: str | None = None, **options: Any) -> bool:
         """Run ``op`` on NumPy arrays made this library's, in dtype ``cast``, and hold it to all that is promised.
 
-        The values are within the bound of the accuracy in force, the dtype is the library's own promotion or ``dtype=``, the result is this
-        library's, and the inputs are as they were. False where the algorithm says that it can't serve the call.
+        The values are within the bound of the accuracy in force, the dtype is the library's own promotion or
+        ``dtype=``, the result is this library's, and the inputs are as they were. False where the algorithm says that
+        it can't serve the call.
         """
         own = [None if array is None else self.asarray(array, cast) for array in arrays]
         before = [None if array is None else self.to_numpy(array).copy() for array in own]

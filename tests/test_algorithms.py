@@ -90,6 +90,12 @@ def test_a_place_without_a_tap_does_not_spread_a_nan(library: Library) -> None:
     library.check(ac.conv_transpose, x, normal(1, 1, 3), stride=5, algorithm="subpixel")
 
 
+def test_residues_that_meet_no_tap(library: Library) -> None:
+    x = RNG.integers(-5, 5, (1, 1, 2, 2, 2))
+    options = {"stride": 2, "dilation": (1, 1, 2), "padding": 1}
+    library.check(ac.conv_transpose, x, np.full((1, 1, 1, 1, 1), -4), algorithm="subpixel", **options)
+
+
 def test_merged_residues_are_those_of_the_phases() -> None:
     merged = subpixel.merge(WindowDimension(10, 5, low=3, high=3, base_dilation=2))
     assert merged.taps == ((1, 3, 5), (0, 2, 4))  # 5 stands for no tap

@@ -107,7 +107,7 @@ def test_calls_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     times = timing.time_in_turn({name: partial(calls.append, name) for name in "ab"}, 0.0)
     assert {name: len(taken) for name, taken in times.items()} == {"a": 3, "b": 3}
-    assert calls[-6:] == ["a", "b"] * 3
+    assert calls[-12:] == ["a", "a", "b", "b"] * 3  # each once untimed, then timed
 
 
 def test_random_geometries_are_varied_and_fit() -> None:
@@ -164,6 +164,7 @@ def results(ratio: float) -> summary.Results:
         "versions": {"python": "3"},
         "settings": {"accuracy": "elementwise", "quick": False},
         "ceilings": {"flops": 1e11, "bytes": 1e10},
+        "others": 0.0,
     }
     return summary.collect([{**head, "rows": rows}])
 

@@ -200,7 +200,7 @@ def test_a_convolution_is_one_product(library: Library, channels: str) -> None:
     columns = library.to_numpy(ac.unfold(library.asarray(x), (3, 2), **options))
     y = columns @ kernel.reshape(-1, 4) if channels == "last" else kernel.reshape(4, -1) @ columns
     expected = ac.conv(x, kernel, **options)
-    np.testing.assert_allclose(y.reshape(expected.shape), expected, rtol=1e-12)
+    np.testing.assert_allclose(y.reshape(expected.shape), expected, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("window", [(1, 1), (2, 3), (4, 6), (1, 6), (4, 1)])

@@ -359,6 +359,11 @@ REFUSED = [
     ),
     (lambda: ac.solve_from(None), TypeError, "solve_from: gram must be a Gram, got NoneType"),
     (lambda: ac.solve_kernel(IMAGE, EDGES, (1, 2), ridge=-1), ValueError, "solve_kernel: ridge must be >= 0, got -1"),
+    (
+        lambda: ac.solve_kernel(np.full((6, 7), np.inf), EDGES, (1, 1)),
+        ValueError,
+        "solve_kernel: loss is nan; x or y holds",
+    ),
     (lambda: ac.solve_kernel(IMAGE, EDGES, (2, 2)), ValueError, r"solve_kernel: y has shape \(6, 7\), correlate of x"),
 ]
 

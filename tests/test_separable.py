@@ -138,7 +138,7 @@ def test_what_is_not_finite_stays_in_its_windows(passes: list[separable.Pass], b
 def test_large_numbers_meet_small_taps(passes: list[separable.Pass]) -> None:
     """A pass with taps of about one first would overflow."""
     x = np.full((20, 20), 1e38, "float32")
-    for kernel in (1e-3 * gauss(9, 5), 1e-3 * gauss(5, 9)):
+    for kernel in (np.full((9, 5), 1e-3), np.full((5, 9), 1e-3)):
         kernel = kernel.astype("float32")
         y = ac.correlate(x, kernel, algorithm="separable")
         assert_within_bound(y, x, kernel, op="correlate", algorithm="separable")

@@ -93,9 +93,8 @@ def test_every_kind_of_arrays(clock: Any, name: str, dtype: str) -> None:
     problem = ac.plan(*arguments, dtype=dtype, library=name, **given).program.problem
     back = problem.with_geometry(problem.geometry.input_transpose())
     assert "phases" in tuning.seconds(back) and tuning.seconds(problem)
-    rewritten = next(row.program for row in options(back, library_backend(name)) if row.name == "phases")
-    assert rewritten is not None
-    assert all(tuning.seconds(part.problem) for part in rewritten.parts)
+    rewritten = next(row for row in options(back, library_backend(name)) if row.name == "phases")
+    assert rewritten.parts and all(tuning.seconds(part.problem) for part in rewritten.parts)
 
 
 @pytest.mark.parametrize("best", ["direct", "gemm"])
@@ -156,7 +155,7 @@ def test_candidates_in_turn(clock: Any) -> None:
 
 
 def test_measuring_is_bounded(clock: Any) -> None:
-    for seconds, samples in ((1e-6, timing.SAMPLES), (0.1, 3), (10.0, 1)):
+    for seconds, samples in ((1e-5, timing.SAMPLES), (0.1, 3), (10.0, 1)):
         calls = clock(**dict.fromkeys(INTEGERS, seconds))
         ac.tune(ac.conv, *SHAPES, dtype="int8")
         assert len(calls) == len(INTEGERS) * (2 + samples)

@@ -161,6 +161,10 @@ def test_identities_of_random_calls(library: Library, name: str) -> None:
     library.for_all(problems(name, dtype="int64", max_ndim=4 if library.share == 1 else 2), check)
 
 
+#: Of some libraries; under another accuracy (`test_winograd.py`); of kernels that show their values.
+NEEDS_MORE = ("native", "winograd", "separable")
+
+
 @pytest.mark.parametrize("algorithm", ac.algorithms())
 def test_identities_by_every_algorithm(library: Library, algorithm: str) -> None:
     served = 0
@@ -175,7 +179,7 @@ def test_identities_by_every_algorithm(library: Library, algorithm: str) -> None
                 assert f"algorithm={algorithm!r} can't serve this call: " in str(error)
             else:
                 served += 1
-    assert served or algorithm == "native"
+    assert served or algorithm in NEEDS_MORE
 
 
 def test_identities_in_a_small_workspace(library: Library) -> None:

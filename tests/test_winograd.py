@@ -20,7 +20,7 @@ from scipy import signal
 from torch import func
 
 import arrayconv as ac
-from arrayconv.algorithms import winograd
+from arrayconv.algorithms import winograd, winograd_transforms
 from arrayconv.algorithms.winograd_transforms import POINTS, TAPS, bands, cut, even, growth, kernel_band, transforms
 from arrayconv.backend import library_backend
 from arrayconv.geometry import Geometry, WindowDimension
@@ -76,12 +76,10 @@ def test_inputs_and_outputs_are_transformed_by_floats_without_rounding(m: int) -
 
 
 def test_the_points_grow_errors_less_than_the_usual_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert growth(2) == 4
-    chosen = growth(4)
-    monkeypatch.setitem(POINTS, 4, tuple(map(Fraction, (0, 1, -1, 2, -2))))
-    usual = growth.__wrapped__
-    monkeypatch.setattr("arrayconv.algorithms.winograd_transforms.transforms", transforms.__wrapped__)
-    assert 12 < chosen < usual(4) / 2
+    assert growth(2) == 4 and growth(4) > 12  # now in the cache
+    monkeypatch.setitem(POINTS, 4, (0, 8, -8, 16, -16))
+    monkeypatch.setattr(winograd_transforms, "transforms", transforms.__wrapped__)
+    assert growth(4) < growth.__wrapped__(4) / 2
 
 
 @pytest.mark.parametrize("m", POINTS)
@@ -172,20 +170,20 @@ def layers(draw: Any) -> tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]
 def test_random_layers(library: Library) -> None:
     def check(drawn: Any) -> None:
         x, kernel, options = drawn
-        assert library.check(conv, normal(*x), normal(*kernel), **options)
+        assert library.check(ac.conv, normal(*x), normal(*kernel), algorithm="winograd", **options)
 
     library.for_all(layers(), check)
 
 
 @pytest.mark.usefixtures("normwise")
-@pytest.mark.parametrize("shape", [(2, 8, 70), (1, 8, 19, 21), (1, 4, 6, 5, 9), (1, 2, 4, 3, 5, 4)], ids=len)
+@pytest.mark.parametrize("shape", [(2, 8, 70), (1, 8, 19, 21), (1, 4, 6, 5, 9), (1, 16, 4, 3, 5, 4)], ids=len)
 def test_every_floating_type(library: Library, shape: tuple[int, ...]) -> None:
     kernel = (6, shape[1] // 2, *(TAPS,) * (len(shape) - 2))
     for dtype in (*library.halves, "float32", "float64", "complex64", "complex128"):
         values = "float32" if dtype in library.halves else dtype
         if len(shape) < 5 or dtype == "float32":
             x, taps, bias = normal(*shape, dtype=values), normal(*kernel, dtype=values), normal(6, dtype=values)
-            assert library.check(conv, x, taps, bias, cast=dtype, padding=1, groups=2)
+            assert library.check(ac.conv, x, taps, bias, cast=dtype, padding=1, groups=2, algorithm="winograd")
 
 
 @pytest.mark.usefixtures("normwise")
@@ -194,12 +192,12 @@ def test_what_is_not_finite_stays_in_its_windows(library: Library, value: float)
     x, kernel = normal(2, 8, 13, 22), normal(8, 8, 3, 3)
     x[1, 3, 5, 6] = x[0, 0, 0, 0] = value
     kernel[:, :, 0, 1] = 0
-    assert library.check(conv, x, kernel, padding=((1, 0), (2, 3)))
+    assert library.check(ac.conv, x, kernel, padding=((1, 0), (2, 3)), algorithm="winograd")
 
 
 @pytest.mark.usefixtures("normwise")
-@pytest.mark.parametrize("workspace", [2**14, 2**16, 2**24])
-@pytest.mark.parametrize("shape", [(3, 8, 300), (2, 8, 41, 83), (1, 3, 22, 11, 18)], ids=len)
+@pytest.mark.parametrize("workspace", [2**17, 2**24])
+@pytest.mark.parametrize("shape", [(3, 8, 300), (2, 6, 41, 43), (1, 3, 22, 11, 18)], ids=len)
 def test_pieces_meet(library: Library, shape: tuple[int, ...], workspace: int) -> None:
     """Pieces of rows, columns and images, with blocks in them, and the last ones not full."""
     x, kernel = normal(*shape), normal(5, shape[1], *(TAPS,) * (len(shape) - 2))
@@ -288,24 +286,23 @@ def test_torch_transformations() -> None:
 def test_torch_keeps_the_argument_only_of_each_piece() -> None:
     """Checkpoints: the transformed numbers of all pieces would be ten times the image."""
     x, kernel = torch.ones(1, 8, 64, 64, requires_grad=True), torch.ones(8, 8, 3, 3, requires_grad=True)
-    saved = 0
+    saved = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
-        nonlocal saved
-        saved += tensor.nbytes
+        saved[tensor.data_ptr()] = tensor.nbytes
         return tensor
 
     with ac.settings(workspace=2**18), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         same(x, kernel)
-    assert saved < 4 * x.nbytes
+    assert 0 < sum(saved.values()) < 2 * x.nbytes
 
 
 # The planner
 
 
 def test_auto_takes_it_under_normwise_only() -> None:
-    shapes = ((1, 32, 24, 24, 24), (32, 32, 3, 3, 3))
-    for library in ("numpy", "torch", "jax"):
+    shapes = ((8, 256, 14, 14), (256, 256, 3, 3))
+    for library in ("numpy", "jax"):
         assert ac.plan(ac.conv, *shapes, padding=1, library=library).algorithm != "winograd"
         with ac.settings(accuracy="normwise"):
             assert ac.plan(ac.conv, *shapes, padding=1, library=library).algorithm == "winograd"

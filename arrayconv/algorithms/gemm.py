@@ -27,9 +27,9 @@ Array = Any
 
 
 def unsupported(problem: Problem, backend: Backend) -> str | None:
-    longest = max(problem.geometry.window)
-    if longest > backend.most_slices and ALGORITHMS["native"].unsupported(problem, backend) is None:
-        return f"a window of {longest} shifted slices; {backend.name} takes {backend.most_slices}"
+    taps = problem.geometry.taps
+    if taps > backend.most_slices and ALGORITHMS["native"].unsupported(problem, backend) is None:
+        return f"{taps} shifted slices; {backend.name} takes {backend.most_slices}"
     return base_dilated(problem)
 
 

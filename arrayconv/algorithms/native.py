@@ -29,6 +29,9 @@ def counts(problem: Problem, backend: Backend) -> Counts:
 #: Channels that are computed at once: floats in the widest registers that CPUs have.
 VECTOR = 16
 
+#: Channels in and out from which libraries reach the rate of their matrix products.
+THICK = 32
+
 
 def convolution_counts(problem: Problem) -> Counts:
     """Libraries compute output channels in vectors: one channel costs as much as sixteen, and of a depthwise
@@ -38,7 +41,9 @@ def convolution_counts(problem: Problem) -> Counts:
     places = positions(geometry) * size
     groups, outputs = geometry.groups, geometry.outputs
     kind = "dense" if groups == 1 else "grouped"
-    if groups > 1 and geometry.inputs == 1:
+    if groups == 1 and min(geometry.inputs, outputs) >= THICK and geometry.ndim < 3:
+        kind = "thick"
+    elif groups > 1 and geometry.inputs == 1:
         kind, groups, outputs = "depthwise", 1, groups * outputs
     vectors = groups * -(-outputs // VECTOR) * VECTOR
     if geometry.ndim != 2:
@@ -47,6 +52,7 @@ def convolution_counts(problem: Problem) -> Counts:
         kind, places = "base dilated", places / prod([axis.base_dilation for axis in geometry.axes])
     return {
         "call": 1.0,
+        "group": float(geometry.batch * geometry.groups) if kind.startswith("grouped") else 0.0,
         kind: places * vectors * geometry.terms,
         f"{kind} output": places * vectors,
         "input": prod(geometry.x_shape) * size,

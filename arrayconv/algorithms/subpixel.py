@@ -38,7 +38,8 @@ def merge(axis: WindowDimension) -> Merged:
     step = found[0].axis.window_dilation
     low = max(phase.axis.low for phase in found)
     starts = [low - phase.axis.low for phase in found]
-    length = max(start + dilated(phase.axis.kernel, step) for start, phase in zip(starts, found, strict=True))
+    # No residue of an axis may meet a tap; one place without any keeps the kernel from being empty.
+    length = max(1, *(start + dilated(phase.axis.kernel, step) for start, phase in zip(starts, found, strict=True)))
     rows = []
     for start, phase in zip(starts, found, strict=True):
         row = [axis.kernel] * length

@@ -88,10 +88,12 @@ def work(problem: Problem, backend: Backend, m: int) -> Counts:
         for step in range(geometry.ndim):
             moved += channels * prod(m * count for count in tiles[:step]) * prod(n * count for count in tiles[step:])
     own = piece(problem, backend, problem.settings.workspace // 2, m)
+    pieces = prod(-(-count // step) for count, step in zip((geometry.batch, *geometry.out), own, strict=True))
     products = prod(n * count for count in tiles) * geometry.inputs * geometry.outputs
     return {
         "call": 1.0,
-        "tile": prod(-(-count // step) for count, step in zip((geometry.batch, *geometry.out), own, strict=True)),
+        "tile": float(pieces),
+        "matrix": float(pieces * geometry.groups * n**geometry.ndim),
         "product": images * products * floats,
         "moved": images * moved * floats,
         "input": prod(geometry.x_shape) * floats,
@@ -155,17 +157,20 @@ def fixed(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
 
 
 class Details(NamedTuple):
-    """Tile size and the bands of every axis."""
+    """Tile size, the matrix that transforms kernels, and the bands of every axis."""
 
     m: int
+    kernel: Array
     bands: tuple[Bands, ...]
 
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
     m, length = size(problem, backend), LONG if backend.empty is None else SHORT
 
+    kernel = kernel_band(m, problem.geometry.ndim, problem.accumulator)
+
     def details(geometry: Geometry) -> Details:
-        return Details(m, tuple(bands(m, count, length, problem.accumulator) for count in geometry.out))
+        return Details(m, kernel, tuple(bands(m, count, length, problem.accumulator) for count in geometry.out))
 
     return make_tiling(problem, block, details)
 
@@ -173,8 +178,7 @@ def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tilin
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
     xp, geometry, accumulator = backend.xp, program.geometry, program.problem.accumulator
     groups, inputs, outputs = geometry.groups, geometry.inputs, geometry.outputs
-    m = tiling(program, backend).tiles[0].details.m
-    evaluation = backend.from_numpy(kernel_band(m, geometry.ndim, accumulator), kernel)
+    evaluation = backend.from_numpy(tiling(program, backend).tiles[0].details.kernel, kernel)
     kernel = xp.reshape(backend.cast(kernel, backend.dtype(accumulator)), (groups, outputs, inputs, geometry.taps))
     kernel = xp.reshape(xp.permute_dims(kernel, (0, 2, 1, 3)), (-1, geometry.taps))
     kernel = backend.matmul(evaluation, xp.matrix_transpose(kernel))

@@ -7,26 +7,25 @@ transposed (Winograd 1980, "Arithmetic complexity of computations"; Lavin & Gray
 
 from __future__ import annotations
 
-from fractions import Fraction
 from functools import cache, reduce
 from math import prod
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from fractions import Fraction
+
 Array = np.ndarray[Any, np.dtype[Any]]
-Matrix = tuple[tuple[Fraction, ...], ...]
+Matrix = tuple[tuple["Fraction", ...], ...]
 
 TAPS = 3
 
-#: Finite points for each m; infinity is one more. A product with a matrix costs the same whatever its numbers are, so
-#: the points of F(4, 3) are those eighths that let rounding errors grow least (12.7 an axis by `growth`; the usual 0,
-#: +-1, +-2: 29.3), which still have exact A and B. On the choice of points: Barabasz et al. 2020, "Error analysis and
-#: improving the accuracy of Winograd convolution for deep neural networks".
-POINTS: dict[int, tuple[Fraction, ...]] = {
-    2: tuple(Fraction(p) for p in (0, 1, -1)),
-    4: tuple(Fraction(p, 8) for p in (0, 5, -5, 13, -13)),
-}
+#: Finite points for each m, in eighths; infinity is one more. A product with a matrix costs the same whatever its
+#: numbers are, so the points of F(4, 3) are the eighths that let rounding errors grow least (12.7 an axis by `growth`;
+#: the usual 0, +-1, +-2: 29.3), which still have exact A and B. On the choice of points: Barabasz et al. 2020, "Error
+#: analysis and improving the accuracy of Winograd convolution for deep neural networks".
+POINTS = {2: (0, 8, -8), 4: (0, 5, -5, 13, -13)}
 
 
 class Transforms(NamedTuple):
@@ -39,17 +38,18 @@ class Transforms(NamedTuple):
 
 def _polynomial(roots: list[Fraction]) -> list[Fraction]:
     """Coefficients of the product of ``(z - root)``, the lowest first."""
+    zero, one = roots[0] * 0, roots[0] * 0 + 1
     return reduce(
-        lambda c, root: [high - root * low for high, low in zip([Fraction(0), *c], [*c, Fraction(0)], strict=True)],
-        roots,
-        [Fraction(1)],
+        lambda c, root: [high - root * low for high, low in zip([zero, *c], [*c, zero], strict=True)], roots, [one]
     )
 
 
 @cache
 def transforms(m: int) -> Transforms:
     """F(m, 3): evaluation at the points for kernel and outputs, Lagrange's transposed interpolation for the inputs."""
-    points, zero, one = POINTS[m], Fraction(0), Fraction(1)
+    from fractions import Fraction  # imported with the first plan that asks, since it is slow
+
+    points, zero, one = tuple(Fraction(p, 8) for p in POINTS[m]), Fraction(0), Fraction(1)
     others = [[q for q in points if q != p] for p in points]
     scales = [prod(p - q for q in rest) for p, rest in zip(points, others, strict=True)]
     inputs = [(*_polynomial(rest), zero) for rest in others]

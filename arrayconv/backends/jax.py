@@ -25,7 +25,7 @@ from .. import primitives
 from ..backend import Backend, Native, Planning, Run, standard_backend
 from ..primitives import Widths
 from ..program import Problem, Program
-from ..transposes import kernel_for_input, swap_leading, x_for_kernel
+from ..transposes import correlate_taps, kernel_for_input
 from .jax_mesh import Spread, is_spread
 
 Array = Any
@@ -33,10 +33,19 @@ XP = jnp  # an array API namespace itself since JAX 0.4.32
 
 
 def close(backend: Backend, planning: Planning) -> Run:
-    """The primitive, as a function of (program, x, kernel), and beside it the one that reads x and y for the kernel.
+    """The primitive, as a function of (program, x, kernel)."""
+    return _primitives(backend, planning)[0]
 
-    The second could be the first on permuted arrays, and is, but for a mesh: a permutation that puts the batch inside
-    of the groups would spread it anew.
+
+def close_taps(backend: Backend, planning: Planning) -> Run:
+    """The primitive that is `correlate_taps`, as a function of (program, x, dy)."""
+    return _primitives(backend, planning)[1]
+
+
+@cache
+def _primitives(backend: Backend, planning: Planning) -> tuple[Run, Run]:
+    """Both: the second could be the first on permuted arrays, and is, but for a mesh: to put the batch inside of the
+    groups would send a batch that is spread over devices to all of them.
     """
 
     def execute(program: Program, x: Array, kernel: Array) -> Array:
@@ -59,13 +68,15 @@ def close(backend: Backend, planning: Planning) -> Run:
         return bind(planning.replan(program, program.geometry.kernel_transpose()), x, kernel)
 
     def taps_batch(arrays: Any, mapped: Any, *, program: Program) -> tuple[Array, int]:
-        return jax.vmap(partial(_taps, bind, program), mapped)(*arrays), 0
+        return jax.vmap(partial(correlate_taps, XP, bind, program), mapped)(*arrays), 0
 
     spread = Spread(planning, execute, swapped=False)
-    bind = _primitive("arrayconv", spread, (to_input, to_kernel), lambda *own, **p: _batch(bind, planning, *own, **p))
-    spread = Spread(planning, partial(_taps, execute), swapped=True)
-    bind_taps = _primitive("arrayconv_taps", spread, (taps_to_x, taps_to_dy), taps_batch)
-    return bind
+    bind: Run = _primitive(
+        "arrayconv", spread, (to_input, to_kernel), lambda *own, **p: _batch(bind, planning, *own, **p)
+    )
+    spread = Spread(planning, partial(correlate_taps, XP, execute), swapped=True)
+    bind_taps: Run = _primitive("arrayconv_taps", spread, (taps_to_x, taps_to_dy), taps_batch)
+    return bind, bind_taps
 
 
 def _primitive(name: str, spread: Spread, transposes: tuple[Any, Any], batch: Any) -> Run:
@@ -87,12 +98,6 @@ def _primitive(name: str, spread: Spread, transposes: tuple[Any, Any], batch: An
     mlir.register_lowering(primitive, lower)
     dispatch.prim_requires_devices_during_lowering.add(primitive)
     return bind
-
-
-def _taps(run: Run, program: Program, x: Array, dy: Array) -> Array:
-    """x and y as they are, correlated for the kernel; ``program`` is of `Geometry.kernel_transpose`."""
-    x = x_for_kernel(XP, program.geometry.kernel_transpose(), x)
-    return swap_leading(XP, run(program, x, swap_leading(XP, dy)))
 
 
 def _batch(bind: Run, planning: Planning, arrays: Any, mapped: Any, *, program: Program) -> tuple[Array, int]:
@@ -258,6 +263,7 @@ BACKEND = standard_backend(
     windows=windows,
     matmul=partial(jnp.matmul, precision=lax.Precision.HIGHEST),
     close=close,
+    close_taps=close_taps,
     native=Native(lambda problem: None, native_prepare, native_execute),
     unless_finite=unless_finite,
     most_slices=256,

@@ -3,8 +3,8 @@
 XLA's partitioner takes an algorithm's slices one by one, and moves almost whole shards for each. Here the planned call
 is one operation of the partitioner's: it propagates shardings through `rule`, and `Spread.partition` then says what one
 device computes. Batch and output channels need nothing from elsewhere, input channels a sum of the partial results, and
-a spatial axis its neighbours' edges, as far as `WindowDimension.block` reaches for the device's block of outputs. Where the
-kernel is longer than the result, as in a kernel's gradient, the blocks are of taps, and partial results are summed.
+a spatial axis its neighbours' edges, as far as `WindowDimension.block` reaches for the device's block of outputs. Where
+the kernel is longer than the result, as in a kernel's gradient, the blocks are of taps, and partial results are summed.
 """
 
 from __future__ import annotations
@@ -45,9 +45,13 @@ class Spread:
     swapped: bool
 
     def __call__(self, program: Program, x: Array, other: Array) -> Array:
-        call = custom_partitioning(self.run, static_argnums=(0,))
+        call = custom_partitioning(self.announce, static_argnums=(0,))
         call.def_partition(self.partition, infer_sharding_from_operands=self.infer, sharding_rule=self.rule)
         return call(program, x, other)
+
+    def announce(self, program: Program, x: Array, other: Array) -> Array:
+        """What is traced for its shape and never run: `partition` says what to compute."""
+        return jnp.zeros(self.shape(program), x.dtype)
 
     def shape(self, program: Program) -> tuple[int, ...]:
         """The result's."""
@@ -76,9 +80,9 @@ class Spread:
                 names = (entry,) if isinstance(entry, str) else entry if isinstance(entry, tuple) else ()
                 taken = {name for own in found.values() for name in own}
                 count = prod(mesh.shape[name] for name in names)
-                if label and count > 1 and label not in found and taken.isdisjoint(names):
-                    if sizes.get(label, 0) % count == 0:
-                        found[label] = names
+                is_new = label not in ("", *found) and taken.isdisjoint(names)
+                if is_new and count > 1 and sizes.get(label, 0) % count == 0:
+                    found[label] = names
         return found
 
     def infer(self, program: Program, mesh: Any, operands: Sequence[Any], result: Any) -> NamedSharding:
@@ -90,7 +94,8 @@ class Spread:
         """The labels as Shardy's factors; a group's channels are the minor factor beside ``g``."""
         geometry = program.geometry
         x_minor = geometry.batch if self.swapped else geometry.inputs
-        minors, sizes, whole = (x_minor, geometry.outputs, geometry.outputs), {"g": geometry.groups}, set()
+        minors, whole = (x_minor, geometry.outputs, geometry.outputs), set()
+        sizes: dict[str, Any] = {"g": geometry.groups}
         mappings = []
         for array, (labels, minor) in enumerate(zip(self.labels(program), minors, strict=True)):
             mapping: list[Any] = []

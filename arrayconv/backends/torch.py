@@ -37,7 +37,7 @@ CONVOLUTIONS: dict[int, Any] = {1: functional.conv1d, 2: functional.conv2d, 3: f
 
 def from_numpy(array: np.ndarray[Any, Any], like: Tensor) -> Tensor:
     """A copy: torch warns of read-only memory and refuses negative strides."""
-    return torch.tensor(np.array(array, order="C"), device=like.device)
+    return torch.from_numpy(array.copy()).to(like.device)
 
 
 def to_numpy(array: Tensor) -> np.ndarray[Any, Any]:

@@ -16,6 +16,7 @@ from ..operations.linear import WORDS, Options, Reading
 from ..operations.table import OPERATIONS, bind, linear_options
 from ..planner import current_settings
 from ..primitives import pad_runs
+from .descent import QUIETLY
 from .moments import Moments, gather
 from .regression import LEARNED_IN, MAGNITUDES, Params, Regression, bias_shape, learnable
 from .regression import regression as read_regression
@@ -89,7 +90,8 @@ class Gram:
         design: operation, options, shape and type of the kernel; static.
 
     Sums are of double precision where the library has it, and lazy where the library is. A loss is their difference, so
-    it is known to about ``1e-16 |y|^2``, or in JAX without 64-bit types to ``1e-7 |y|^2``.
+    it is known to some ``eps |y|^2`` and no better: eps is 2e-16, or 1e-7 in JAX without 64-bit types. `learn_kernel`
+    and `solve_kernel`, who have the data, do better where these are of as high a precision as the sums.
 
     ``+`` raises `ValueError` where designs differ.
     """
@@ -190,6 +192,7 @@ def accumulator_of(backend: Backend, dtype: Any) -> str:
     return WIDER[name] if name in WIDER and backend.dtype(WIDER[name]) is not None else name
 
 
+@QUIETLY
 def make_gram(problem: Regression, design: Design, reading: Reading) -> Gram:
     """`gram` of arrays that were gathered and cast."""
     backend = problem.backend

@@ -70,9 +70,7 @@ def cheapest(problem: Regression, params: Params, loss: Any, dtype: Any, steps: 
 
     An algorithm or a dtype that is asked for is asked of the convolutions.
     """
-    if callable(loss) or any(
-        problem.options.get(name, "auto") not in (None, "auto") for name in ("algorithm", "dtype")
-    ):
+    if callable(loss) or problem.options.get("algorithm", "auto") != "auto" or problem.options.get("dtype") is not None:
         return "steps"
     _, reading = read_design(problem, tuple(params.kernel.shape), params.bias is not None, dtype)
     geometry = reading[-1]
@@ -81,13 +79,14 @@ def cheapest(problem: Regression, params: Params, loss: Any, dtype: Any, steps: 
     columns = geometry.terms + (params.bias is not None)
     if 0 in (*geometry.x_shape, *geometry.y_shape) or geometry.groups * columns**2 > room:
         return "steps"
-    pass_over = 2 * geometry.multiply_adds + COPY * (prod(geometry.x_shape) + 3 * prod(geometry.y_shape))
-    by_steps = (steps + 1 + 20 * is_searched) * pass_over
-    is_wider = accumulator != dtype_name(problem.x.dtype)
-    by_gram = total_work(geometry, room) * (_wide_factor(problem) if is_wider else 1)
-    by_gram += pass_over + 15 * geometry.groups * columns**3 if not is_wider else 0
-    by_gram += (steps + 1) * prod(geometry.kernel_shape) * columns + 5 * is_searched * geometry.groups * columns**3
-    return "gram" if by_gram < by_steps else "steps"
+    spectrum, once = 5 * geometry.groups * columns**3, prod(geometry.kernel_shape) * columns
+    step = 2 * geometry.multiply_adds + COPY * (prod(geometry.x_shape) + 3 * prod(geometry.y_shape))
+    by_gram = total_work(geometry, room) + (steps + 1) * once + spectrum * is_searched
+    if accumulator != dtype_name(problem.x.dtype):
+        by_gram += (_wide_factor(problem) - 1) * total_work(geometry, room)
+    else:  # centered: eigenvectors, and one step on the data
+        by_gram += 3 * spectrum + step
+    return "gram" if by_gram < (steps + 1 + 20 * is_searched) * step else "steps"
 
 
 def _wide_factor(problem: Regression) -> int:

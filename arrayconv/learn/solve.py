@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Real
+from math import isfinite
 from typing import Any
 from warnings import warn
 
@@ -49,7 +49,7 @@ def solve_kernel(
         UserWarning: without a ridge, where data don't determine the kernel; under a transformation nothing warns.
 
     Raises:
-        TypeError, ValueError: as `learn_kernel`, and for a ``ridge`` below 0.
+        TypeError, ValueError: as `learn_kernel`, for a ``ridge`` below 0, and where the loss is not finite.
 
     >>> import numpy as np, arrayconv as ac
     >>> x = np.random.default_rng(0).normal(size=(20, 30))
@@ -88,21 +88,27 @@ def _solve(caller: str, own: Quadratic, ridge: Any, dtype: Any, like: Array) -> 
     """The minimum, as arrays of ``like``'s library."""
     backend, design = own.backend, own.design
     rows, rank = minimum(own, ridge)
-    if isinstance(ridge, Real) and ridge == 0 and not backend.is_traced(rank):
-        _warn_of_rank(caller, int(rank), own.matrix.shape[-1] - design.bias)
     params = design.params(backend, rows, dtype)
     loss_dtype = backend.dtype(MAGNITUDES.get(design.learned_in, design.learned_in))
     loss = backend.cast(own.value(params), loss_dtype)
+    if not backend.is_traced(loss):
+        _check(caller, float(loss), ridge, int(rank), own.matrix.shape[-1] - design.bias)
     losses = backend.from_numpy(np.zeros(0), own.square)
     fit: Fit = lifted(Fit(params.kernel, params.bias, backend.cast(losses, loss_dtype), loss, 0), backend, like)
     return fit
 
 
-def _warn_of_rank(caller: str, rank: int, size: int) -> None:
-    if rank < size:
+def _check(caller: str, loss: float, ridge: Any, rank: int, size: int) -> None:
+    """What an eager call says of its data."""
+    if not isfinite(loss):
+        raise ValueError(
+            f"{caller}: loss is {loss}; x or y holds values that are not finite, or too large for their dtype: replace "
+            f"or scale them"
+        )
+    if rank < size and float(ridge) == 0:
         warn(
             f"{caller}: the data determine {rank} of the {size} numbers of an output channel's kernel; this is the "
             f"best kernel of least norm: give more data, or data that vary more, or a ridge",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )

@@ -16,9 +16,18 @@ from ..backend import Backend, dtype_name, gather_arrays, library_backend, signe
 from ..boundary import BOUNDARIES, Run, runs
 from ..geometry import Geometry, WindowDimension, dilated
 from ..layout import Layout
-from ..planner import ACCUMULATORS, algorithms, current_settings, derive, execute, make_problem, make_program
+from ..planner import (
+    ACCUMULATORS,
+    algorithms,
+    current_settings,
+    derive,
+    execute,
+    execute_taps,
+    make_problem,
+    make_program,
+)
 from ..program import ITEM_SIZES, Program, Settings
-from ..transposes import kernel_for_input, swap_leading, x_for_kernel
+from ..transposes import kernel_for_input
 
 Array = Any
 Pullback = Callable[[Array], tuple[Array, ...]]
@@ -94,9 +103,7 @@ class LinearCall:
 
     def _pull_kernel(self, backend: Backend, dy: Array, x: Array) -> Array:
         assert self.transposed is not None
-        geometry, (_, back) = self.program.geometry, self.transposed
-        dk = execute(back, backend, x_for_kernel(backend.xp, geometry, x), swap_leading(backend.xp, dy))
-        return self.kernel_layout.undo(backend.xp, swap_leading(backend.xp, dk))
+        return self.kernel_layout.undo(backend.xp, execute_taps(self.transposed[1], backend, x, dy))
 
 
 def as_dtype(backend: Backend, array: Array, dtype: Any) -> Array:
