@@ -13,7 +13,7 @@ from typing import Any
 import dask
 import dask.array as da
 import numpy as np
-from test_dask import refuse
+from chunking import refuse
 
 import arrayconv as ac
 

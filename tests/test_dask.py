@@ -9,6 +9,7 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
+from chunking import lazy, refuse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_vjp import CALLS, Example, first_example, sample, samples
@@ -29,14 +30,6 @@ class Local(NamedTuple):
     name: str
     shape: Shape
     options: dict[str, Any]
-
-
-def refuse(*_: Any, **__: Any) -> Any:
-    raise AssertionError("something was computed while the graph was built")
-
-
-def lazy(array: NumPyArray, chunks: Any = "auto") -> Any:
-    return da.from_array(array, chunks=chunks)
 
 
 def record(patch: pytest.MonkeyPatch, note: Any) -> None:
