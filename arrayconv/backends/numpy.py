@@ -128,6 +128,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=WORKERS.forget)
 
 
+# The C library of Linux gives freed memory back to the system at once, and each new buffer of a tile is then cleared by
+# the system page by page (half of a transform's time), until it has seen one block freed that is larger than those.
+np.empty(2**23, dtype=np.uint8)
+
 BACKEND = standard_backend(
     "numpy",
     np,
