@@ -141,6 +141,14 @@ def file(images: Images) -> dict[str, Any]:
     return found
 
 
+def copy(images: Images) -> dict[str, Any]:
+    """From disk to disk without a filter: what reading and writing allow."""
+    import dask.array as da
+
+    x = da.from_array(images.open("x"), chunks=min(CHUNK, images.size), name=False)
+    return _timed(lambda: da.store(x, images.open("y"), lock=False, scheduler="threads"), images.size**2)
+
+
 def overlap(images: Images) -> dict[str, Any]:
     """The way of dask-image, on rows enough for a time."""
     import dask.array as da
@@ -189,6 +197,7 @@ def tiny(images: Images) -> dict[str, Any]:
 
 TASKS: dict[str, Callable[[Images], dict[str, Any]]] = {
     "block": block,
+    "copy": copy,
     "file": file,
     "overlap": overlap,
     "tiny": tiny,
