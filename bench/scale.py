@@ -125,7 +125,7 @@ def kernel() -> Any:
 
 
 def file(images: Images) -> dict[str, Any]:
-    """The whole image from disk to disk."""
+    """The whole image from disk to disk, into a file that `copy` has written before."""
     import dask.array as da
 
     import arrayconv as ac
@@ -142,7 +142,9 @@ def file(images: Images) -> dict[str, Any]:
 
 
 def copy(images: Images) -> dict[str, Any]:
-    """From disk to disk without a filter: what reading and writing allow."""
+    """From disk to disk without a filter. It writes the result's file for the first time, which `file` then need not:
+    a first write takes several times as long.
+    """
     import dask.array as da
 
     x = da.from_array(images.open("x"), chunks=min(CHUNK, images.size), name=False)
