@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -86,6 +86,7 @@ class Backend:
       looking at values is not allowed or not cheap, it is ``otherwise(x)``;
     - ``workers`` run the tiles of an algorithm that leaves cores idle in the library's own loops;
     - ``cache``: bytes of temporaries that stay in the cache, where the library does not tile its own loops;
+    - ``sum_rows(table, terms)`` adds ``weight[:, None] * table[index]`` over the terms ``(index, weight)``;
     - ``scatter_add`` adds rows, by their indices, to the rows of a total that it may overwrite;
     - ``scalar_on`` makes a zero on a device of a kind (`device_kind`);
     - ``peek`` shows the values of a kernel that is no more than values: None for one that is traced, or recorded for a
@@ -95,6 +96,8 @@ class Backend:
       outputs y and their windows of x add up to; ``what`` is a value that hashes;
     - ``replicated`` calls a function of arrays, whose results belong on every device that holds these;
     - ``local`` brings arrays into memory, lazy ones together, and ``constant`` cuts them off from differentiation;
+    - ``compiled(function, known, arrays)`` is ``function(known, arrays)``, compiled once for a function and what is
+      ``known``, which hash, and arrays of these shapes; None where the library has no compiler that is at hand;
     - ``register`` makes a dataclass a container that transformations see into, given the names of its fields that are
       arrays, and of the others.
     """
@@ -117,6 +120,7 @@ class Backend:
     pad_runs_transpose: Callable[..., Array] = lambda dy, runs, sizes: dy
     matmul: Callable[[Array, Array], Array] = lambda a, b: a
     sum_products: Callable[[list[tuple[Array, Array]]], Array] = primitives.sum_products
+    sum_rows: Callable[[Array, Iterable[tuple[Array, Array]]], Array] = lambda table, terms: table
     empty: Callable[..., Array] | None = None
     close: Callable[[Backend, Planning], Run] | None = None
     close_taps: Callable[[Backend, Planning], Run] | None = None
@@ -142,6 +146,7 @@ class Backend:
     local: Callable[[Sequence[Array]], Sequence[Array]] = _same
     register: Callable[[type, tuple[str, ...], tuple[str, ...]], None] = lambda cls, arrays, others: None
     scan: Callable[..., Any] | None = None
+    compiled: Callable[..., Any] | None = None
     scatter_add: Callable[[Array, Array, Array], Array] | None = None
     scalar_on: Callable[[str], Array] = _same
     peek: Callable[[Array], np.ndarray[Any, Any] | None] | None = None
@@ -162,6 +167,7 @@ def standard_backend(name: str, xp: Any, **own: Any) -> Backend:
         "pad_runs": lambda x, runs, value=0: primitives.pad_runs(xp, x, runs, value),
         "pad_runs_transpose": lambda dy, runs, sizes: primitives.pad_runs_transpose(xp, dy, runs, sizes),
         "matmul": xp.matmul,
+        "sum_rows": lambda table, terms: primitives.sum_rows(xp, table, terms),
         "scalar_on": lambda kind: xp.zeros(()),
     }
     backend = Backend(name, xp, **(fields | own))

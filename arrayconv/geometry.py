@@ -50,8 +50,15 @@ class WindowDimension:
 
     @property
     def output(self) -> int:
-        """``floor((n + p - k' + s) / s)``, or 0 where the window does not fit."""
-        return max(0, (self.padded - self.window + self.stride) // self.stride)
+        """``floor((n + p - k' + s) / s)``, or 0 where the window does not fit.
+
+        Written out: planning asks for it more often than for anything else.
+        """
+        base = (self.size - 1) * self.base_dilation + 1 if self.size > 0 else 0
+        window = (self.kernel - 1) * self.window_dilation + 1 if self.kernel > 0 else 0
+        padded = base + self.low + self.high
+        count = ((padded if padded > 0 else 0) - window) // self.stride + 1
+        return count if count > 0 else 0
 
     def block(self, outputs: range, taps: range) -> tuple[slice, WindowDimension]:
         """The part of x that these outputs need of these taps, and the axis that computes them from it.
@@ -64,15 +71,9 @@ class WindowDimension:
         start = min(max(0, self.size - 1), max(0, -(-first // self.base_dilation)))
         stop = min(self.size, max(start, (first + padded - 1) // self.base_dilation) + 1)
         low = start * self.base_dilation - first
-        return slice(start, stop), WindowDimension(
-            size=stop - start,
-            kernel=len(taps),
-            stride=self.stride,
-            low=low,
-            high=padded - low - dilated(stop - start, self.base_dilation),
-            window_dilation=self.window_dilation,
-            base_dilation=self.base_dilation,
-        )
+        high = padded - low - dilated(stop - start, self.base_dilation)
+        steps = self.window_dilation, self.base_dilation
+        return slice(start, stop), WindowDimension(stop - start, len(taps), self.stride, low, high, *steps)
 
     def input_transpose(self) -> WindowDimension:
         """The axis that maps y back to x: (*) solved for ``i``.
@@ -129,17 +130,17 @@ class Geometry:
     @property
     def sizes(self) -> tuple[int, ...]:
         """Spatial shape of x."""
-        return tuple(axis.size for axis in self.axes)
+        return tuple([axis.size for axis in self.axes])
 
     @property
     def window(self) -> tuple[int, ...]:
         """Spatial shape of the kernel, without dilation."""
-        return tuple(axis.kernel for axis in self.axes)
+        return tuple([axis.kernel for axis in self.axes])
 
     @property
     def out(self) -> tuple[int, ...]:
         """Spatial shape of y."""
-        return tuple(axis.output for axis in self.axes)
+        return tuple([axis.output for axis in self.axes])
 
     @property
     def x_shape(self) -> tuple[int, ...]:
@@ -166,7 +167,7 @@ class Geometry:
     @property
     def multiply_adds(self) -> int:
         """Products of the whole call; those with inserted zeros are not counted."""
-        zeros = prod(axis.base_dilation for axis in self.axes)
+        zeros = prod([axis.base_dilation for axis in self.axes])
         return prod(self.y_shape) * self.terms // zeros
 
     def input_transpose(self) -> Geometry:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Any
 
@@ -120,12 +120,17 @@ def tap_slice(taps: Sequence[int], out: Sequence[int], stride: Sequence[int], di
     return (..., *(slice(t * d, t * d + (n - 1) * s + 1 if n else t * d, s) for t, n, s, d in axes))
 
 
-def sum_products(pairs: Sequence[tuple[Array, Array]]) -> Array:
+def sum_products(pairs: Iterable[tuple[Array, Array]]) -> Array:
     """``a * b`` of all pairs, added up in order."""
     total = None
     for a, b in pairs:
         total = a * b if total is None else total + a * b
     return total
+
+
+def sum_rows(xp: Any, table: Array, terms: Iterable[tuple[Array, Array]]) -> Array:
+    """``weight[:, None] * table[index]`` of all terms ``(index, weight)``, added up in order."""
+    return sum_products((weight[:, None], xp.take(table, index, axis=0)) for index, weight in terms)
 
 
 #: Taps of one axis above which windows are doubled and not stacked: a traced graph grows with every slice.

@@ -1,4 +1,4 @@
-"""``python -m bench [run]``, ``report``, ``regret``, ``import``, ``scale``: each has ``--help``."""
+"""``python -m bench [run]``, ``report``, ``regret``, ``import``, ``scale``, ``large-fit``: each has ``--help``."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ COMMANDS = {
     "fit": "bench.fit",
     "import": "bench.imports",
     "scale": "bench.scale",
+    "large-fit": "bench.large_fit",
 }
 
 

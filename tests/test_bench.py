@@ -12,9 +12,10 @@ import pytest
 
 import arrayconv as ac
 from arrayconv.planner import current_settings
-from bench import data, machine, planned, regret, report, summary, targets, timing
+from bench import data, large_fit, machine, planned, regret, report, summary, targets, timing
 from bench.measure import Case
 from bench.reference import make_reference
+from bench.scale import Images
 from bench.workloads import LEARNED, WORKLOADS, Workload, find_workloads
 
 SMALL = {
@@ -193,3 +194,13 @@ def test_the_share_is_of_the_nearer_ceiling() -> None:
     ceilings = machine.Ceilings(flops=2e9, bytes=1e9)
     assert ceilings.share(10**6, 10**3, 1e-3) == pytest.approx(1.0)
     assert ceilings.share(10, 10**6, 1e-2) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("task", large_fit.FITS)
+def test_large_fits_find_the_kernel(task: str, tmp_path: Path) -> None:
+    images = Images(tmp_path, 300)
+    images.make()
+    large_fit.make_target(images)
+    row = large_fit.fit(task, images)
+    assert row["error"] < 1e-3
+    assert min(row["peak_bytes"], row["sampled_bytes"]) > 0

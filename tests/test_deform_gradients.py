@@ -16,7 +16,7 @@ from jax.test_util import check_grads
 
 import arrayconv as ac
 from arrayconv.backend import dtype_name
-from arrayconv.operations.sampling import sum_rows
+from arrayconv.operations.sampling import sum_equal_rows
 
 if TYPE_CHECKING:
     from conftest import Library
@@ -124,7 +124,7 @@ def test_rows_are_summed_as_numpy_sums_them() -> None:
         values[::7] = np.nan
         expected = np.zeros((count, 3))
         np.add.at(expected, index, values)
-        sums = np.from_dlpack(sum_rows(xp, xp.asarray(index), xp.asarray(values), count))
+        sums = np.from_dlpack(sum_equal_rows(xp, xp.asarray(index), xp.asarray(values), count))
         np.testing.assert_allclose(sums, expected, rtol=1e-14, atol=1e-14)
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache, partial
 from itertools import product
 from math import prod
 from typing import Any, NamedTuple
 
 from ..backend import Backend
-from ..geometry import Geometry
+from ..geometry import Geometry, WindowDimension
 from ..primitives import join, split_ranges
 from ..program import Problem, Program
 from .rates import Counts, rates_of
@@ -69,10 +68,9 @@ def positions(geometry: Geometry) -> int:
     return geometry.batch * prod(geometry.out)
 
 
-def pieces(problem: Problem, backend: Backend, unit: int) -> float:
+def pieces(problem: Problem, backend: Backend, unit: int, caches: int = 1) -> float:
     """About how many tiles a call with temporaries of ``unit`` bytes a position is cut into."""
-    budget = backend.cache or problem.settings.workspace
-    return 1 + positions(problem.geometry) * unit / budget
+    return 1 + positions(problem.geometry) * unit / cache_budget(backend, problem.settings.workspace, caches)
 
 
 def in_floats(problem: Problem) -> float:
@@ -96,9 +94,9 @@ def base_dilated(problem: Problem) -> str | None:
     return None
 
 
-def cache_budget(backend: Backend, budget: int) -> int:
-    """Bytes of temporaries that stay in the cache, for methods that read them again at once."""
-    return budget if backend.cache is None else min(budget, backend.cache)
+def cache_budget(backend: Backend, budget: int, caches: int = 1) -> int:
+    """Bytes of temporaries that stay in the cache, for methods that read them again at once; or some caches full."""
+    return budget if backend.cache is None else min(budget, caches * backend.cache)
 
 
 def block_shape(geometry: Geometry, unit: int, budget: int) -> tuple[int, ...]:
@@ -132,6 +130,13 @@ class Tiling(NamedTuple):
     tiles: tuple[Tile, ...]
 
 
+def padded_axis(axis: WindowDimension) -> WindowDimension:
+    """The same window over an input that holds its padding."""
+    if not axis.low and not axis.high:
+        return axis
+    return WindowDimension(axis.padded, axis.kernel, axis.stride, 0, 0, axis.window_dilation, axis.base_dilation)
+
+
 def make_tiling(
     problem: Problem, block: tuple[int, ...], prepare: Callable[[Geometry], Any], *, pads: bool = True
 ) -> Tiling:
@@ -140,21 +145,23 @@ def make_tiling(
     `run_tiled` adds a tile's zeros first, so that its own geometry has no padding; without ``pads`` it keeps it.
     """
     geometry = problem.geometry
-    counts = [split_ranges(n, step) for n, step in zip((geometry.batch, *geometry.out), block, strict=True)]
+    images, *outputs = (split_ranges(n, step) for n, step in zip((geometry.batch, *geometry.out), block, strict=True))
+    pieces = [
+        [(slice(out.start, out.stop), *axis.block(out, range(axis.kernel))) for out in ranges]
+        for axis, ranges in zip(geometry.axes, outputs, strict=True)
+    ]
+    channels = geometry.groups, geometry.inputs, geometry.outputs
     tiles, details = [], cache(prepare)  # inner tiles are alike
-    for images, *outputs in product(*counts):
-        blocks = [axis.block(out, range(axis.kernel)) for axis, out in zip(geometry.axes, outputs, strict=True)]
-        axes = tuple(axis for _, axis in blocks)
-        widths = tuple((axis.low, axis.high) for axis in axes) if pads else ()
+    for some, *rest in product(images, *pieces):
+        axes, padding = [axis for _, _, axis in rest], None
         if pads:
-            axes = tuple(replace(axis, size=axis.padded, low=0, high=0) for axis in axes)
-        own = replace(geometry, batch=len(images), axes=axes)
-        batch = (slice(images.start, images.stop), slice(None))
-        target = (*batch, *(slice(out.start, out.stop) for out in outputs))
-        source = (*batch, *(part for part, _ in blocks))
-        padding = widths if any(low or high for low, high in widths) else None
+            widths = tuple([(axis.low, axis.high) for axis in axes])
+            padding, axes = widths if any(map(any, widths)) else None, list(map(padded_axis, axes))
+        own = Geometry(len(some), *channels, tuple(axes))
+        batch = (slice(some.start, some.stop), slice(None))
+        target, source = (*batch, *[out for out, _, _ in rest]), (*batch, *[part for _, part, _ in rest])
         tiles.append(Tile(target, source, padding, own, details(own)))
-    return Tiling(tuple(len(ranges) for ranges in counts), tuple(tiles))
+    return Tiling(tuple(map(len, (images, *outputs))), tuple(tiles))
 
 
 def tiling(program: Program, backend: Backend) -> Tiling:

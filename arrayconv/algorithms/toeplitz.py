@@ -2,7 +2,8 @@
 
 ``B`` outputs of one axis meet ``(B - 1) * stride + window`` inputs, so that axis becomes ``B`` output channels of a
 correlation with stride ``B * stride``, whose kernel holds the taps on B shifted diagonals and zeros elsewhere. One thin
-channel becomes a matrix that fills the machine's registers, at ``1 + (B - 1) * stride / window`` times the products.
+channel becomes a matrix that fills the machine's registers, at ``1 + (B - 1) * stride / window`` times the products for
+every axis that is folded.
 (The banded Toeplitz form of a convolution: Golub & Van Loan 2013, section 4.7.)
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..backend import Backend
 from ..geometry import Geometry, WindowDimension
@@ -31,26 +32,22 @@ from .algorithm import (
     run,
     run_tiled,
 )
-from .gemm import product_counts
+from .gemm import CACHES, product_counts
 from .guard import guarded
 from .native import convolution_counts
 from .rates import Counts
 
 Array = Any
 
-#: Outputs folded at once; vectors of 16 floats are the widest that CPUs have.
-BLOCKS = (4, 8, 16, 32, 64, 128, 256)
+#: Outputs of one axis folded at once; vectors of 16 floats are the widest that CPUs have.
+BLOCKS = (1, 4, 8, 16, 32, 64, 128, 256)
 
+#: Outputs of a product at which it costs twice its multiply-adds: in the library's own convolution; after a copy of
+#: whole rows of positions; and after a copy of each window, which is shorter.
+NATIVE, ROWS, WINDOWS = 16, 40, 150
 
-#: Rows of a product at which it runs at half its rate.
-HALF_ROWS = 16
-
-
-class Fold(NamedTuple):
-    """The spatial axis whose outputs become channels, and how many at once."""
-
-    axis: int
-    block: int
+#: How many outputs of each spatial axis become channels at once.
+Fold = tuple[int, ...]
 
 
 def inner(problem: Problem, backend: Backend) -> str:
@@ -60,23 +57,32 @@ def inner(problem: Problem, backend: Backend) -> str:
 
 
 def fold_of(problem: Problem, backend: Backend) -> Fold:
-    """The last axis for a native convolution, which then writes whole vectors; the first for `gemm`, which copies rows.
+    """The last axis for a native convolution, which then writes whole vectors.
 
-    The block weighs the zeros of the band against the rate of a product with few rows.
+    For `gemm` the first axis, of which it copies rows, or the last two: their windows meet many outputs each.
     """
     geometry = problem.geometry
-    position = geometry.ndim - 1 if inner(problem, backend) == "native" else 0
-    axis = geometry.axes[position]
-    return Fold(position, best_block(axis.output, axis.stride, axis.window, geometry.outputs))
+    if inner(problem, backend) == "native":
+        ways = [(geometry.ndim - 1, geometry.ndim, NATIVE)]
+    else:
+        ways = [(max(0, geometry.ndim - 2), geometry.ndim, WINDOWS), (0, 1, ROWS)][: geometry.ndim]
+    axes = tuple((axis.output, axis.stride, axis.window) for axis in geometry.axes)
+    return min(best_fold(axes, way, geometry.outputs) for way in ways)[1]
 
 
 @lru_cache(maxsize=1024)
-def best_block(count: int, stride: int, window: int, channels: int) -> int:
-    def effort(block: int) -> float:
-        blocks = -(-count // block)
-        return blocks * block * ((block - 1) * stride + window) * (1 + HALF_ROWS / (channels * block))
-
-    return min(reversed(BLOCKS), key=effort)
+def best_fold(axes: tuple[tuple[int, int, int], ...], way: tuple[int, int, int], channels: int) -> tuple[float, Fold]:
+    """The effort and the blocks that weigh a band's zeros best against the rate of a product with few outputs."""
+    first, stop, half = way
+    choices: list[tuple[int, int, Fold]] = [(1, 1, ())]  # multiply-adds, outputs at once, blocks
+    for i, (count, stride, window) in enumerate(axes):
+        choices = [
+            (products * -(-count // block) * block * ((block - 1) * stride + window), outputs * block, (*fold, block))
+            for products, outputs, fold in choices
+            for block in (BLOCKS if first <= i < stop else (1,))
+            if outputs * block <= BLOCKS[-1]
+        ]
+    return min((products * (1 + half / (channels * outputs)), fold) for products, outputs, fold in choices)
 
 
 def folded_axis(axis: WindowDimension, block: int) -> WindowDimension:
@@ -88,46 +94,53 @@ def folded_axis(axis: WindowDimension, block: int) -> WindowDimension:
 
 
 def folded(geometry: Geometry, fold: Fold) -> Geometry:
-    """The correlation with ``block`` times the output channels."""
-    axes = list(geometry.axes)
-    axes[fold.axis] = folded_axis(axes[fold.axis], fold.block)
-    return replace(geometry, outputs=geometry.outputs * fold.block, axes=tuple(axes))
+    """The correlation with ``prod(fold)`` times the output channels."""
+    axes = tuple(
+        axis if block == 1 else folded_axis(axis, block) for axis, block in zip(geometry.axes, fold, strict=True)
+    )
+    return replace(geometry, outputs=geometry.outputs * prod(fold), axes=axes)
 
 
 def band(xp: Any, geometry: Geometry, kernel: Array, fold: Fold) -> Array:
-    """``(G * O, I, *k)`` as ``(G * O * B, I, *k)`` with the folded axis longer: row b is shifted by ``b * stride``.
+    """``(G * O, I, *k)`` as ``(G * O * prod(fold), I, *k)`` with the folded axes longer, one axis after the other."""
+    for place, (axis, block) in enumerate(zip(geometry.axes, fold, strict=True), 2):
+        if block > 1:
+            kernel = band_axis(xp, axis, kernel, place, block)
+    return kernel
+
+
+def band_axis(xp: Any, axis: WindowDimension, kernel: Array, place: int, block: int) -> Array:
+    """``B`` rows for each output channel, the taps of row b shifted by ``b * stride``.
 
     A row of taps and ``B * stride`` zeros, repeated and cut into rows shorter by one stride, steps on by it every row.
     """
-    axis, place = geometry.axes[fold.axis], 2 + fold.axis
-    steps = [1] * geometry.ndim
-    steps[fold.axis] = axis.window_dilation
+    steps = [axis.window_dilation if i == place else 1 for i in range(2, kernel.ndim)]
     kernel = dilate(xp, kernel, steps)
     order = [i for i in range(kernel.ndim) if i != place]
-    taps = pad_zero(xp, xp.permute_dims(kernel, (*order, place)), [(0, fold.block * axis.stride)])
+    taps = pad_zero(xp, xp.permute_dims(kernel, (*order, place)), [(0, block * axis.stride)])
     lead, length = taps.shape[:-1], taps.shape[-1]
-    rows = xp.broadcast_to(xp.expand_dims(taps, axis=-2), (*lead, fold.block, length))
+    rows = xp.broadcast_to(xp.expand_dims(taps, axis=-2), (*lead, block, length))
     span = length - axis.stride
-    rows = xp.reshape(rows, (*lead, fold.block * length))[..., : fold.block * span]
-    rows = xp.reshape(rows, (*lead, fold.block, span))
+    rows = xp.reshape(rows, (*lead, block * length))[..., : block * span]
+    rows = xp.reshape(rows, (*lead, block, span))
     # axes are now (O, I, *others, B, span)
     others = list(range(2, kernel.ndim - 1))
-    others.insert(fold.axis, kernel.ndim)
+    others.insert(place - 2, kernel.ndim)
     rows = xp.permute_dims(rows, (0, kernel.ndim - 1, 1, *others))
-    return xp.reshape(rows, (rows.shape[0] * fold.block, *rows.shape[2:]))
+    return xp.reshape(rows, (rows.shape[0] * block, *rows.shape[2:]))
 
 
 def unfold(xp: Any, geometry: Geometry, y: Array, fold: Fold) -> Array:
-    """``(N, G * O * B, *o)`` as ``(N, G * O, *o)`` with the folded axis at its own length."""
-    place = 2 + fold.axis
+    """``(N, G * O * prod(fold), *o)`` as ``(N, G * O, *o)`` with the folded axes at their own lengths."""
+    ndim = geometry.ndim
     batch, channels, *out = y.shape
-    y = xp.reshape(y, (batch, channels // fold.block, fold.block, *out))
-    order = [0, 1, *range(3, y.ndim)]
-    order.insert(place + 1, 2)
-    out[fold.axis] *= fold.block
-    y = xp.reshape(xp.permute_dims(y, tuple(order)), (batch, channels // fold.block, *out))
-    length = geometry.axes[fold.axis].output
-    return y if length == out[fold.axis] else y[(slice(None),) * place + (slice(0, length), ...)]
+    channels //= prod(fold)
+    y = xp.reshape(y, (batch, channels, *fold, *out))
+    pairs = [axis for i in range(2, 2 + ndim) for axis in (i + ndim, i)]
+    y = xp.reshape(
+        xp.permute_dims(y, (0, 1, *pairs)), (batch, channels, *[n * b for n, b in zip(out, fold, strict=True)])
+    )
+    return y if y.shape[2:] == geometry.out else y[(slice(None), slice(None), *[slice(0, n) for n in geometry.out])]
 
 
 def unsupported(problem: Problem, backend: Backend) -> str | None:
@@ -148,17 +161,17 @@ def unit(problem: Problem, backend: Backend) -> int:
     fold = fold_of(problem, backend)
     own = replace(problem, geometry=folded(problem.geometry, fold), dtype=problem.accumulator)
     held = ALGORITHMS[inner(problem, backend)].unit(own, backend)
-    return -(-held // fold.block) + 2 * problem.geometry.groups * problem.geometry.outputs * problem.itemsize
+    return -(-held // prod(fold)) + 2 * problem.geometry.groups * problem.geometry.outputs * problem.itemsize
 
 
 def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
-    """Whole blocks of the folded axis."""
+    """Whole blocks of the folded axes."""
     fold = fold_of(problem, backend)
     budget -= fixed(problem, backend)
     if inner(problem, backend) == "gemm":
-        budget = cache_budget(backend, budget)
-    pieces = block_shape(folded(problem.geometry, fold), fold.block * unit(problem, backend), budget)
-    pieces = tuple(n * fold.block if i == 1 + fold.axis else n for i, n in enumerate(pieces))
+        budget = cache_budget(backend, budget, CACHES)
+    pieces = block_shape(folded(problem.geometry, fold), prod(fold) * unit(problem, backend), budget)
+    pieces = tuple(n * block for n, block in zip(pieces, (1, *fold), strict=True))
     return tuple(map(min, pieces, (problem.geometry.batch, *problem.geometry.out)))
 
 
@@ -170,7 +183,7 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     if inner(problem, backend) == "native":
         found = convolution_counts(own)
     else:
-        found = product_counts(own, pieces(problem, backend, unit(problem, backend)))
+        found = product_counts(own, pieces(problem, backend, unit(problem, backend), CACHES))
     return {
         **found,
         "band": prod(own.geometry.kernel_shape) * size,

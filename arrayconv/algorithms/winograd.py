@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from ..backend import Backend
 from ..geometry import Geometry
 from ..program import NORMWISE, Problem, Program
-from .algorithm import Algorithm, Tile, Tiling, base_dilated, in_floats, make_tiling, run_tiled, tiling
+from .algorithm import Algorithm, Tile, Tiling, base_dilated, cache_budget, in_floats, make_tiling, run_tiled, tiling
 from .guard import guarded
 from .rates import Counts, rates_of
 from .winograd_transforms import POINTS, TAPS, Bands, bands, cut, even, growth, kernel_band
@@ -134,8 +134,7 @@ def piece(problem: Problem, backend: Backend, budget: int, m: int) -> tuple[int,
     """Whole tiles: a few rows of every axis but the last, then as much of that and of the batch as the budget takes."""
     geometry = problem.geometry
     budget -= kernel_bytes(problem, m)
-    if backend.cache is not None:
-        budget = min(budget, CACHES * backend.cache)
+    budget = cache_budget(backend, budget, CACHES)
     *others, last = (-(-count // m) for count in geometry.out)
     rows = [m * cut(tiles, SHORT // m) for tiles in others]
     room = max(1, budget // (bytes_of(problem, m) * m * prod(rows)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import index
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -126,18 +126,36 @@ def recompute(function: Any, *arrays: Tensor) -> Tensor:
     return result
 
 
-def peek(array: Tensor) -> np.ndarray[Any, Any] | None:
-    """Not for subclasses, nor where something follows what becomes of the array: its values would be constants there.
-
-    A forward derivative by `torch.autograd.forward_ad` is no transform: it travels on the tensor.
+def is_plain(array: Tensor) -> bool:
+    """Whether nothing follows what becomes of the array. A subclass may; a forward derivative by
+    `torch.autograd.forward_ad` is no transform: it travels on the tensor.
     """
     if torch.compiler.is_compiling() or type(array) not in (Tensor, torch.nn.Parameter) or array.device.type != "cpu":
-        return None
+        return False
     if (torch.is_grad_enabled() and array.requires_grad) or torch._C._are_functorch_transforms_active():
-        return None
-    if unpack_dual(array).tangent is not None:
-        return None
-    return to_numpy(array)
+        return False
+    return unpack_dual(array).tangent is None
+
+
+def peek(array: Tensor) -> np.ndarray[Any, Any] | None:
+    """Not where something follows the array: its values would be constants there."""
+    return to_numpy(array) if is_plain(array) else None
+
+
+def sum_rows(table: Tensor, terms: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    """One pass over all terms, which keeps no rows apart, in floating types of 32 and 64 bits.
+
+    Its weights have no second derivative, so it is not for recorded ones.
+    """
+    total: Tensor
+    terms = list(terms)
+    plain = table.dtype in (torch.float32, torch.float64) and all(map(is_plain, (table, *[own for _, own in terms])))
+    if not plain:
+        total = primitives.sum_rows(XP, table, terms)
+        return total
+    index, weights = (torch.stack(arrays, dim=1) for arrays in zip(*terms, strict=True))
+    total = functional.embedding_bag(index, table, mode="sum", per_sample_weights=weights)
+    return total
 
 
 def wait(array: Tensor) -> None:
@@ -258,5 +276,6 @@ BACKEND = standard_backend(
     scatter_add=lambda total, index, values: total.index_add(0, index, values),
     scalar_on=lambda kind: torch.zeros((), device=kind),
     peek=peek,
+    sum_rows=sum_rows,
     wait=wait,
 )

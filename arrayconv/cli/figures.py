@@ -99,6 +99,9 @@ def _draw_losses(axes: Any, losses: Array, tallness: float) -> None:
     axes.plot(losses, color="tab:blue")
     if losses.max() > 10 * losses.min() > 0:
         axes.set_yscale("log")
+    axes.set_xscale("symlog", linthresh=1)  # most of a descent is in its first steps, and these begin with 0
+    axes.set_xlim(0, max(len(losses) - 1, 1))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_box_aspect(tallness)
     axes.set_title("mean squared error", fontsize=10)
     axes.set_xlabel("steps")

@@ -25,6 +25,9 @@ Array = Any
 #: the steepest, and plain descent would crawl along them.
 MOMENTUM = 0.97
 
+#: Enough for a blur of 9x9 on a photograph to come as close as least squares; by normal equations 0.1 s.
+STEPS = 3000
+
 
 def read_window(text: str) -> tuple[int, ...]:
     """``9x9`` as ``(9, 9)``."""
@@ -77,7 +80,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--plot", type=new_file(".png"), metavar="FILE", help="draw images, kernel and loss as a PNG")
     parser.add_argument("--save", type=new_file(".npy"), metavar="FILE", help="write the kernel as numpy.save does")
     parser.add_argument(
-        "--steps", type=int, default=300, metavar="N", help="updates of the kernel (default: %(default)s)"
+        "--steps", type=int, default=STEPS, metavar="N", help="updates of the kernel (default: %(default)s)"
     )
     parser.add_argument(
         "--method", choices=("auto", "steps", "gram"), default="auto", help="of learn_kernel (default: %(default)s)"

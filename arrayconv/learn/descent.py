@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from math import isfinite, nan
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from ..backend import Backend, dtype_name, get_backend
-from .optimizers import tree_map
+from .optimizers import Optimizer, split_optimizer, tree_map
 from .regression import MAGNITUDES, Params, settle
 
 Array = Any
@@ -43,9 +43,11 @@ class Objective(Protocol):
     def value(self, params: Params) -> Array:
         """The loss."""
 
+    def split(self) -> tuple[tuple[Any, ...], tuple[Any, ...]] | None:
+        """Its fields: first those that hash, then arrays. None where a fit takes less time than to compile it."""
 
-@dataclass(frozen=True, eq=False)
-class Descent:
+
+class Descent(NamedTuple):
     """An objective, where to start, how to step, and who watches."""
 
     caller: str
@@ -173,10 +175,47 @@ def _library_loop(job: Descent) -> tuple[Params, Array, Any]:
     return params, losses, xp.sum(~done)
 
 
+class Known(NamedTuple):
+    """What a compiled fit does not take as an array."""
+
+    caller: str
+    objective: Callable[..., Objective]
+    fields: tuple[Any, ...]
+    optimizer: tuple[Any, Any]
+    steps: int
+    tolerance: float | None
+
+
+def _compiled_loop(job: Descent) -> tuple[Params, Array, Any] | None:
+    """All steps as one compiled operation, which later fits of such data share; None where that can't be.
+
+    An optimiser of another's making may look at values, which none can while it is compiled.
+    """
+    backend, own, optimizer = job.problem.backend, job.problem.split(), split_optimizer(job.optimizer)
+    if backend.compiled is None or own is None or optimizer is None or job.progress or job.callback is not None:
+        return None
+    known = Known(job.caller, type(job.problem), own[0], optimizer[0], job.steps, job.tolerance)
+    arrays = own[1], optimizer[1], job.params
+    if any(map(backend.is_traced, (*own[1], *optimizer[1], *job.params))):
+        return None
+    params, losses, steps = backend.compiled(_run_known, known, arrays)
+    found = backend.to_numpy(losses)[: int(steps)]
+    for step in np.flatnonzero(~np.isfinite(found))[:1]:
+        job.check(float(found[step]), int(step) + 1)
+    return params, losses, int(steps)
+
+
+def _run_known(known: Known, arrays: Any) -> tuple[Params, Array, Any]:
+    fields, numbers, params = arrays
+    init, update = known.optimizer
+    problem, optimizer = known.objective(*known.fields, *fields), Optimizer(init, partial(update, *numbers))
+    return _library_loop(Descent(known.caller, problem, params, optimizer, known.steps, known.tolerance))
+
+
 def descend(job: Descent, dtype: Any) -> Fit:
     """All steps; the parameters returned are of ``dtype``."""
     backend = job.problem.backend
-    params, losses, steps = _python_loop(job)
+    params, losses, steps = _compiled_loop(job) or _python_loop(job)
     params = tree_map(lambda part: backend.cast(part, dtype), params)
     loss = job.final_loss(params)
     if not backend.is_traced(loss):

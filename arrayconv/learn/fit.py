@@ -112,7 +112,8 @@ def learn_kernel(
         ``i + 1``, NaN where ``tolerance`` stopped; ``loss`` of the kernel returned; ``steps``, the updates made. Losses
         have the real type of the kernel's precision, float32 for half types, which are learned in float32.
 
-    In JAX the fit can be transformed as a whole (``steps`` is then an array), and PyTorch records no graph.
+    In JAX the fit can be transformed as a whole (``steps`` is then an array), and PyTorch records no graph. An eager
+    fit of JAX's arrays by ``"gram"`` with `sgd` or `adam` is compiled: once for a kernel's shape and a number of steps.
 
     Raises:
         TypeError: an ``op`` not listed, integer arrays, an optimiser that is none.
@@ -126,6 +127,17 @@ def learn_kernel(
     >>> fit = ac.learn_kernel(x, ac.corr2d(x, ac.kernels.edges()), (1, 2), steps=20, optimizer=ac.sgd(3e-2))
     >>> fit.kernel.shape, fit.losses.shape, bool(fit.loss < 0.01)
     ((1, 2), (20,), True)
+
+    Huber's loss, the square of a small error and the magnitude of a large one, learns beside wrong data:
+
+    >>> def huber(y_hat, y):
+    ...     error = y_hat - y
+    ...     gradient = np.clip(error, -1, 1)
+    ...     return np.sum(gradient * (error - gradient / 2)), gradient
+    >>> y = ac.corr2d(x, ac.kernels.edges())
+    >>> y[0, 1] = 1000
+    >>> ac.learn_kernel(x, y, (1, 2), loss=huber, optimizer=ac.sgd(3e-2), steps=200).kernel.round(1)
+    array([[ 1.1, -1.1]])
     """
     check_op(OP, op)
     orders = read_orders(OP, optimizer, steps, tolerance, progress, callback)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from ..layout import Layout
 from ..operations.linear import WORDS, Options, Reading
 from ..operations.table import OPERATIONS, bind, linear_options
 from ..planner import current_settings
-from ..primitives import pad_runs
 from .descent import QUIETLY
 from .moments import Moments, gather
 from .regression import LEARNED_IN, MAGNITUDES, Params, Regression, bias_shape, learnable
@@ -30,8 +29,7 @@ WIDER = {"float32": "float64", "complex64": "complex128"}
 TILE = 2**22
 
 
-@dataclass(frozen=True, slots=True)
-class Design:
+class Design(NamedTuple):
     """Which windows make the columns of W: everything about a `Gram` but its numbers. It hashes.
 
     ``layout`` takes the kernel to ``(G * O, I, *window)``; ``dtype`` is that of the kernels to be returned.
@@ -105,11 +103,10 @@ class Gram:
     def __add__(self, other: Gram) -> Gram:
         if not isinstance(other, Gram):
             return NotImplemented
-        for field in fields(Design):
-            own, its = getattr(self.design, field.name), getattr(other.design, field.name)
+        for field, own, its in zip(Design._fields, self.design, other.design, strict=True):
             if own != its:
                 raise ValueError(
-                    f"Gram: {field.name} is {own} on the left and {its} on the right of +; "
+                    f"Gram: {field} is {own} on the left and {its} on the right of +; "
                     f"add Grams of one operation with one set of options, one kernel shape and one dtype"
                 )
         leaves = {name: getattr(self, name) + getattr(other, name) for name in LEAVES}
@@ -207,7 +204,7 @@ def make_gram(problem: Regression, design: Design, reading: Reading) -> Gram:
     def total(x: Array, y: Array) -> Array:
         x = x_layout.apply(xp, x)
         if pieces is not None:
-            x = pad_runs(xp, x, pieces)
+            x = backend.pad_runs(x, pieces)
         return backend.sum_windows(gather, what, backend, geometry.axes, x, y_layout.apply(xp, y))
 
     sums = backend.replicated(total, problem.x, problem.y)

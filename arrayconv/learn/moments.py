@@ -13,7 +13,7 @@ place of k: for 7 x 7 taps and L = 7 on both axes 583 and 3.4 in place of 2,401 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from itertools import product
 from math import prod
@@ -34,8 +34,7 @@ COPY = 50
 SHARES = (1 / 8, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 1, 2)
 
 
-@dataclass(frozen=True, slots=True)
-class Moments:
+class Moments(NamedTuple):
     """What to sum over windows of ``x (N, G * I, *s)`` and over ``y (N, G * O, *o)``; with ``bias`` they end in a 1.
 
     ``accumulator`` names the type of all sums; a tile takes some ``tile`` bytes, and all temporaries some ``room``.

@@ -10,7 +10,7 @@ touch the arrays, so these equations hold for every library.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -54,11 +54,25 @@ def _read_decay(op: str, name: str, value: Any) -> Any:
     return value
 
 
-def _make(make: Any, *arguments: Any) -> Optimizer:
+def _make(init: Any, update: Any, *numbers: Any) -> Optimizer:
     """One object for equal numbers, so that a function jitted with it is not traced again; arrays don't hash."""
-    plain = all(isinstance(argument, float) for argument in arguments)
-    optimizer: Optimizer = make(*arguments) if plain else make.__wrapped__(*arguments)
+    plain = all(isinstance(number, float) for number in numbers)
+    optimizer: Optimizer = (_same if plain else _same.__wrapped__)(init, update, *numbers)
     return optimizer
+
+
+@cache
+def _same(init: Any, update: Any, *numbers: Any) -> Optimizer:
+    return Optimizer(init, partial(update, *numbers))
+
+
+def split_optimizer(optimizer: Any) -> tuple[Any, tuple[Any, ...]] | None:
+    """The functions of an optimiser of this module, which hash, and its numbers; None for any other.
+
+    ``Optimizer(init, partial(update, *numbers))`` is the optimiser again, for arrays in place of numbers too.
+    """
+    update = getattr(optimizer.update, "func", None)
+    return ((optimizer.init, update), optimizer.update.args) if update in _UPDATES else None
 
 
 def sgd(rate: float, momentum: float = 0.0, nesterov: bool = False) -> Optimizer:
@@ -82,38 +96,30 @@ def sgd(rate: float, momentum: float = 0.0, nesterov: bool = False) -> Optimizer
     if read_flag("sgd", "nesterov", nesterov) and plain:
         raise ValueError("sgd: nesterov=True does nothing with momentum=0.0; pass a momentum, for example 0.9")
     if plain:
-        return _make(_descent, rate)
-    return _make(_nesterov if nesterov else _heavy_ball, rate, momentum)
+        return _make(_stateless, _descent, rate)
+    return _make(_zeros, _nesterov if nesterov else _heavy_ball, rate, momentum)
 
 
-@cache
-def _descent(rate: Any) -> Optimizer:
-    def update(grads: Tree, state: State, params: Tree = None) -> tuple[Tree, State]:
-        return tree_map(lambda g: -rate * g, grads), state
-
-    return Optimizer(lambda params: (), update)
-
-
-@cache
-def _heavy_ball(rate: Any, momentum: Any) -> Optimizer:
-    def update(grads: Tree, state: State, params: Tree = None) -> tuple[Tree, State]:
-        velocity = tree_map(lambda g, v: g + momentum * v, grads, state)
-        return tree_map(lambda v: -rate * v, velocity), velocity
-
-    return Optimizer(_zeros, update)
-
-
-@cache
-def _nesterov(rate: Any, momentum: Any) -> Optimizer:
-    def update(grads: Tree, state: State, params: Tree = None) -> tuple[Tree, State]:
-        velocity = tree_map(lambda g, v: g + momentum * v, grads, state)
-        return tree_map(lambda g, v: -rate * (g + momentum * v), grads, velocity), velocity
-
-    return Optimizer(_zeros, update)
+def _stateless(params: Tree) -> State:
+    return ()
 
 
 def _zeros(params: Tree) -> Tree:
     return tree_map(lambda p: 0 * p, params)
+
+
+def _descent(rate: Any, grads: Tree, state: State, params: Tree = None) -> tuple[Tree, State]:
+    return tree_map(lambda g: -rate * g, grads), state
+
+
+def _heavy_ball(rate: Any, momentum: Any, grads: Tree, state: State, params: Tree = None) -> tuple[Tree, State]:
+    velocity = tree_map(lambda g, v: g + momentum * v, grads, state)
+    return tree_map(lambda v: -rate * v, velocity), velocity
+
+
+def _nesterov(rate: Any, momentum: Any, grads: Tree, state: State, params: Tree = None) -> tuple[Tree, State]:
+    velocity = tree_map(lambda g, v: g + momentum * v, grads, state)
+    return tree_map(lambda g, v: -rate * (g + momentum * v), grads, velocity), velocity
 
 
 class AdamState(NamedTuple):
@@ -139,22 +145,23 @@ def adam(rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> 
     (-0.5, 1)
     """
     rate, eps = read_scalar("adam", "rate", rate, minimum=0), read_scalar("adam", "eps", eps, minimum=0)
-    return _make(_adam, rate, _read_decay("adam", "b1", b1), _read_decay("adam", "b2", b2), eps)
+    return _make(_no_means, _adam, rate, _read_decay("adam", "b1", b1), _read_decay("adam", "b2", b2), eps)
 
 
-@cache
-def _adam(rate: Any, b1: Any, b2: Any, eps: Any) -> Optimizer:
-    def init(params: Tree) -> State:
-        return AdamState(0, _zeros(params), tree_map(abs, _zeros(params)))
+def _no_means(params: Tree) -> State:
+    return AdamState(0, _zeros(params), tree_map(abs, _zeros(params)))
 
-    def update(grads: Tree, state: State, params: Tree = None) -> tuple[Tree, State]:
-        count = state.count + 1
-        mean = tree_map(lambda g, m: b1 * m + (1 - b1) * g, grads, state.mean)
-        square = tree_map(lambda g, s: b2 * s + (1 - b2) * abs(g) ** 2, grads, state.square)
 
-        def step(m: Any, s: Any) -> Any:
-            return -rate * (m / (1 - b1**count)) / ((s / (1 - b2**count)) ** 0.5 + eps)
+def _adam(rate: Any, b1: Any, b2: Any, eps: Any, grads: Tree, state: State, params: Tree = None) -> tuple[Tree, State]:
+    count = state.count + 1
+    mean = tree_map(lambda g, m: b1 * m + (1 - b1) * g, grads, state.mean)
+    square = tree_map(lambda g, s: b2 * s + (1 - b2) * abs(g) ** 2, grads, state.square)
 
-        return tree_map(step, mean, square), AdamState(count, mean, square)
+    def step(m: Any, s: Any) -> Any:
+        return -rate * (m / (1 - b1**count)) / ((s / (1 - b2**count)) ** 0.5 + eps)
 
-    return Optimizer(init, update)
+    return tree_map(step, mean, square), AdamState(count, mean, square)
+
+
+#: What `split_optimizer` knows.
+_UPDATES = (_descent, _heavy_ball, _nesterov, _adam)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,8 +19,7 @@ from .regression import Params, Regression
 Array = Any
 
 
-@dataclass(frozen=True, eq=False)
-class Quadratic:
+class Quadratic(NamedTuple):
     """``weight * (|r|^2 - 2 Re <d, W^H r> + <d, W^H W d>)`` with ``d = k - center`` and ``r = y - W center``.
 
     With a center of 0 (None) the terms cancel near the minimum, down to the error of the sums, some ``eps |y|^2``. With
@@ -45,6 +43,10 @@ class Quadratic:
     def value(self, params: Params) -> Array:
         """The loss of ``params``."""
         return self.backend.xp.asarray(self._expand(params)[0])
+
+    def split(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """Its fields: first those that hash, then arrays."""
+        return self[:3], self[3:]
 
     def _expand(self, params: Params) -> tuple[Array, Array]:
         """The loss, and ``W^H W d - W^H r`` as rows; what rounding leaves below zero is zero."""
@@ -89,12 +91,12 @@ def _centered(own: Quadratic, problem: Regression) -> Quadratic:
     start = design.params(backend, backend.constant(rows), own.dtype)
 
     def expand(x: Array, y: Array, params: Params) -> tuple[Array, Params]:
-        return replace(problem, x=x, y=y, loss=squared_loss("sum")).loss_and_grad(params)
+        return problem._replace(x=x, y=y, loss=squared_loss("sum")).loss_and_grad(params)
 
     value, grads = problem.backend.replicated(expand, problem.x, problem.y, start)
     square, *parts = problem.backend.local([value, *(part for part in grads if part is not None)])
     center, slope = (design.rows(backend, params, own.matrix.dtype) for params in (start, Params(*parts)))
-    return replace(own, vector=-slope / 2, square=square, center=center)
+    return own._replace(vector=-slope / 2, square=square, center=center)
 
 
 def minimum(own: Quadratic, ridge: Any) -> tuple[Array, Array]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import reduce
 from math import prod, sqrt
 from typing import Any, NamedTuple
@@ -79,8 +78,7 @@ def _conj(backend: Backend, array: Array) -> Array:
     return backend.xp.conj(array) if "complex" in dtype_name(array.dtype) else array
 
 
-@dataclass(frozen=True, eq=False)
-class Regression:
+class Regression(NamedTuple):
     """Everything about a fit but its parameters: ``y ~ op(x, kernel) + bias``, and the loss that says how well."""
 
     caller: str
@@ -140,6 +138,9 @@ class Regression:
     def value(self, params: Params) -> Array:
         """The loss of ``params``."""
         return self.backend.xp.asarray(self.loss(self.predict(params), self.y)[0])
+
+    def split(self) -> None:
+        """Convolutions and their transposes take longer to compile than to run some dozen times."""
 
     def gram_norm(self, start: Params, rounds: int = 20) -> Array:
         """The greatest eigenvalue of the Gram matrix A'A, where A maps the parameters to y_hat.
@@ -212,7 +213,7 @@ def learnable(problem: Regression) -> tuple[Regression, Any]:
     dtype = backend.promote(problem.x, problem.y)
     inner = backend.dtype(LEARNED_IN.get(dtype_name(dtype), dtype_name(dtype)))
     x, y = (backend.cast(backend.detach(array), inner) for array in (problem.x, problem.y))
-    return replace(problem, x=x, y=y), dtype
+    return problem._replace(x=x, y=y), dtype
 
 
 def bias_shape(op: Any, kernel: tuple[int, ...], options: dict[str, Any]) -> tuple[int, ...]:

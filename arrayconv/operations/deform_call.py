@@ -285,7 +285,7 @@ def tile_shape(grid: Grid, item: int, room: int, *, tables: int, samples: int) -
     """
     geometry = grid.geometry
     _, parts, _, outputs = grid.kernel_shape
-    indices = 8 * grid.fields * geometry.taps * (6 * geometry.ndim + 8)  # of every corner, in 8 bytes
+    indices = 8 * grid.fields * geometry.taps * (6 * geometry.ndim + 8 + 3 * 2**geometry.ndim)  # of every corner
     columns = item * (samples * grid.channel_count * geometry.taps + geometry.groups * outputs * (parts + 3))
     table, unit = tables * grid.size * grid.channel_count * item, indices + columns
     images = room // (table + grid.positions * unit)

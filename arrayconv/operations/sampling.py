@@ -177,14 +177,19 @@ def unravel(index: Array, sizes: Sequence[int]) -> list[Array]:
     return digits[::-1]
 
 
-def gather(backend: Backend, grid: Grid, table: Array, corner: Corner, weight: Array) -> Array:
-    """The rows at a corner, ``(fields, images, outputs, taps, channels)``, from `row_table`."""
-    xp, shape = backend.xp, corner.row.shape
+def corner_rows(xp: Any, grid: Grid, corner: Corner, weight: Array) -> Array:
+    """Where the samples of a corner lie in `row_table`, flat."""
+    shape = corner.row.shape
     rows = grid.rows(shape[1])
     index = xp.where(weight == 0, corner.row + rows, corner.row)
     index = xp.where(corner.inside, index, xp.full_like(index, 2 * rows))
-    values = xp.take(table, xp.reshape(index, (prod(shape),)), axis=0)
-    return xp.reshape(values, (*shape, grid.channels))
+    return xp.reshape(index, (prod(shape),))
+
+
+def gather(backend: Backend, grid: Grid, table: Array, corner: Corner, weight: Array) -> Array:
+    """The rows at a corner, ``(fields, images, outputs, taps, channels)``, from `row_table`."""
+    values = backend.xp.take(table, corner_rows(backend.xp, grid, corner, weight), axis=0)
+    return backend.xp.reshape(values, (*corner.row.shape, grid.channels))
 
 
 def scatter(backend: Backend, grid: Grid, total: Array, corner: Corner, values: Array) -> Array:
@@ -195,7 +200,7 @@ def scatter(backend: Backend, grid: Grid, total: Array, corner: Corner, values: 
     values = xp.reshape(values, (prod(shape), grid.channels))
     if backend.scatter_add is not None:
         return backend.scatter_add(total, index, values)
-    return total + sum_rows(xp, index, values, total.shape[0])
+    return total + sum_equal_rows(xp, index, values, total.shape[0])
 
 
 def sample_columns(backend: Backend, grid: Grid, samples: Array) -> Array:
@@ -225,14 +230,18 @@ def run_tile(
     backend: Backend, grid: Grid, outputs: range, table: Array, offset: Array, kernel: Array, mask: Array | None = None
 ) -> Array:
     """``y (groups, images, outputs, O / groups)`` from ``kernel`` in `Grid.kernel_shape`."""
-    samples, mask = None, _factors(backend, grid, mask)
-    for corner in corners(backend, grid, offset, outputs):
-        weight = corner.weight
-        values = gather(backend, grid, table, corner, weight)
-        samples = _plus(samples, (weight if mask is None else weight * mask)[..., None] * values)
+    xp, mask = backend.xp, _factors(backend, grid, mask)
+
+    def terms() -> Iterator[tuple[Array, Array]]:
+        for corner in corners(backend, grid, offset, outputs):
+            weight = corner.weight
+            share = weight if mask is None else weight * mask
+            yield corner_rows(xp, grid, corner, weight), xp.reshape(share, (prod(share.shape),))
+
+    samples = xp.reshape(backend.sum_rows(table, terms()), (*offset.shape[1:], grid.channels))
     y = backend.matmul(sample_columns(backend, grid, samples), kernel)
-    y = y[:, 0, :, :] if y.shape[1] == 1 else backend.xp.sum(y, axis=1, dtype=y.dtype)
-    return backend.xp.reshape(y, (y.shape[0], *offset.shape[2:4], y.shape[2]))
+    y = y[:, 0, :, :] if y.shape[1] == 1 else xp.sum(y, axis=1, dtype=y.dtype)
+    return xp.reshape(y, (y.shape[0], *offset.shape[2:4], y.shape[2]))
 
 
 class Cotangents(NamedTuple):
@@ -289,7 +298,7 @@ def _plus(total: Array | None, share: Array) -> Array:
     return share if total is None else total + share
 
 
-def sum_rows(xp: Any, index: Array, values: Array, count: int) -> Array:
+def sum_equal_rows(xp: Any, index: Array, values: Array, count: int) -> Array:
     """``out[i] = sum of values[k] over index[k] == i``, for ``count`` rows, in the array API standard.
 
     The standard has no scatter. Sorted by index, equal indices are neighbours; each row then adds the one 1, 2, 4, ...

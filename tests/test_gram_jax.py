@@ -1,0 +1,143 @@
+"""Normal equations in JAX: under its transformations, over a mesh, and compiled where the fit is eager."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from learning import EDGES, IMAGE, normal
+
+import arrayconv as ac
+
+
+def test_a_thousand_kernels_under_vmap() -> None:
+    kernels = normal(1000, 3)
+    x = normal(1000, 30)
+    y = np.stack([np.correlate(row, kernel, "valid") for row, kernel in zip(x, kernels, strict=True)])
+    learn = jax.jit(jax.vmap(lambda x, y: ac.learn_kernel(x, y, (3,), steps=150, method="gram")))
+    fits = learn(x, y)
+    assert fits.kernel.shape == (1000, 3)
+    assert np.median(abs(fits.kernel - kernels)) < 1e-3
+    np.testing.assert_allclose(fits.kernel[7], ac.learn_kernel(x[7], y[7], (3,), steps=150).kernel, atol=1e-8)
+
+
+def test_grams_add_over_a_named_axis() -> None:
+    x, y = normal(4, 20), normal(4, 18)
+    grams = jax.vmap(lambda x, y: ac.gram(ac.correlate, x, y, (3,)))(x, y)
+    summed = jax.vmap(lambda gram: jax.lax.psum(gram, "batch"), axis_name="batch", out_axes=None)(grams)
+    whole = ac.gram(ac.correlate, x, y, (3,))
+    for own in (summed, jax.tree.map(lambda leaf: leaf.sum(0), grams)):
+        assert own.design == whole.design
+        np.testing.assert_allclose(own.matrix, whole.matrix)
+        np.testing.assert_allclose(jax.jit(ac.solve_from)(own).kernel, ac.solve_from(whole).kernel)
+
+
+def test_equal_arguments_are_not_traced_again() -> None:
+    traces = []
+    peer = ac.sgd(0.01)
+
+    def update(*arguments: Any) -> Any:
+        traces.append(arguments)
+        return peer.update(*arguments)
+
+    learn = jax.jit(ac.learn_kernel, static_argnames=("kernel_shape", "op", "bias", "optimizer", "steps", "method"))
+    optimizer = ac.Optimizer(peer.init, update)
+    for i in range(3):
+        x, y = jnp.asarray(normal(20, seed=i)), jnp.asarray(normal(19, seed=i))
+        learn(x, y, kernel_shape=(2,), op=ac.correlate, optimizer=optimizer, steps=4, method="gram")
+    assert len(traces) == 2  # once to see that it is traced, once in the loop
+
+
+OWN = [ac.sgd(0.001), ac.sgd(0.002), ac.sgd(0.001, 0.5), ac.sgd(0.001, 0.5, nesterov=True), ac.adam(0.1), None]
+
+
+@pytest.mark.parametrize("tolerance", [None, 0.05])
+def test_an_eager_fit_is_compiled_once(tolerance: float | None, caplog: pytest.LogCaptureFixture) -> None:
+    """The losses are those of NumPy, step by step; rates and data are no reason to compile again."""
+    options: dict[str, Any] = {"steps": 23, "method": "gram", "bias": True, "tolerance": tolerance}
+
+    def learn(seed: int) -> list[tuple[ac.Fit, ac.Fit]]:
+        arrays = normal(20, 19, seed=seed), normal(18, 15, seed=seed)
+        own = [jnp.asarray(array) for array in arrays]
+        both = ((own, arrays) for _ in OWN)
+        return [
+            tuple(ac.learn_kernel(*given, (3, 5), optimizer=optimizer, **options) for given in pair)
+            for optimizer, pair in zip(OWN, both, strict=True)
+        ]
+
+    with jax.log_compiles():
+        fits = learn(0)
+        assert any("compiled for jit" in record.getMessage() for record in caplog.records)
+        caplog.clear()
+        fits += learn(1)
+    assert not caplog.records
+    for fit, expected in fits:
+        assert type(fit.steps) is int
+        assert fit.steps == expected.steps
+        for name in ("kernel", "bias", "losses", "loss"):
+            np.testing.assert_allclose(getattr(fit, name), getattr(expected, name), rtol=1e-9, err_msg=name)
+    assert tolerance is None or len({fit.steps for fit, _ in fits}) > 1
+
+
+def test_a_compiled_fit_diverges_as_any_other() -> None:
+    messages = []
+    for asarray in (np.asarray, jnp.asarray):
+        x, y = (asarray(array.astype("float64")) for array in (IMAGE, EDGES))
+        with pytest.raises(ValueError, match=r"loss is inf at step \d\d, the steps are too large") as error:
+            ac.learn_kernel(x, y, (1, 2), optimizer=ac.sgd(1e9), method="gram")
+        messages.append(str(error.value))
+    assert messages[0] == messages[1]
+
+
+def test_optimisers_of_others_may_look_at_values() -> None:
+    seen = []
+
+    def update(grads: Any, state: Any, params: Any) -> Any:
+        seen.append(float(grads.kernel[0]))
+        return jax.tree.map(lambda grad: -0.01 * grad, grads), state
+
+    optimizer = ac.Optimizer(lambda params: (), update)
+    fit = ac.learn_kernel(jnp.asarray(normal(20)), jnp.asarray(normal(19)), (2,), steps=4, optimizer=optimizer)
+    assert len(seen) == fit.steps == 4
+
+
+@pytest.mark.parametrize("argument", [0, 1])
+def test_derivatives_through_a_fit_by_its_data(argument: int) -> None:
+    """The default rate and the center depend on the data too."""
+    data = [jnp.asarray(normal(12)), jnp.asarray(normal(11))]
+    direction = jnp.asarray(normal(*data[argument].shape, seed=2))
+
+    def loss(t: Any) -> Any:
+        own = list(data)
+        own[argument] = own[argument] + t * direction
+        return ac.learn_kernel(*own, (2,), steps=4, bias=True, method="gram").losses.sum()
+
+    value, derivative = jax.jit(loss), jax.jit(jax.grad(loss))(0.0)
+    np.testing.assert_allclose(derivative, (value(1e-6) - value(-1e-6)) / 2e-6, rtol=1e-5)
+
+
+def test_sharded_arrays_are_summed_over_the_mesh() -> None:
+    code = """
+import jax, numpy as np, arrayconv as ac
+from jax.sharding import NamedSharding, PartitionSpec
+assert len(jax.devices()) == 2
+rng = np.random.default_rng(0)
+x, kernel = rng.normal(size=(4, 30, 20)).astype("float32"), rng.normal(size=(3, 3)).astype("float32")
+y = ac.correlate(x, kernel)
+for kind in (jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit):
+    mesh = jax.make_mesh((2,), ("batch",), axis_types=(kind,))
+    own = [jax.device_put(array, NamedSharding(mesh, PartitionSpec("batch"))) for array in (x, y)]
+    gram = jax.jit(lambda x, y: ac.gram(ac.correlate, x, y, (3, 3)))(*own)
+    assert len(gram.matrix.devices()) == 2
+    np.testing.assert_allclose(ac.solve_from(gram).kernel, kernel, atol=1e-5)
+np.testing.assert_allclose(ac.learn_kernel(*own, (3, 3), steps=60).kernel, kernel, atol=1e-3)
+"""
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **flags})
+    assert result.returncode == 0, result.stderr
