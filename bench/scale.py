@@ -110,7 +110,7 @@ class File:
         block = np.empty((len(rows), len(columns)), self.dtype)
         with self.path.open("rb", buffering=0) as file:
             for row, line in zip(rows, block, strict=True):
-                os.preadv(file.fileno(), [line], self.offset(row, columns.start))
+                os.preadv(file.fileno(), [line.data], self.offset(row, columns.start))
         return block
 
     def __setitem__(self, index: tuple[slice, slice], block: Any) -> None:
@@ -143,7 +143,7 @@ def file(images: Images) -> dict[str, Any]:
 
 def copy(images: Images) -> dict[str, Any]:
     """From disk to disk without a filter. It writes the result's file for the first time, which `file` then need not:
-    a first write takes several times as long.
+    in 16,384 x 16,384 a later copy was several times as fast.
     """
     import dask.array as da
 
