@@ -192,6 +192,22 @@ def test_one_huge_element_spoils_nothing(library: Library) -> None:
 # Threads
 
 
+def test_as_many_callers_as_cores_are_not_helped() -> None:
+    workers, gate, met, seen = Workers(2), threading.Event(), threading.Barrier(3), set[str]()
+
+    def hold(_: int) -> None:
+        met.wait(timeout=10)
+        gate.wait(timeout=10)
+
+    first = threading.Thread(target=workers.each, args=(hold, range(2)))
+    first.start()
+    met.wait(timeout=10)  # the first caller and its helper are at work
+    workers.each(lambda _: seen.add(threading.current_thread().name), range(20))
+    gate.set()
+    first.join()
+    assert seen == {threading.current_thread().name}
+
+
 def test_workers_do_every_item_once_and_in_several_threads() -> None:
     workers, seen, met = Workers(2), list[int](), threading.Barrier(2)
     threads = set()

@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
-from functools import wraps
-from typing import Any
+from functools import partial, wraps
+from math import prod
+from typing import Any, NamedTuple
 
 import dask
 import dask.array as da
 import numpy as np
 import pytest
+from chunking import lazy, refuse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_vjp import CALLS, Example, first_example, sample, samples
 
 import arrayconv as ac
 from arrayconv.backends import dask as backend
+from arrayconv.boundary import BOUNDARIES
 from arrayconv.operations.table import OPERATIONS
-from arrayconv.testing import problems
+from arrayconv.testing import assert_within_bound, problems
 
 NumPyArray = np.ndarray[Any, Any]
+Shape = tuple[int, ...]
 
 
-def refuse(*_: Any, **__: Any) -> Any:
-    raise AssertionError("something was computed while the graph was built")
+class Local(NamedTuple):
+    """A call of an operation of one array."""
+
+    name: str
+    shape: Shape
+    options: dict[str, Any]
 
 
-def lazy(array: NumPyArray, chunks: Any = "auto") -> Any:
-    return da.from_array(array, chunks=chunks)
+def record(patch: pytest.MonkeyPatch, note: Any) -> None:
+    """Call ``note`` with the arguments of every block that is run."""
+    original = backend.run_block
+
+    @wraps(original)
+    def recorded(*args: Any, **options: Any) -> Any:
+        note(*args, **options)
+        return original(*args, **options)
+
+    patch.setattr(backend, "run_block", recorded)
 
 
 @st.composite
@@ -39,39 +55,35 @@ def chunkings(draw: st.DrawFn, shape: tuple[int, ...]) -> tuple[tuple[int, ...],
     return tuple(axes)
 
 
-@st.composite
-def chunked_calls(draw: st.DrawFn, name: str) -> tuple[list[NumPyArray], list[Any], dict[str, Any]]:
-    """Arrays, the same in chunks, and options: the kernel and the bias are in chunks too."""
-    call = draw(problems(name, dtype="int32", max_ndim=2))
+def draw_arrays(draw: st.DrawFn, name: str, dtype: str) -> tuple[list[NumPyArray], dict[str, Any]]:
+    """Arrays and options of a call in one to three dimensions; a separable one has a pointwise kernel too."""
+    call = draw(problems("depthwise_conv" if name == "separable_conv" else name, dtype=dtype, finite=True))
     arrays = [array for array in (call.x, call.kernel, call.bias) if array is not None]
-    return arrays, [lazy(array, draw(chunkings(array.shape))) for array in arrays], call.options
+    if name == "separable_conv":
+        channels = prod(call.kernel.shape[-2:] if call.options["channels"] == "last" else call.kernel.shape[:2])
+        arrays[2:] = [sample((draw(st.integers(1, 3)), channels), dtype)]
+    return arrays, call.options
+
+
+@st.composite
+def chunked_calls(
+    draw: st.DrawFn, name: str, dtype: str = "int32"
+) -> tuple[list[NumPyArray], list[Any], dict[str, Any]]:
+    """Arrays, the same in chunks, and options: the kernel and the bias are in chunks too."""
+    arrays, options = draw_arrays(draw, name, dtype)
+    return arrays, [lazy(array, draw(chunkings(array.shape))) for array in arrays], options
 
 
 # Values
 
+LINEAR = ["correlate", "convolve", "conv", "conv_transpose", "depthwise_conv", "separable_conv"]
 
-@pytest.mark.parametrize("name", ["correlate", "convolve", "conv", "conv_transpose", "depthwise_conv"])
-def test_any_chunking_gives_the_same_integers(name: str) -> None:
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_any_chunking_gives_the_same_integers_and_cotangents(name: str) -> None:
     op = OPERATIONS[name].function
 
-    @settings(max_examples=15)
-    @given(chunked_calls(name))
-    def check(drawn: Any) -> None:
-        arrays, chunked, options = drawn
-        with dask.config.set(scheduler=refuse):
-            y = op(*chunked, **options)
-        expected = op(*arrays, **options)
-        assert (y.shape, y.dtype) == (expected.shape, expected.dtype)
-        np.testing.assert_array_equal(y.compute(), expected)
-
-    check()
-
-
-@pytest.mark.parametrize("name", ["correlate", "conv", "conv_transpose"])
-def test_any_chunking_gives_the_same_cotangents(name: str) -> None:
-    op = OPERATIONS[name].function
-
-    @settings(max_examples=8)
+    @settings(max_examples=10)
     @given(chunked_calls(name), st.data())
     def check(drawn: Any, data: st.DataObject) -> None:
         arrays, chunked, options = drawn
@@ -81,14 +93,106 @@ def test_any_chunking_gives_the_same_cotangents(name: str) -> None:
         with dask.config.set(scheduler=refuse):
             chunked_y, chunked_pullback = ac.vjp(op, *chunked, **options)
             cotangents = chunked_pullback(chunked_dy)
-        got = dask.compute(chunked_y, *cotangents)
-        for one, expected in zip(got, (y, *pullback(dy)), strict=True):
+        for lazily, expected in zip((chunked_y, *cotangents), (y, *pullback(dy)), strict=True):
+            assert (lazily.shape, lazily.dtype) == (expected.shape, expected.dtype)
+        for one, expected in zip(dask.compute(chunked_y, *cotangents), (y, *pullback(dy)), strict=True):
             np.testing.assert_array_equal(one, expected)
 
     check()
 
 
-@pytest.mark.parametrize(("name", "example"), [call for call in CALLS if call.values[0] not in ("pad", "windows")])
+@pytest.mark.parametrize("name", ["correlate", "convolve", "conv", "conv_transpose", "depthwise_conv"])
+def test_floats_keep_their_bound_in_any_chunking(name: str) -> None:
+    op = OPERATIONS[name].function
+
+    @settings(max_examples=8)
+    @given(chunked_calls(name, "float32"))
+    def check(drawn: Any) -> None:
+        arrays, chunked, options = drawn
+        with dask.config.set(scheduler=refuse):
+            y = op(*chunked, **options)
+        assert_within_bound(y.compute(), *arrays, op=name, **options)
+
+    check()
+
+
+def pairs(draw: st.DrawFn, count: int, low: int, high: int) -> tuple[tuple[int, int], ...]:
+    entry = st.integers(low, high)
+    return draw(st.tuples(*[st.tuples(entry, entry)] * count))
+
+
+def draw_pad(draw: st.DrawFn) -> Local:
+    shape = draw(st.tuples(*[st.integers(1, 9)] * 2))
+    widths = [(low, max(high, -n - low)) for n, (low, high) in zip(shape, pairs(draw, 2, -3, 14), strict=True)]
+    return Local("pad", shape, {"widths": widths, "boundary": draw(st.sampled_from(list(BOUNDARIES)))})
+
+
+def draw_window(draw: st.DrawFn, least: int = 0) -> tuple[Shape, dict[str, Any]]:
+    """Spatial sizes that hold the window, and what moves it."""
+    each = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 3))
+    window, stride, dilation = zip(*draw(st.tuples(each, each)), strict=True)
+    spans = [d * (k - 1) + 1 for k, d in zip(window, dilation, strict=True)]
+    sizes = tuple(draw(st.integers(max(least, span), span + 7)) for span in spans)
+    return sizes, {"window": window, "stride": stride, "dilation": dilation}
+
+
+def draw_windows(draw: st.DrawFn) -> Local:
+    sizes, options = draw_window(draw)
+    return Local("windows", (draw(st.integers(1, 3)), *sizes), options)
+
+
+def draw_columns(name: str, draw: st.DrawFn) -> Local:
+    sizes, options = draw_window(draw)
+    channels = draw(st.sampled_from(("first", "last")))
+    shape = (2, 3, *sizes) if channels == "first" else (2, *sizes, 3)
+    return Local(name, shape, {**options, "channels": channels, "padding": draw(st.sampled_from(("valid", "same")))})
+
+
+def draw_pixels(name: str, draw: st.DrawFn) -> Local:
+    factor = draw(st.tuples(*[st.integers(1, 3)] * 2))
+    sizes = draw(st.tuples(*[st.integers(1, 4)] * 2))
+    count = draw(st.integers(1, 3))
+    if name == "pixel_shuffle":
+        count *= factor[0] * factor[1]
+    else:
+        sizes = (sizes[0] * factor[0], sizes[1] * factor[1])
+    channels = draw(st.sampled_from(("first", "last")))
+    shape = (2, count, *sizes) if channels == "first" else (2, *sizes, count)
+    return Local(name, shape, {"factor": factor, "channels": channels})
+
+
+#: Operations of one array that need no more of it than the neighbourhood of a block.
+LOCAL = {
+    "pad": draw_pad,
+    "windows": draw_windows,
+    **{name: partial(draw_columns, name) for name in ("unfold", "max_pool", "avg_pool", "lp_pool")},
+    **{name: partial(draw_pixels, name) for name in ("pixel_shuffle", "pixel_unshuffle")},
+}
+
+
+@pytest.mark.parametrize("name", LOCAL)
+def test_any_chunking_of_a_local_operation_gives_numpy_s_result_and_cotangent(name: str) -> None:
+    op, exact = OPERATIONS[name].function, name not in ("avg_pool", "lp_pool")
+
+    @settings(max_examples=15)
+    @given(st.data())
+    def check(data: st.DataObject) -> None:
+        call = LOCAL[name](data.draw)
+        x = sample(call.shape, "int32" if exact else "float32")
+        y, pullback = ac.vjp(op, x, **call.options)
+        dy = sample(y.shape, y.dtype.name, 1)
+        chunked, chunked_dy = lazy(x, data.draw(chunkings(x.shape))), lazy(dy, data.draw(chunkings(dy.shape)))
+        with dask.config.set(scheduler=refuse):
+            chunked_y, chunked_pullback = ac.vjp(op, chunked, **call.options)
+            (chunked_dx,) = chunked_pullback(chunked_dy)
+        assert (chunked_y.shape, chunked_y.dtype) == (y.shape, y.dtype)
+        for one, expected in zip(dask.compute(chunked_y, chunked_dx), (y, *pullback(dy)), strict=True):
+            np.testing.assert_allclose(one, expected, rtol=0 if exact else 1e-5, atol=0 if exact else 1e-5)
+
+    check()
+
+
+@pytest.mark.parametrize(("name", "example"), CALLS)
 def test_every_operation_in_every_chunk_size(name: str, example: Example) -> None:
     op, arrays = OPERATIONS[name].function, samples(example, "int64")
     expected = op(*arrays, **example.options)
@@ -106,16 +210,6 @@ def test_chunks_shorter_than_the_kernel(chunks: tuple[int, ...]) -> None:
             options: dict[str, Any] = {"padding": padding, "stride": stride}
             y = ac.correlate(lazy(x, (chunks, chunks)), kernel, **options)
             np.testing.assert_array_equal(y.compute(), ac.correlate(x, kernel, **options))
-
-
-def test_floats_keep_their_bound_in_any_chunks() -> None:
-    x, kernel = sample((2, 3, 40), "float32"), sample((4, 3, 9), "float32", 1)
-    exact = ac.conv(x.astype(float), kernel.astype(float), padding="same")
-    for chunks in ((1, 2, 7), (2, 3, 40), (2, 1, 3)):
-        for kernel_chunks in ((4, 3, 9), (2, 1, 4)):
-            y = ac.conv(lazy(x, chunks), lazy(kernel, kernel_chunks), padding="same")
-            assert y.dtype == np.float32
-            np.testing.assert_allclose(y.compute(), exact, rtol=0, atol=1e-5)
 
 
 def test_halves_of_a_chunked_kernel_are_rounded_once() -> None:
@@ -162,100 +256,6 @@ def test_blocks_run_in_threads() -> None:
     )
 
 
-# Graphs
-
-
-def record(patch: pytest.MonkeyPatch, note: Any) -> None:
-    """Call ``note`` with the arguments of every block that is run."""
-    original = backend.run_block
-
-    @wraps(original)
-    def recorded(*args: Any, **options: Any) -> Any:
-        note(*args, **options)
-        return original(*args, **options)
-
-    patch.setattr(backend, "run_block", recorded)
-
-
-def block_shapes(*arrays: Any) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-    """The shapes of x and kernel of every block that these arrays need; to be called before they are built."""
-    shapes: tuple[list[Any], list[Any]] = ([], [])
-    with pytest.MonkeyPatch.context() as patch:
-        record(patch, lambda x, kernel, *_, **__: (shapes[0].append(x.shape), shapes[1].append(kernel.shape)))
-        dask.compute(*(array() for array in arrays))
-    return shapes
-
-
-@pytest.mark.parametrize(
-    ("chunks", "stride", "out"),
-    [
-        ((5, 5, 5, 5), 1, (5, 5, 5, 5)),
-        ((4, 1, 9, 6), 1, (4, 1, 9, 6)),
-        ((4, 6, 10), 2, (2, 3, 5)),
-        ((20,), 1, (20,)),
-    ],
-)
-def test_output_chunks_follow_the_input_s(chunks: Any, stride: int, out: Any) -> None:
-    for taps in (1, 2, 3, 7):
-        y = ac.correlate(da.ones((4, 20), chunks=((1, 3), chunks)), np.ones(taps), padding="same", stride=stride)
-        assert y.chunks == ((1, 3), out)
-    x = da.ones((2, 3, 20), chunks=((1, 1), (2, 1), chunks))
-    assert ac.conv(x, np.ones((4, 3, 3)), padding="same", stride=stride).chunks == ((1, 1), (4,), out)
-    x = da.ones((2, 20, 3), chunks=((1, 1), chunks, (2, 1)))
-    y = ac.conv(x, np.ones((3, 3, 4)), padding="same", stride=stride, channels="last")
-    assert y.chunks == ((1, 1), out, (4,))
-
-
-def graph_sizes(build: Any, counts: tuple[int, ...]) -> list[float]:
-    """Tasks for each chunk of the input."""
-    return [len(dict(build(count).__dask_graph__())) / count for count in counts]
-
-
-@pytest.mark.parametrize("boundary", ["constant", "reflect", "wrap"])
-def test_the_number_of_tasks_grows_with_the_chunks(boundary: str) -> None:
-    def one(count: int, part: int | None = None) -> Any:
-        x = da.ones(16 * count, chunks=16)
-        if part is None:
-            return ac.correlate(x, np.ones(5), padding="same", boundary=boundary)
-        y, pullback = ac.vjp(ac.correlate, x, np.ones(5), padding="same", boundary=boundary)
-        return pullback(y)[part]
-
-    def images(count: int, part: int | None = None) -> Any:
-        x, kernel = da.ones((count, 2, 8, 8), chunks=(1, 2, 8, 8)), np.ones((3, 2, 3, 3))
-        if part is None:
-            return ac.conv(x, kernel, padding="same", boundary=boundary)
-        y, pullback = ac.vjp(ac.conv, x, kernel, padding="same", boundary=boundary)
-        return pullback(y)[part]
-
-    for build in (one, images):
-        for part in (None, 0, 1):
-            first, second = graph_sizes(lambda count, b=build, p=part: b(count, p), (16, 64))
-            assert second <= 1.2 * first, (build.__name__, part, first, second)
-
-
-def test_no_block_holds_more_than_its_halo() -> None:
-    x, kernel = da.ones((80, 96), chunks=(10, 16)), np.ones((3, 5))
-    for options in ({}, {"padding": "same"}, {"padding": "full"}, {"padding": "same", "boundary": "wrap"}):
-        xs, kernels = block_shapes(lambda options=options: ac.correlate(x, kernel, **options))
-        assert max(xs) <= (1, 1, 14, 24) and max(shape[-1] for shape in xs) <= 24
-        assert set(kernels) == {(1, 1, 3, 5)}
-
-
-def test_no_block_of_a_gradient_holds_more_than_its_halo() -> None:
-    x, kernel = da.ones((4, 2, 40, 48), chunks=(1, 2, 10, 16)), np.ones((3, 2, 3, 3))
-    for part in (0, 1):
-        y = da.ones((4, 3, 40, 48), chunks=(1, 3, 10, 16))
-        xs, kernels = block_shapes(lambda part=part, y=y: ac.vjp(ac.conv, x, kernel, padding="same")[1](y)[part])
-        assert max(np.prod(shape) for shape in xs) <= 3 * 12 * 18
-        assert max(np.prod(shape) for shape in kernels) <= 3 * 10 * 16
-
-
-def test_a_chunked_kernel_is_summed_by_its_chunks() -> None:
-    x, kernel = da.ones((1, 4, 64), chunks=(1, 4, 16)), da.ones((2, 4, 30), chunks=(2, 1, 10))
-    xs, kernels = block_shapes(lambda: ac.conv(x, kernel))
-    assert set(kernels) == {(2, 1, 10)} and max(xs) <= (1, 1, 25)
-
-
 # Errors
 
 
@@ -269,3 +269,23 @@ def test_unknown_chunk_sizes_are_refused() -> None:
         ac.correlate(x, unknown)
     y = ac.correlate(unknown.compute_chunk_sizes(), np.ones(2))
     np.testing.assert_array_equal(y.compute(), [9, 11, 13, 15, 17])
+
+
+@pytest.mark.parametrize(("name", "example"), CALLS)
+def test_every_operation_refuses_unknown_chunk_sizes(name: str, example: Example) -> None:
+    refuse_unknown(OPERATIONS[name].function, samples(example), example.options)
+
+
+@pytest.mark.parametrize("name", [name for name in LOCAL if name not in ("pad", "windows")])
+def test_pools_and_shuffles_refuse_unknown_chunk_sizes(name: str) -> None:
+    options: dict[str, Any] = {"factor": 2} if "pixel" in name else {"window": (2, 2)}
+    refuse_unknown(OPERATIONS[name].function, [sample((2, 4, 4, 4))], options)
+
+
+def refuse_unknown(op: Any, arrays: list[NumPyArray], options: dict[str, Any]) -> None:
+    """Each array in turn has an axis of unknown length."""
+    for i in range(len(arrays)):
+        own = [lazy(array) for array in arrays]
+        own[i] = own[i][lazy(np.ones(len(arrays[i]), bool))]
+        with pytest.raises(ValueError, match=r"unknown chunk sizes, .* call its compute_chunk_sizes\(\) first"):
+            op(*own, **options)

@@ -83,14 +83,16 @@ def promote(a: Array, b: Array) -> Any:
 class Workers:
     """Threads for tiles: NumPy's loops and transforms release the GIL and use one core each.
 
-    A tile that is itself cut into tiles runs them in its own thread, since all threads waiting for others would wait
-    for ever. A forked child starts threads of its own.
+    The calling thread works too. Others help as long as fewer threads call than there are cores: Dask's threads, one a
+    block, are enough by themselves. A tile that is itself cut into tiles runs them in its own thread, since all threads
+    waiting for others would wait for ever. A forked child starts threads of its own.
     """
 
     def __init__(self, count: int) -> None:
         self.count = count
         self._busy = ContextVar("busy", default=False)  # in a context of its own each thread
         self._lock = allocate_lock()
+        self._callers = 0
         self._pool: ThreadPoolExecutor | None = None
 
     def each(self, function: Callable[[Any], None], items: Sequence[Any]) -> None:
@@ -100,33 +102,48 @@ class Workers:
                 function(item)
             return
         with self._lock:
+            self._callers += 1
             if self._pool is None:
                 from concurrent.futures import ThreadPoolExecutor  # it loads more modules than all of arrayconv
 
                 self._pool = ThreadPoolExecutor(self.count, "arrayconv", self._begin)
         queue = iter(items)  # a generator would be busy in another thread; a list's iterator is atomic
-        context = np.geterr()
+        context, busy = np.geterr(), self._busy.set(True)
 
-        def work() -> None:
+        def help_out() -> None:
             with np.errstate(**context):
-                for item in queue:
+                while self._callers < self.count and (item := next(queue, self)) is not self:
                     function(item)
 
-        for future in [self._pool.submit(work) for _ in range(min(self.count, len(items)))]:
-            future.result()
+        helpers = [self._pool.submit(help_out) for _ in range(min(self.count, len(items)) - self._callers)]
+        try:
+            for item in queue:
+                function(item)
+            for helper in helpers:
+                helper.result()
+        finally:
+            self._busy.reset(busy)
+            with self._lock:
+                self._callers -= 1
+            for helper in helpers:
+                helper.cancel() or helper.exception()
 
     def _begin(self) -> None:
         self._busy.set(True)
 
     def forget(self) -> None:
         """What a forked child does: its threads were not copied, and another thread may have held the lock."""
-        self._lock, self._pool = allocate_lock(), None
+        self._lock, self._pool, self._callers = allocate_lock(), None, 0
 
 
 WORKERS = Workers(min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=WORKERS.forget)
 
+
+# The C library of Linux gives freed memory back to the system at once, and each new buffer of a tile is then cleared by
+# the system page by page (half of a transform's time), until it has seen one block freed that is larger than those.
+np.empty(2**23, dtype=np.uint8)
 
 BACKEND = standard_backend(
     "numpy",
