@@ -78,6 +78,16 @@ def in_floats(problem: Problem) -> float:
     return problem.itemsize / 4
 
 
+#: Floats of x and y above which they come from memory, and new pages of y from the system.
+CACHED = 2**20
+
+
+def beyond_cache(problem: Problem) -> float:
+    """Floats of x and y that no cache holds."""
+    geometry = problem.geometry
+    return max(0.0, (prod(geometry.x_shape) + prod(geometry.y_shape)) * in_floats(problem) - CACHED)
+
+
 #: Every algorithm by name; `algorithms/__init__.py` lists them.
 ALGORITHMS: dict[str, Algorithm] = {}
 

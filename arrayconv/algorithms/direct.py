@@ -18,6 +18,7 @@ from .algorithm import (
     Tile,
     Tiling,
     base_dilated,
+    beyond_cache,
     block_shape,
     cache_budget,
     in_floats,
@@ -45,14 +46,17 @@ def unit(problem: Problem, backend: Backend) -> int:
 
 
 def counts(problem: Problem, backend: Backend) -> Counts:
+    """Short rows of the result cost more: by their number."""
     geometry, size = problem.geometry, in_floats(problem)
     products = positions(geometry) * geometry.groups * geometry.outputs * geometry.terms * size
     return {
         "call": 1.0,
         "slice": geometry.terms * pieces(problem, backend, unit(problem, backend)),
         "product" if geometry.axes[-1].stride == 1 else "strided product": products,
+        "run": products / max(1, geometry.out[-1]),
         "input": prod(geometry.x_shape) * size,
         "output": prod(geometry.y_shape) * size,
+        "memory": beyond_cache(problem),
     }
 
 

@@ -14,6 +14,7 @@ from .algorithm import (
     Tile,
     Tiling,
     base_dilated,
+    beyond_cache,
     block_shape,
     cache_budget,
     in_floats,
@@ -53,10 +54,16 @@ CACHES = 2
 SPARSE = 4
 
 
-def is_taps_first(geometry: Geometry) -> bool:
-    """Columns are copied in runs of neighbouring positions, or of neighbouring taps where positions lie far apart."""
+def runs(geometry: Geometry) -> tuple[int, int]:
+    """Elements copied side by side: positions of one tap, and taps of one position."""
     axis = geometry.axes[-1]
-    return axis.stride < SPARSE or axis.window_dilation > 1 or axis.kernel == 1
+    return axis.output if axis.stride < SPARSE else 1, axis.kernel if axis.window_dilation < SPARSE else 1
+
+
+def is_taps_first(geometry: Geometry) -> bool:
+    """Columns are copied in the longer runs."""
+    positions_run, taps_run = runs(geometry)
+    return positions_run >= taps_run
 
 
 def product_counts(problem: Problem, tiles: float) -> Counts:
@@ -64,15 +71,16 @@ def product_counts(problem: Problem, tiles: float) -> Counts:
     geometry, size = problem.geometry, in_floats(problem)
     columns = positions(geometry) * geometry.groups * geometry.terms
     axis = geometry.axes[-1]
-    run = (axis.output if axis.stride == 1 else 1) if is_taps_first(geometry) else axis.kernel
+    run, step = (axis.output, axis.stride) if is_taps_first(geometry) else (axis.kernel, axis.window_dilation)
     return {
         "call": 1.0,
         "tile": tiles,
         "matrix": float(geometry.batch * geometry.groups),
-        "column": columns * size,
+        "column" if step == 1 else "strided column": columns * size,
         "run": columns / max(1, run),
         "integer product" if problem.is_integer else "product": columns * geometry.outputs * size,
         "output": prod(geometry.y_shape) * size,
+        "memory": beyond_cache(problem),
     }
 
 
