@@ -20,6 +20,7 @@ from arrayconv.backend import library_backend
 from arrayconv.planner import make_program
 from arrayconv.program import Problem
 from bench.data import RESULTS, load_rows
+from bench.regret import DRAWS
 from bench.workloads import LIBRARIES
 
 #: Seconds of one unit before anything was measured: of a call, of what is done a tile or a tap, of an element.
@@ -42,13 +43,14 @@ Measured on {machine}.
 
 from __future__ import annotations
 
+# fmt: off
 SECONDS: dict[str, dict[str, dict[str, float]]] = {{
 '''
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    names = "what regret --save was given (default: fit small normwise)"
-    parser.add_argument("--data", nargs="+", default=["fit", "small", "normwise"], help=names)
+    names = "what regret --save was given (default: %(default)s)"
+    parser.add_argument("--data", nargs="+", default=["fit", *DRAWS], help=names)
 
 
 def run(args: Namespace) -> int:
@@ -80,8 +82,9 @@ def body(table: dict[str, dict[str, dict[str, float]]]) -> str:
     for library, algorithms in table.items():
         lines.append(f'    "{library}": {{\n')
         for algorithm, units in algorithms.items():
+            prices = [f'"{unit}": {seconds:.3g}' for unit, seconds in sorted(units.items())]
             lines.append(f'        "{algorithm}": {{\n')
-            lines.extend(f'            "{unit}": {seconds:.3g},\n' for unit, seconds in sorted(units.items()))
+            lines.extend(f"            {', '.join(prices[i : i + 3])},\n" for i in range(0, len(prices), 3))
             lines.append("        },\n")
         lines.append("    },\n")
     return "".join(lines)

@@ -32,17 +32,25 @@ from bench.workloads import LIBRARIES
 class Draw(NamedTuple):
     """Multiply-adds that are drawn, and the seconds of the fastest algorithm beyond which a geometry is drawn again.
 
-    With ``taps``, all windows have that many, stride 1 and dilation 1.
+    With ``taps``, all windows have that many, stride 1 and dilation 1. ``gradient``: of kernels, whose windows are as
+    large as the image.
     """
 
     work: tuple[float, float]
     shortest: float
     longest: float
     taps: int | None = None
+    gradient: bool = False
 
 
-#: ``--small`` tells what a call itself costs, ``--normwise`` what Winograd's algorithm does.
-USUAL, SMALL, NORMWISE = Draw((3e5, 4e9), 1e-4, 6e-2), Draw((10, 3e5), 1e-6, 1e-3), Draw((3e6, 4e9), 1e-4, 6e-2, 3)
+USUAL = Draw((3e5, 4e9), 1e-4, 6e-2)
+
+#: What a call itself costs, what Winograd's algorithm does, and the gradients of kernels.
+DRAWS = {
+    "small": Draw((10, 3e5), 1e-6, 1e-3),
+    "normwise": Draw((3e6, 4e9), 1e-4, 6e-2, taps=3),
+    "gradient": Draw((3e5, 4e9), 1e-4, 6e-2, gradient=True),
+}
 
 #: Elements of an array at most.
 MOST_ELEMENTS = 2**24
@@ -51,8 +59,8 @@ MOST_ELEMENTS = 2**24
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--library", action="append", choices=LIBRARIES, help="default: all three")
     parser.add_argument("--count", type=int, default=200, help="geometries for each library (default: %(default)s)")
-    parser.add_argument("--small", action="store_true", help="calls of a few microseconds")
-    parser.add_argument("--normwise", action="store_true", help="windows of 3 taps, under accuracy='normwise'")
+    others = "calls of a few microseconds; 3 taps under accuracy='normwise'; gradients of kernels"
+    parser.add_argument("--draw", choices=DRAWS, help=f"another draw: {others}")
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=0.2, help="for each geometry (default: %(default)s)")
     parser.add_argument(
@@ -135,6 +143,8 @@ def draw_geometry(rng: random.Random, draw: Draw = USUAL) -> Geometry | None:
     geometry = Geometry(batch, groups, inputs, outputs, tuple(axes))
     if rng.random() < 0.2 and not draw.taps:
         geometry = geometry.input_transpose()
+    if draw.gradient:
+        geometry = geometry.kernel_transpose()
     largest = max(map(prod, (geometry.x_shape, geometry.kernel_shape, geometry.y_shape)))
     return geometry if largest <= MOST_ELEMENTS and min(geometry.out) >= 1 else None
 
@@ -144,8 +154,8 @@ def draw_geometry(rng: random.Random, draw: Draw = USUAL) -> Geometry | None:
 
 def measure_all(name: str, args: Namespace, sink: data.Sink) -> None:
     """Rows in the order of the draw, which is the same for every library."""
-    rng, draw = random.Random(args.seed), SMALL if args.small else NORMWISE if args.normwise else USUAL
-    accuracy = "normwise" if args.normwise else "elementwise"
+    rng, draw = random.Random(args.seed), DRAWS.get(args.draw, USUAL)
+    accuracy = "normwise" if args.draw == "normwise" else "elementwise"
     with (
         ac.settings(accuracy=accuracy),
         tqdm(total=args.count, desc=f"regret {name}", unit="geometry", leave=False, dynamic_ncols=True) as bar,

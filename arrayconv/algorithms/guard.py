@@ -11,7 +11,7 @@ from math import nan
 from typing import Any
 
 from ..backend import Backend
-from ..geometry import Geometry
+from ..geometry import Geometry, WindowDimension
 from ..primitives import dilate, full, pad_zero
 
 Array = Any
@@ -29,7 +29,7 @@ def guarded(backend: Backend, geometry: Geometry, x: Array, compute: Callable[[A
 
 
 def restore(backend: Backend, geometry: Geometry, finite: Array, y: Array) -> Array:
-    """NaN wherever a window holds an element that is not finite: a box count, one axis after the other."""
+    """NaN wherever a window holds an element that is not finite: a count, one axis after the other."""
     xp = backend.xp
     spoiled = xp.astype(~finite, xp.int32)
     spoiled = xp.reshape(spoiled, (geometry.batch, geometry.groups, geometry.inputs, *geometry.sizes))
@@ -37,11 +37,22 @@ def restore(backend: Backend, geometry: Geometry, finite: Array, y: Array) -> Ar
     counts = dilate(xp, counts, [axis.base_dilation for axis in geometry.axes])
     counts = pad_zero(xp, counts, [(axis.low, axis.high) for axis in geometry.axes])
     for i, axis in enumerate(geometry.axes, 2):
-        span = (axis.output - 1) * axis.stride + 1
-        shifts = range(0, axis.window, axis.window_dilation)
-        parts = [counts[(*(slice(None),) * i, slice(t, t + span, axis.stride), ...)] for t in shifts]
-        counts = parts[0]
-        for part in parts[1:]:
-            counts = counts + part
+        counts = count_windows(counts, i, axis)
     bad = xp.reshape(xp.repeat(counts, geometry.outputs, axis=1), y.shape) > 0
     return xp.where(bad, full(xp, y, y.shape, nan), y)
+
+
+def count_windows(counts: Array, i: int, axis: WindowDimension) -> Array:
+    """More than 0 where a window along axis i holds a count: the union of two windows, each time twice as long."""
+    length = axis.padded
+
+    def part(start: int, stop: int, step: int = 1) -> tuple[Any, ...]:
+        return (*(slice(None),) * i, slice(start, stop, step), ...)
+
+    taps = 1
+    while taps < axis.kernel:
+        more = min(taps, axis.kernel - taps)
+        shift = more * axis.window_dilation
+        counts = counts[part(0, length - shift)] + counts[part(shift, length)]
+        length, taps = length - shift, taps + more
+    return counts[part(0, (axis.output - 1) * axis.stride + 1, axis.stride)]
