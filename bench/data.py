@@ -51,15 +51,15 @@ def write(path: Path, head: dict[str, Any], rows: list[dict[str, Any]]) -> None:
 
 
 def replace_rows(name: str, kind: str, rows: list[dict[str, Any]], **more: Any) -> Path:
-    """Rows of a run of some tasks in the place of those tasks' earlier rows; ``later`` tells when and of what commit.
+    """Rows of a run of some tasks in the place of those tasks' earlier rows.
 
-    The rest of the head is that of the run of all tasks.
+    The head is that of the run of all tasks, but for ``more``; ``later`` says what differs for these.
     """
-    path, later = RESULTS / f"{name}.json", Sink(None, kind, **more).head
-    head = load(path) if path.exists() else later
+    path, new = RESULTS / f"{name}.json", Sink(None, kind, **more).head
+    head = load(path) if path.exists() else dict(new)
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     kept = [row for row in head.pop("rows", []) if row["task"] not in tasks]
-    own = {key: later[key] for key in ("created", "commit", "versions")}
+    own = {key: value for key, value in new.items() if key not in more and value != head.get(key)}
     head |= {**more, "later": head.get("later", {}) | dict.fromkeys(tasks, own)}
     write(path, head, kept + rows)
     return path

@@ -221,6 +221,9 @@ def tiny(images: Images) -> dict[str, Any]:
 
     found: dict[str, Any] = {}
     times = {}
+    ac.correlate(
+        da.ones((2, 2), dtype=np.float32), np.ones((3, 3), np.float32), padding="same"
+    )  # imports what it needs
     for chunk in TINY_CHUNKS:
         x, count = da.ones((TINY, TINY), chunks=chunk, dtype=np.float32), ceil(TINY / chunk) ** 2
         start = time.perf_counter()

@@ -67,7 +67,7 @@ def rows(name: str, case: Case, count: int) -> Iterator[dict[str, Any]]:
     }
     for result, function in results.items():
         arrays = (x, kernel) if result == "y" else (x, kernel, dy)
-        program = jax.jit(function).lower(*arrays).compile()
+        program: Any = jax.jit(function).lower(*arrays).compile()
         received: Counter[str] = Counter()
         for own in sent(program.as_text()):
             received[own.kind] += own.bytes
