@@ -40,9 +40,29 @@ class Sink:
         if self.path is None:
             return
         self.path.parent.mkdir(exist_ok=True)
-        head = json.dumps(self.head, indent=1)[:-2]
-        lines = ",\n  ".join(map(json.dumps, self.rows))
-        self.path.write_text(f'{head},\n "rows": [\n  {lines}\n ]\n}}\n', encoding="utf-8")
+        write(self.path, self.head, self.rows)
+
+
+def write(path: Path, head: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """A row is a line."""
+    start = json.dumps(head, indent=1)[:-2]
+    lines = ",\n  ".join(map(json.dumps, rows))
+    path.write_text(f'{start},\n "rows": [\n  {lines}\n ]\n}}\n', encoding="utf-8")
+
+
+def replace_rows(name: str, kind: str, rows: list[dict[str, Any]], **more: Any) -> Path:
+    """Rows of a run of some tasks in the place of those tasks' earlier rows.
+
+    The head is that of the run of all tasks, but for ``more``; ``later`` says what differs for these.
+    """
+    path, new = RESULTS / f"{name}.json", Sink(None, kind, **more).head
+    head = load(path) if path.exists() else dict(new)
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    kept = [row for row in head.pop("rows", []) if row["task"] not in tasks]
+    own = {key: value for key, value in new.items() if key not in more and value != head.get(key)}
+    head |= {**more, "later": head.get("later", {}) | dict.fromkeys(tasks, own)}
+    write(path, head, kept + rows)
+    return path
 
 
 def load(path: Path) -> dict[str, Any]:

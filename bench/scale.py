@@ -1,7 +1,8 @@
 """An image larger than memory: a 15x15 filter of a file on Dask's threads, its speed and its memory.
 
 Each run is a process of its own, so that its largest resident size is its own. Beside it: one block held in memory,
-what `dask_image.ndfilters.correlate` does (`scipy.ndimage` under `dask.array.map_overlap`), and many tiny chunks.
+what `dask_image.ndfilters.correlate` does (`scipy.ndimage` under `dask.array.map_overlap`), many tiny chunks, and the
+weak scaling of a JAX mesh.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench import data
+from bench import data, weak
 
 TAPS, BLOCK, CHUNK, LIMIT = 15, 4096, 2048, 1.5 * 2**30
 
@@ -34,45 +35,83 @@ TINY, TINY_CHUNKS = 2048, (32, 64, 2048)
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=32768, help="side of the image (default: %(default)s, 4 GiB)")
     parser.add_argument("--folder", type=Path, help="where the image is written and removed (default: a temporary one)")
-    parser.add_argument("--save", metavar="NAME", help="write bench/results/NAME.json")
-    parser.add_argument("--task", choices=TASKS, help="one run, in this process: prints its figures as JSON")
+    parser.add_argument("--task", choices=PARTS, help="one part only; saved, it takes the place of its earlier rows")
+    parser.add_argument("--save", metavar="NAME", nargs="?", const="scale", help="write bench/results/NAME.json")
 
 
 def run(args: Namespace) -> int:
-    if args.task:
-        print(json.dumps(TASKS[args.task](Images(args.folder, args.size))))
-        return 0
+    head: dict[str, Any] = {}
+    rows = []
+    for part in [args.task] if args.task else PARTS:
+        try:
+            found, more = PARTS[part](args)
+        except OSError as error:
+            print(f"bench scale: {error}", file=sys.stderr)
+            return 2
+        rows += found
+        head |= more
+    if args.save:
+        path = data.replace_rows(args.save, "scale", rows, **head) if args.task else save(args.save, rows, head)
+        print(f"saved {path}")
+    return 0
+
+
+def save(name: str, rows: list[dict[str, Any]], head: dict[str, Any]) -> Path | None:
+    sink = data.Sink(name, "scale", **head)
+    for row in rows:
+        sink.add(row)
+    return sink.path
+
+
+def measure_images(args: Namespace) -> Part:
+    """The runs on the file, which is made for them."""
     needed = 2 * 4 * args.size**2
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         free = shutil.disk_usage(folder).free
         if free < 1.1 * needed:
-            print(
-                f"bench scale: --size {args.size} writes {needed / 2**30:.1f} GiB under {folder}, which has "
-                f"{free / 2**30:.1f} GiB; take a smaller --size or another --folder",
-                file=sys.stderr,
+            raise OSError(
+                f"--size {args.size} writes {needed / 2**30:.1f} GiB under {folder}, which has "
+                f"{free / 2**30:.1f} GiB; take a smaller --size or another --folder"
             )
-            return 2
         images = Images(Path(folder), args.size)
         images.make()
-        rows = [{"task": task, **_in_process(task, images)} for task in TASKS]
-    for row in rows:
-        print("  ".join(f"{name} {value:.4g}" if name != "task" else f"{value:<9}" for name, value in row.items()))
-    held = {row["task"]: row for row in rows}
-    ratio = held["file"]["pixels_per_second"] / held["block"]["pixels_per_second"]
-    rival = held["file"]["pixels_per_second"] / held["overlap"]["pixels_per_second"]
-    fits = held["file"]["peak_bytes"] <= LIMIT
+        held = {task: _in_process(task, images) for task in TASKS if task != "tiny"}
+    speed = {task: row["pixels_per_second"] for task, row in held.items()}
+    more = {"of_block": speed["file"] / speed["block"], "of_overlap": speed["file"] / speed["overlap"]}
+    peak = held["file"]["peak_bytes"]
+    rows = _show(held)
     print(
-        f"throughput: {ratio:.2f} of a block's in memory, {rival:.1f} of dask-image's method; "
-        f"largest resident size {held['file']['peak_bytes'] / 2**30:.2f} GiB, "
-        f"{'within' if fits else 'ABOVE'} {LIMIT / 2**30} GiB"
+        f"throughput: {more['of_block']:.2f} of a block's in memory, {more['of_overlap']:.1f} of dask-image's method; "
+        f"largest resident size {peak / 2**30:.2f} GiB, {'within' if peak <= LIMIT else 'ABOVE'} {LIMIT / 2**30} GiB"
     )
-    if args.save:
-        more = {"size": args.size, "taps": TAPS, "chunk": CHUNK, "of_block": ratio, "of_overlap": rival}
-        sink = data.Sink(args.save, "scale", **more)
-        for row in rows:
-            sink.add(row)
-        print(f"saved {sink.path}")
-    return 0
+    return rows, {"size": args.size, "taps": TAPS, "chunk": CHUNK, **more}
+
+
+def measure_tiny(args: Namespace) -> Part:
+    return _show({"tiny": _in_process("tiny", Images(Path(), TINY))}), {}
+
+
+def measure_weak(args: Namespace) -> Part:
+    rows = weak.measure()
+    print(*weak.table(rows), sep="\n")
+    return [{"task": "weak", **row} for row in rows], {}
+
+
+#: Rows, and what stands beside them in the head of the file.
+Part = tuple[list[dict[str, Any]], dict[str, Any]]
+
+PARTS: dict[str, Callable[[Namespace], Part]] = {
+    "images": measure_images,
+    "tiny": measure_tiny,
+    "weak": measure_weak,
+}
+
+
+def _show(held: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Printed, and as rows."""
+    for task, row in held.items():
+        print("  ".join([f"{task:<9}", *(f"{name} {value:.4g}" for name, value in row.items())]))
+    return [{"task": task, **row} for task, row in held.items()]
 
 
 class Images(NamedTuple):
@@ -182,6 +221,9 @@ def tiny(images: Images) -> dict[str, Any]:
 
     found: dict[str, Any] = {}
     times = {}
+    ac.correlate(
+        da.ones((2, 2), dtype=np.float32), np.ones((3, 3), np.float32), padding="same"
+    )  # imports what it needs
     for chunk in TINY_CHUNKS:
         x, count = da.ones((TINY, TINY), chunks=chunk, dtype=np.float32), ceil(TINY / chunk) ** 2
         start = time.perf_counter()
@@ -243,10 +285,13 @@ def _peak() -> int:
 
 
 def _in_process(task: str, images: Images) -> dict[str, Any]:
-    command = [sys.executable, "-m", "bench", "scale", "--task", task]
-    command += ["--folder", str(images.folder), "--size", str(images.size)]
+    command = [sys.executable, "-m", "bench.scale", task, str(images.folder), str(images.size)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
-        raise RuntimeError(f"bench scale --task {task} ended with {result.returncode}: {result.stderr}")
+        raise RuntimeError(f"bench.scale {task} ended with {result.returncode}: {result.stderr}")
     found: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
     return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(TASKS[sys.argv[1]](Images(Path(sys.argv[2]), int(sys.argv[3])))))

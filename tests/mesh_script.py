@@ -7,7 +7,6 @@ them are spread over the mesh, and what the compiled program sends, for x and fo
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +19,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import arrayconv as ac
+from bench import hlo
 
 jax.config.update("jax_enable_x64", True)
 
@@ -80,16 +80,10 @@ CASES = {
     "explicit": case(ac.conv, ROWS, 2, (1, 2, 32, 8), (2, 2, 3, 3), mesh=EXPLICIT),
 }
 
-SENDING = re.compile(r" = (\(.*?\)|\S+) (all-\w[\w-]*|collective-\w+|reduce-scatter|ragged\S*)\(")
 
-
-def sent(text: str) -> list[tuple[str, int]]:
+def sent(program: Any) -> list[tuple[str, int]]:
     """What a compiled program sends: each operation's kind and elements."""
-    found = []
-    for shapes, kind in SENDING.findall(text):
-        sizes = [np.prod([int(n) for n in dims.split(",") if n]) for dims in re.findall(r"\w+\[([\d,]*)\]", shapes)]
-        found.append((kind.removesuffix("-start"), int(sum(sizes))))
-    return sorted(found)
+    return [(own.kind, own.elements) for own in hlo.sent(program.as_text())]
 
 
 def arrays(case: Case, factor: int) -> list[np.ndarray[Any, Any]]:
@@ -154,8 +148,8 @@ def check(case: Case) -> dict[str, Any]:
         "kernel": prod(case.k_shape),
         "result": pairs[0][1].size,
         "spread": [not array.sharding.is_fully_replicated for array in got],
-        "sent": sent(program.as_text()),
-        "larger": sent(larger.as_text()),
+        "sent": sent(program),
+        "larger": sent(larger),
     }
 
 

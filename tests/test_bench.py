@@ -12,7 +12,7 @@ import pytest
 
 import arrayconv as ac
 from arrayconv.planner import current_settings
-from bench import data, large_fit, machine, planned, regret, report, summary, targets, timing
+from bench import data, hlo, large_fit, machine, planned, regret, report, summary, targets, timing, weak
 from bench.measure import Case
 from bench.reference import make_reference
 from bench.scale import Images
@@ -204,3 +204,43 @@ def test_large_fits_find_the_kernel(task: str, tmp_path: Path) -> None:
     row = large_fit.fit(task, images)
     assert row["error"] < 1e-3
     assert min(row["peak_bytes"], row["sampled_bytes"]) > 0
+
+
+def test_what_a_program_sends_is_read_from_its_text() -> None:
+    text = """
+      %a = f32[14,1024]{1,0} collective-permute(%x), channel_id=1, source_target_pairs={{0,1}}
+      %b = (f16[3,2]{1,0}, pred[5]{0}) all-reduce(%y, %z), to_apply=%sum
+      %c = bf16[] all-gather-start(%v), dimensions={0}
+      %d = f32[9]{0} add(%p, %q)
+    """
+    assert hlo.sent(text) == [("all-gather", 1, 2), ("all-reduce", 11, 17), ("collective-permute", 14336, 57344)]
+
+
+def test_a_device_of_a_larger_mesh_does_and_gets_the_same() -> None:
+    """But for the border windows of the kernel's gradient, which a device at the edge of the image would not need."""
+    rows = weak.measure()
+    held = {(row["case"], row["result"], row["devices"]): row for row in rows}
+    assert len(held) == len(rows) == 18
+    for (case, result, count), row in held.items():
+        one, two = held[case, result, 1], held[case, result, 2]
+        assert row["operations"] == pytest.approx(one["operations"], rel=0.005)
+        assert row["received_bytes"] == ({} if count == 1 else two["received_bytes"])
+    edges = {"collective-permute": 14 * 1024 * 4}
+    assert held["correlate, rows", "y", 4]["received_bytes"] == edges
+    assert held["correlate, rows", "dk", 4]["received_bytes"] == edges | {"all-reduce": 15 * 15 * 4}
+    assert held["conv, batch", "y", 4]["received_bytes"] == held["conv, batch", "dx", 4]["received_bytes"] == {}
+    assert held["conv, batch", "dk", 4]["received_bytes"] == {"all-reduce": 64 * 64 * 9 * 4}
+
+
+def test_rows_of_one_part_take_the_place_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "RESULTS", tmp_path)
+    sink = data.Sink("scale", "scale", size=8)
+    for task, figure in (("file", 1), ("tiny", 2)):
+        sink.add({"task": task, "figure": figure})
+    path = data.replace_rows("scale", "scale", [{"task": "tiny", "figure": 3}, {"task": "tiny", "figure": 4}])
+    content = data.load(path)
+    assert [(row["task"], row["figure"]) for row in content["rows"]] == [("file", 1), ("tiny", 3), ("tiny", 4)]
+    assert content["size"] == 8 and content["created"] == sink.head["created"]
+    assert set(content["later"]) == {"tiny"}
+    fresh = data.load(data.replace_rows("new", "scale", [{"task": "weak"}]))
+    assert fresh["rows"] == [{"task": "weak"}]

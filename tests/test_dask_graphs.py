@@ -15,6 +15,7 @@ from dask.utils import key_split
 from test_dask import record
 
 import arrayconv as ac
+from arrayconv.backends import dask_parts
 from arrayconv.chunks import meeting
 from arrayconv.geometry import WindowDimension
 
@@ -117,9 +118,11 @@ COUNTED: dict[str, tuple[Shape, Shape, Any]] = {
 SLICES = ("halo", "getitem", "rechunk-split")
 
 
+@pytest.mark.parametrize("small", [0, dask_parts.SMALL_CHUNK])
 @pytest.mark.parametrize("name", COUNTED)
-def test_a_block_costs_three_tasks_beside_its_halo(name: str) -> None:
+def test_a_block_costs_three_tasks_beside_its_halo(name: str, small: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Persisted data are tasks too; an alias, which Dask leaves where it has fused tasks, is none."""
+    monkeypatch.setattr(dask_parts, "SMALL_CHUNK", small)
     shape, chunks, build = COUNTED[name]
     x = da.ones(shape, chunks=chunks).persist()
     y = build(x)
@@ -130,6 +133,7 @@ def test_a_block_costs_three_tasks_beside_its_halo(name: str) -> None:
     operands = 2 if name.endswith("back") else 1
     assert slices <= operands * (3**y.ndim - 1) * max(x.npartitions, y.npartitions)
     assert y.npartitions <= 1.3 * x.npartitions, y.chunks  # no slivers
+    assert not (small and tasks["halo"])
 
 
 def test_a_numpy_kernel_is_one_small_array_in_the_graph() -> None:
