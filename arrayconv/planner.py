@@ -11,6 +11,7 @@ from math import inf
 from typing import Any, NamedTuple
 
 from .algorithms import ALGORITHMS, run
+from .algorithms.algorithm import budget_of
 from .arguments import read_int, read_word
 from .backend import Backend, Planning, Run, library_backend
 from .geometry import Geometry
@@ -22,9 +23,6 @@ Array = Any
 
 #: Half types are summed in float32 on every library (DESIGN's rule for floats, and ONNX's and cuDNN's practice).
 ACCUMULATORS = {"float16": "float32", "bfloat16": "float32"}
-
-#: Percent of the workspace that tiles are planned for: slices, tables and the allocator's rounding take the rest.
-_MARGIN = 75
 
 _DEFAULTS = Settings()
 _SETTINGS: ContextVar[Settings] = ContextVar("arrayconv_settings", default=_DEFAULTS)
@@ -129,7 +127,7 @@ class Option(NamedTuple):
 def _program(problem: Problem, backend: Backend, requested: str, row: Option) -> Program:
     """Tiles within the workspace, and what can be derived from them before the arrays come."""
     algorithm = ALGORITHMS[row.name]
-    block = algorithm.blocks(problem, backend, _MARGIN * problem.settings.workspace // 100)
+    block = algorithm.blocks(problem, backend, budget_of(problem))
     workspace, parts = algorithm.held(problem, backend, block), row.parts
     if algorithm.is_conditional:
         others = [own for own in options(problem, backend) if own.serves and not ALGORITHMS[own.name].is_conditional]

@@ -70,7 +70,10 @@ def run(args: Namespace) -> int:
 
 def read_rows(data: str, library: str) -> list[tuple[Problem, dict[str, float]]]:
     path = RESULTS / f"{data}-{library}.json"
-    return load_rows(path) if path.exists() else []
+    if not path.exists():
+        print(f"nothing measured: {path.name}")
+        return []
+    return load_rows(path)
 
 
 def unmeasured(*units: str) -> dict[str, float]:
@@ -94,7 +97,15 @@ def prior(unit: str) -> float:
     """Products are named after what is multiplied; all else that is not in `PRIOR` is elements moved."""
     if "integer" in unit:
         return INTEGER
-    is_product = "product" in unit or unit.split()[0] in ("dense", "thick", "long", "grouped", "depthwise", "base")
+    is_product = "product" in unit or unit.split()[0] in (
+        "dense",
+        "pointwise",
+        "thick",
+        "long",
+        "grouped",
+        "depthwise",
+        "base",
+    )
     return PRIOR.get(unit, PRODUCT if is_product and not unit.endswith("put") else ELEMENT)
 
 

@@ -16,8 +16,10 @@ import torch
 from test_vjp import CALLS, LINEAR, Example, first_example, samples
 
 import arrayconv as ac
+from arrayconv.backend import library_backend
+from arrayconv.geometry import Geometry, WindowDimension
 from arrayconv.operations.table import OPERATIONS
-from arrayconv.planner import current_settings
+from arrayconv.planner import current_settings, make_problem, make_program, options
 
 if TYPE_CHECKING:
     from conftest import Library
@@ -322,3 +324,28 @@ def test_long_windows_are_not_transformed_output_by_output(taps: int) -> None:
     plan = ac.plan(ac.correlate, (1024, 1024), (1025 - taps, 1025 - taps), algorithm="fft")
     assert prod(-(-taps // n) for n in plan.program.block[1:]) <= 4
     assert plan.program.workspace <= 2**26
+
+
+LONG_WINDOWS = {
+    "signals": Geometry(64, 1, 1, 1, (WindowDimension(100_000, 99_000),)),
+    "images": Geometry(64, 1, 1, 1, (WindowDimension(256, 254),) * 2),
+    "kernel of many images": Geometry(1, 1, 128, 1, (WindowDimension(512, 512, 1, 1, 1),) * 2),
+    "kernels of a layer": Geometry(3, 1, 64, 1, (WindowDimension(224, 218),) * 2),
+    "volumes": Geometry(1, 1, 8, 8, (WindowDimension(75, 11),) * 3),
+}
+
+
+@pytest.mark.parametrize("name", LONG_WINDOWS)
+def test_long_windows_stay_within_the_workspace(name: str, library: Library) -> None:
+    """Of every algorithm that serves: a transform's length is that of its window, however few outputs a tile has.
+
+    `gemm` is there for everything: a column of one output may be larger, as the window itself is.
+    """
+    backend = library_backend(library.name)
+    problem = make_problem(LONG_WINDOWS[name], "float32", backend, "cpu", current_settings())
+    for row in options(problem, backend):
+        if not row.serves or row.name == "native":
+            continue
+        program = make_program(problem, backend, row.name)
+        one = row.name == "gemm" and set(program.block) == {1}
+        assert one or program.workspace <= problem.settings.workspace, row.name

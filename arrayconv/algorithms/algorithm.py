@@ -104,6 +104,15 @@ def base_dilated(problem: Problem) -> str | None:
     return None
 
 
+#: Percent of the workspace that tiles are planned for: slices, tables and the allocator's rounding take the rest.
+MARGIN = 75
+
+
+def budget_of(problem: Problem) -> int:
+    """Bytes for all tiles that are computed at once."""
+    return MARGIN * problem.settings.workspace // 100
+
+
 def cache_budget(backend: Backend, budget: int, caches: int = 1) -> int:
     """Bytes of temporaries that stay in the cache, for methods that read them again at once; or some caches full."""
     return budget if backend.cache is None else min(budget, caches * backend.cache)

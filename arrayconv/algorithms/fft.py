@@ -7,6 +7,7 @@ is not finite would spread over its whole block, so it is taken out and put back
 
 from __future__ import annotations
 
+from functools import partial
 from math import inf, log2, prod
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from ..backend import Backend
 from ..geometry import Geometry
 from ..primitives import dilate
 from ..program import Problem, Program
-from .algorithm import Algorithm, Tile, Tiling, base_dilated, block_shape, make_tiling, run_tiled, tiling
+from .algorithm import Algorithm, Tile, Tiling, base_dilated, budget_of, make_tiling, run_tiled, tiling
 from .guard import guarded
 from .rates import Counts
 
@@ -32,15 +33,10 @@ def unsupported(problem: Problem, backend: Backend) -> str | None:
         return f"{backend.name} has no float64 here; accuracy='normwise' admits float32 transforms"
     if not hasattr(backend.xp, "fft"):
         return f"{backend.name} has no Fourier transforms"
-    least = fixed(problem, backend, (1,) * (1 + problem.geometry.ndim))
-    if least > budget_of(problem) // 2:
-        return f"the kernel's transform alone takes {least} bytes; settings(workspace=...) admits more"
+    least = fixed(problem, backend, FFT.blocks(problem, backend, budget_of(problem)))
+    if least > budget_of(problem):
+        return f"the transforms of one window take {least} bytes; settings(workspace=...) admits more"
     return base_dilated(problem)
-
-
-def budget_of(problem: Problem) -> int:
-    """Bytes that the planner gives to all tiles together."""
-    return 3 * problem.settings.workspace // 4
 
 
 def fast_length(n: int) -> int:
@@ -64,28 +60,36 @@ class Details(NamedTuple):
     results: tuple[slice, ...]
 
 
-def details(geometry: Geometry) -> Details:
+def details(lengths: tuple[int, ...], geometry: Geometry) -> Details:
     """A correlation is a convolution with the flipped kernel, whose first full window ends at ``window - 1``."""
     return Details(
-        tuple(fast_length(axis.size) for axis in geometry.axes),
+        lengths,
         tuple(
             slice(axis.window - 1, axis.window + (axis.output - 1) * axis.stride, axis.stride) for axis in geometry.axes
         ),
     )
 
 
-def unit(problem: Problem, backend: Backend) -> int:
-    """Bytes a position: spectra of inputs and outputs, twice (a transform makes a copy)."""
-    geometry = problem.geometry
-    spread = prod([axis.stride for axis in geometry.axes])
-    return geometry.groups * (geometry.inputs + geometry.outputs) * spread * 32
+def lengths_of(geometry: Geometry, block: tuple[int, ...]) -> tuple[int, ...]:
+    """Lengths of the transform of a tile, from its outputs."""
+    axes = zip(geometry.axes, block[1:], strict=True)
+    return tuple([fast_length(axis.window + (n - 1) * axis.stride) for axis, n in axes])
+
+
+def tiles_of(geometry: Geometry, block: tuple[int, ...]) -> int:
+    return prod([-(-count // n) for count, n in zip((geometry.batch, *geometry.out), block, strict=True)])
 
 
 def fixed(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
-    """Bytes of the kernel's spectrum, twice."""
-    geometry = problem.geometry
-    sizes = [axis.window + (n - 1) * axis.stride for axis, n in zip(geometry.axes, block[1:], strict=True)]
-    return geometry.groups * geometry.outputs * geometry.inputs * prod(map(fast_length, sizes)) * 16
+    """Bytes of the kernel's spectrum, and of the tiles computed at once twice, since a transform makes a copy.
+
+    A tile's bytes are those of its whole transform, of which long windows leave few outputs.
+    """
+    geometry, number = problem.geometry, 16 if problem.is_complex else 8
+    kernels = geometry.groups * geometry.inputs * geometry.outputs
+    images = 2 * block[0] * geometry.groups * (geometry.inputs + geometry.outputs)
+    at_once = min(FFT.workers(backend), tiles_of(geometry, block))
+    return number * prod(lengths_of(geometry, block)) * (kernels + max(kernels, images * at_once))
 
 
 #: Points of a tile for each spatial axis: what is transformed stays in the cache while its axes are passed over.
@@ -99,9 +103,11 @@ def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
     the kernel.
     """
     geometry = problem.geometry
-    own = list(block_shape(geometry, unit(problem, backend), budget // 2))
+    full = (geometry.batch, *geometry.out)
+    own = [max(1, count) for count in full]
     channels = geometry.groups * (geometry.inputs + geometry.outputs) / 2
     limit = geometry.ndim * POINTS / channels if backend.workers is not None else inf
+    room = budget * FFT.workers(backend)
 
     def length(i: int) -> int:
         axis = geometry.axes[i - 1]
@@ -110,19 +116,24 @@ def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
     def halve(i: int) -> None:
         own[i] = -(-own[i] // 2)
 
-    for i, full_size in enumerate((geometry.batch, *geometry.out)):
+    for i in range(len(own)):
         least = 3 * geometry.axes[i - 1].window if i else 1
-        while prod(map(length, range(len(own)))) > limit and own[i] > 1 and length(i) // 2 >= least:
+        while (
+            own[i] > 1
+            and length(i) // 2 >= least
+            and not (prod(map(length, range(len(own)))) <= limit and fixed(problem, backend, tuple(own)) <= room)
+        ):
             halve(i)
-        own[i] = -(-full_size // -(-full_size // own[i]))
-    shared = budget * (backend.workers.count if backend.workers is not None else 1)
-    while fixed(problem, backend, tuple(own)) > shared // 2 and max(own[1:]) > 1:
-        halve(own.index(max(own[1:]), 1))
-    return tuple(own)
+        own[i] = -(-full[i] // -(-full[i] // own[i])) if full[i] else 1
+    whole = tuple(own)
+    while fixed(problem, backend, tuple(own)) > room and max(own) > 1:
+        halve(0 if own[0] > 1 else own.index(max(own)))
+    return tuple(own) if fixed(problem, backend, tuple(own)) <= room else whole
 
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
-    return make_tiling(problem, block, details)
+    """One length for all tiles, so that the kernel has one spectrum."""
+    return make_tiling(problem, block, partial(details, lengths_of(problem.geometry, block)))
 
 
 def counts(problem: Problem, backend: Backend) -> Counts:
@@ -131,12 +142,10 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     """
     geometry = problem.geometry
     own = FFT.blocks(problem, backend, budget_of(problem))
-    sizes = [axis.window + (n - 1) * axis.stride for axis, n in zip(geometry.axes, own[1:], strict=True)]
-    points = prod(map(fast_length, sizes))
-    blocks = prod([-(-axis.output // n) for axis, n in zip(geometry.axes, own[1:], strict=True)])
-    images = geometry.batch * geometry.groups * blocks * points
+    points = prod(lengths_of(geometry, own))
+    tiles = tiles_of(geometry, own)
+    images = geometry.batch * geometry.groups * tiles_of(geometry, (geometry.batch, *own[1:])) * points
     kernels = geometry.groups * geometry.inputs * geometry.outputs
-    tiles = blocks * -(-geometry.batch // own[0])
     idle = max(1.0, min(FFT.workers(backend), points / POINTS) / tiles)
     transformed = (images * (geometry.inputs + geometry.outputs) + kernels * points) * idle
     return {
@@ -155,10 +164,7 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     forward, inverse = (xp.fft.fftn, xp.fft.ifftn) if problem.is_complex else (xp.fft.rfftn, xp.fft.irfftn)
     kernel = xp.flip(dilate(xp, kernel, [axis.window_dilation for axis in geometry.axes]), axis=axes)
     kernel = xp.reshape(kernel, (geometry.groups, geometry.outputs, geometry.inputs, *kernel.shape[2:]))
-    spectra = {
-        lengths: forward(backend.cast(kernel, wide), s=lengths, axes=axes)
-        for lengths in sorted({tile.details.lengths for tile in tiling(program, backend).tiles})
-    }
+    taps = forward(backend.cast(kernel, wide), s=tiling(program, backend).tiles[0].details.lengths, axes=axes)
 
     def compute(tile: Tile, x: Array, kernel: Array) -> Array:
         return guarded(backend, tile.geometry, x, lambda x: transformed(tile, x))
@@ -167,7 +173,7 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
         own, (lengths, results) = tile.geometry, tile.details
         spectrum = forward(backend.cast(x, wide), s=lengths, axes=axes)
         spectrum = xp.reshape(spectrum, (own.batch, own.groups, own.inputs, *spectrum.shape[2:]))
-        mixed = mix(backend, spectrum, spectra[lengths])
+        mixed = mix(backend, spectrum, taps)
         y = xp.reshape(inverse(mixed, s=lengths, axes=axes), (own.batch, own.groups * own.outputs, *lengths))
         return backend.cast(y[(slice(None), slice(None), *results)], x.dtype)
 
@@ -198,4 +204,4 @@ _WIDE = {
     "complex128": "complex128",
 }
 
-FFT = Algorithm("fft", unsupported, counts, execute, unit, prepare, block=block, fixed=fixed, threaded=True)
+FFT = Algorithm("fft", unsupported, counts, execute, prepare=prepare, block=block, fixed=fixed, threaded=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import prod
 from typing import Any, NamedTuple
 
@@ -37,10 +38,11 @@ def unsupported(problem: Problem, backend: Backend) -> str | None:
 
 
 def unit(problem: Problem, backend: Backend) -> int:
-    """Bytes a position: the padded inputs, the column and the result."""
+    """Bytes a position: the padded inputs, the column and the result, which windows give in the other order first."""
     geometry = problem.geometry
     spread = prod(axis.stride for axis in geometry.axes)
-    return geometry.groups * (geometry.terms + geometry.inputs * spread + geometry.outputs) * problem.itemsize
+    outputs = geometry.outputs * (1 if is_taps_first(geometry) else 2)
+    return geometry.groups * (geometry.terms + geometry.inputs * spread + outputs) * problem.itemsize
 
 
 def counts(problem: Problem, backend: Backend) -> Counts:
@@ -100,10 +102,10 @@ class Columns(NamedTuple):
     y: tuple[int, ...]
 
 
-def details(geometry: Geometry) -> Columns:
+def details(taps_first: bool, geometry: Geometry) -> Columns:
     """Axes of the windows are ``(N, G, I, *out, *window)``."""
     groups, inputs, terms, ndim = geometry.groups, geometry.inputs, geometry.terms, geometry.ndim
-    taps_first, places = is_taps_first(geometry), prod(geometry.out)
+    places = prod(geometry.out)
     out, window = range(3, 3 + ndim), range(3 + ndim, 3 + 2 * ndim)
     steps = [(axis.stride, axis.window_dilation) for axis in geometry.axes]
     return Columns(
@@ -118,15 +120,14 @@ def details(geometry: Geometry) -> Columns:
 
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
-    return make_tiling(problem, block, details)
+    """All tiles in one order, which their sizes alone might not agree on: they share the kernel's rows."""
+    return make_tiling(problem, block, partial(details, is_taps_first(problem.geometry)))
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
-    xp, own = backend.xp, tiling(program, backend).tiles[0].details
+    xp, geometry, own = backend.xp, program.geometry, tiling(program, backend).tiles[0].details
     rows = xp.reshape(kernel, own.rows)
-    if not own.taps_first:
-        flat = xp.reshape(xp.matrix_transpose(rows), (-1,))  # a copy, whose product is a tenth faster than the view's
-        rows = xp.reshape(flat, (own.rows[0], own.rows[2], own.rows[1]))
+    rows = rows if own.taps_first else xp.matrix_transpose(rows)
 
     def compute(tile: Tile, x: Array, rows: Array) -> Array:
         own = tile.details
@@ -138,7 +139,7 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
             y = backend.matmul(rows, columns) if own.taps_first else xp.matrix_transpose(backend.matmul(columns, rows))
             return xp.reshape(y, images + own.y)
 
-        return backend.each_image(products, x)
+        return products(x) if geometry.taps == 1 else backend.each_image(products, x)
 
     return run_tiled(program, backend, x, rows, compute)
 

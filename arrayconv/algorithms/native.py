@@ -9,6 +9,7 @@ from math import prod
 from typing import Any
 
 from ..backend import Backend
+from ..geometry import WindowDimension
 from ..program import Problem, Program
 from .algorithm import Algorithm, in_floats, positions
 from .rates import Counts
@@ -38,10 +39,11 @@ THICK = 32
 
 def convolution_counts(problem: Problem) -> Counts:
     """Libraries compute output channels in vectors: one channel costs as much as sixteen, and of a depthwise
-    convolution sixteen groups as much as one. What other groups and other ranks cost has little to do with that.
+    convolution sixteen groups as much as one. What other groups and other ranks cost has little to do with that. A
+    window of one tap is a matrix product.
     """
     geometry, size = problem.geometry, in_floats(problem)
-    places = positions(geometry) * size
+    places, pairs = positions(geometry) * size, geometry.batch * geometry.inputs * prod(map(met, geometry.axes)) * size
     groups, outputs = geometry.groups, geometry.outputs
     kind = "dense" if groups == 1 else "grouped"
     if groups == 1 and min(geometry.inputs, outputs) >= THICK and geometry.ndim < 3:
@@ -51,10 +53,13 @@ def convolution_counts(problem: Problem) -> Counts:
     elif groups * outputs == 1 and geometry.taps >= LONG:
         kind = "long"
     vectors = groups * -(-outputs // VECTOR) * VECTOR
-    if geometry.ndim != 2:
+    if geometry.taps == 1:
+        kind, vectors = "pointwise", geometry.groups * geometry.outputs
+    elif geometry.ndim != 2:
         kind += f" {min(geometry.ndim, 3)}d"
     if any(axis.base_dilation > 1 for axis in geometry.axes):
-        kind, places = "base dilated", places / prod([axis.base_dilation for axis in geometry.axes])
+        kind = "base dilated long" if geometry.taps >= LONG else "base dilated"
+        places = places / prod([axis.base_dilation for axis in geometry.axes])
     x_size, kernel_size = prod(geometry.x_shape) * size, prod(geometry.kernel_shape) * size
     moved = {"input": x_size, "kernel": kernel_size}
     if kind.startswith("long"):
@@ -62,10 +67,15 @@ def convolution_counts(problem: Problem) -> Counts:
     return {
         "call": 1.0,
         "group": float(geometry.batch * geometry.groups) if kind.startswith("grouped") else 0.0,
-        kind: places * vectors * geometry.terms,
+        kind: pairs * vectors,
         f"{kind} output": places * vectors,
         **moved,
     }
+
+
+def met(axis: WindowDimension) -> int:
+    """Pairs of a tap and an element of x along one axis, at most: padding and inserted zeros are skipped."""
+    return min(axis.output * axis.kernel // axis.base_dilation, axis.size * min(axis.output, axis.kernel))
 
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Any:

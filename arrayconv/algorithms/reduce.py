@@ -16,7 +16,18 @@ from ..backend import Backend
 from ..geometry import Geometry
 from ..primitives import split_ranges, tap_slice
 from ..program import Problem, Program
-from .algorithm import Algorithm, Tile, Tiling, base_dilated, block_shape, in_floats, make_tiling, positions, run_tiled
+from .algorithm import (
+    Algorithm,
+    Tile,
+    Tiling,
+    base_dilated,
+    block_shape,
+    budget_of,
+    in_floats,
+    make_tiling,
+    positions,
+    run_tiled,
+)
 from .rates import Counts
 
 Array = Any
@@ -31,10 +42,20 @@ ROW = 1024
 def unsupported(problem: Problem, backend: Backend) -> str | None:
     if backend.sum_each is None:
         return f"{backend.name} can't sum several products in one pass"
-    outputs = prod(problem.geometry.out)
-    if outputs > backend.most_slices:
-        return f"{outputs} places of the window; {backend.name} takes {backend.most_slices} slices"
+    least = fixed(problem, backend, (1,))
+    if least > problem.settings.workspace:
+        return f"one padded image takes {least} bytes; settings(workspace=...) admits more"
+    count = slices(problem, backend)
+    if count > backend.most_slices:
+        return f"{count} places of the window in all tiles; {backend.name} takes {backend.most_slices} slices"
     return base_dilated(problem)
+
+
+def slices(problem: Problem, backend: Backend) -> int:
+    """Slices of x in all tiles: each tile of images has one for every output."""
+    geometry = problem.geometry
+    images = block(problem, backend, budget_of(problem))[0]
+    return prod(geometry.out) * -(-geometry.batch // max(1, images))
 
 
 def rows(geometry: Geometry) -> int:
@@ -52,12 +73,14 @@ def unit(problem: Problem, backend: Backend) -> int:
 def fixed(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
     """Bytes of the padded images."""
     geometry = problem.geometry
+    if not any(axis.low or axis.high for axis in geometry.axes):
+        return 0
     return block[0] * geometry.groups * geometry.inputs * prod(a.padded for a in geometry.axes) * problem.itemsize
 
 
 def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
-    images = max(1, budget // 2 // max(1, fixed(problem, backend, (1,))))
-    batch, *out = block_shape(problem.geometry, unit(problem, backend), budget // 2)
+    images = max(1, 3 * budget // 4 // max(1, fixed(problem, backend, (1,))))
+    batch, *out = block_shape(problem.geometry, unit(problem, backend), budget // 4)
     return (min(batch, images), *out)
 
 
@@ -68,7 +91,7 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     last, moved = geometry.axes[-1], prod(geometry.x_shape) + prod(geometry.kernel_shape)
     return {
         "call": 1.0,
-        "slice": float(prod(geometry.out)),
+        "slice": float(slices(problem, backend)),
         "product" if last.window_dilation == 1 else "strided product": products,
         "run": products / max(1, last.kernel),
         "moved": -(-prod(geometry.out) // together(geometry)) * moved * size,

@@ -158,8 +158,13 @@ def pad(x: Array, widths: Widths) -> Array:
 
 
 def each_image(function: Callable[[Array], Array], x: Array) -> Array:
-    """A loop: XLA would read a fused im2col of all images element by element inside of its product."""
-    if x.shape[0] < 2:
+    """A loop on CPUs: XLA would read a fused im2col of all images element by element inside of its product.
+
+    An axis that a mesh holds explicitly can't be looped over.
+    """
+    sharding = getattr(jax.typeof(x), "sharding", None) if hasattr(jax, "typeof") else None
+    is_held = sharding is not None and any(part is not None for part in sharding.spec)
+    if x.shape[0] < 2 or is_held or jax.default_backend() != "cpu":
         return function(x)
     y: Array = lax.map(lambda image: function(image[None])[0], x)
     return y
