@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -234,6 +236,58 @@ def test_an_error_in_a_worker_is_the_caller_s() -> None:
 
     with pytest.raises(ZeroDivisionError):
         Workers(2).each(fail, range(4))
+
+
+@pytest.mark.parametrize("failing", [True, False], ids=["caller", "helper"])
+def test_after_an_error_nobody_begins_another_item(failing: bool) -> None:
+    met, seen = threading.Barrier(2), list[int]()
+
+    def work(item: int) -> None:
+        if item < 2:
+            met.wait(timeout=10)
+            if (threading.current_thread() is threading.main_thread()) is failing:
+                raise ZeroDivisionError(item)
+        time.sleep(1e-3)
+        seen.append(item)
+
+    with pytest.raises(ZeroDivisionError):
+        Workers(2).each(work, range(2000))
+    assert len(seen) < 1000
+
+
+def test_help_that_failed_to_start_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    def meet(_: int) -> None:
+        met.wait(timeout=10)  # breaks unless two threads come
+
+    workers, met = Workers(2), threading.Barrier(2)
+    with monkeypatch.context() as patch:
+        patch.setattr(ThreadPoolExecutor, "submit", refuse)
+        with pytest.raises(RuntimeError, match="can't start"):
+            workers.each(print, range(4))
+    workers.each(meet, range(2))
+
+
+def test_a_caller_does_not_wait_for_helpers_that_wait_for_others() -> None:
+    """All four threads help two callers; the third caller's helper does not begin."""
+    workers, gate, held = Workers(4), threading.Event(), threading.Semaphore(0)
+    in_time = list[bool]()
+
+    def hold(_: int) -> None:
+        held.release()
+        in_time.append(gate.wait(timeout=5))
+
+    others = [threading.Thread(target=workers.each, args=(hold, range(count))) for count in (4, 3)]
+    for other, threads in zip(others, (4, 2), strict=True):
+        other.start()
+        assert all(held.acquire(timeout=10) for _ in range(threads))
+    workers.each(lambda _: None, range(4))
+    gate.set()
+    for other in others:
+        other.join()
+    assert in_time == [True] * 7
 
 
 def test_the_caller_s_errstate_holds_in_the_threads() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from _thread import allocate_lock  # threading's Lock; the module would be loaded for nothing else
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,17 @@ def promote(a: Array, b: Array) -> Any:
     return np.result_type(a.dtype, b.dtype)
 
 
+@contextmanager
+def _emptied_on_error(queue: Iterator[Any]) -> Iterator[None]:
+    """Other threads find nothing more to do."""
+    try:
+        yield
+    except BaseException:
+        for _ in queue:
+            pass
+        raise
+
+
 class Workers:
     """Threads for tiles: NumPy's loops and transforms release the GIL and use one core each.
 
@@ -96,37 +108,45 @@ class Workers:
         self._pool: ThreadPoolExecutor | None = None
 
     def each(self, function: Callable[[Any], None], items: Sequence[Any]) -> None:
-        """``function`` of every item, in any order."""
+        """``function`` of every item, in any order; after an error nobody begins another."""
         if self.count == 1 or len(items) == 1 or self._busy.get():
             for item in items:
                 function(item)
             return
-        with self._lock:
-            self._callers += 1
-            if self._pool is None:
-                from concurrent.futures import ThreadPoolExecutor  # it loads more modules than all of arrayconv
-
-                self._pool = ThreadPoolExecutor(self.count, "arrayconv", self._begin)
         queue = iter(items)  # a generator would be busy in another thread; a list's iterator is atomic
-        context, busy = np.geterr(), self._busy.set(True)
+        context, busy, helpers = np.geterr(), self._busy.set(True), list[Any]()
 
         def help_out() -> None:
-            with np.errstate(**context):
+            with np.errstate(**context), _emptied_on_error(queue):
                 while self._callers < self.count and (item := next(queue, self)) is not self:
                     function(item)
 
-        helpers = [self._pool.submit(help_out) for _ in range(min(self.count, len(items)) - self._callers)]
+        with self._lock:
+            self._callers += 1
         try:
-            for item in queue:
-                function(item)
+            with _emptied_on_error(queue):
+                pool = self._threads()
+                for _ in range(min(self.count, len(items)) - self._callers):
+                    helpers.append(pool.submit(help_out))
+                for item in queue:
+                    function(item)
             for helper in helpers:
-                helper.result()
+                if not helper.cancel():  # it has not begun, behind another caller's: nothing is left for it
+                    helper.result()
         finally:
             self._busy.reset(busy)
             with self._lock:
                 self._callers -= 1
             for helper in helpers:
                 helper.cancel() or helper.exception()
+
+    def _threads(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._pool is None:
+                from concurrent.futures import ThreadPoolExecutor  # it loads more modules than all of arrayconv
+
+                self._pool = ThreadPoolExecutor(self.count, "arrayconv", self._begin)
+            return self._pool
 
     def _begin(self) -> None:
         self._busy.set(True)
