@@ -16,6 +16,11 @@ from learning import EDGES, IMAGE, normal
 import arrayconv as ac
 
 
+def single(asarray: Any) -> tuple[Any, Any]:
+    """A signal, and one as long as its correlation with three taps, in single precision."""
+    return asarray(normal(20).astype("float32")), asarray(normal(18).astype("float32"))
+
+
 def test_a_thousand_kernels_under_vmap() -> None:
     kernels = normal(1000, 3)
     x = normal(1000, 30)
@@ -120,6 +125,52 @@ def test_derivatives_through_a_fit_by_its_data(argument: int) -> None:
 
     value, derivative = jax.jit(loss), jax.jit(jax.grad(loss))(0.0)
     np.testing.assert_allclose(derivative, (value(1e-6) - value(-1e-6)) / 2e-6, rtol=1e-5)
+
+
+def test_a_fit_of_arrays_in_the_closure_of_a_jitted_function() -> None:
+    """No argument of the fit is traced, yet what it computes is."""
+    gram, start = ac.gram(ac.correlate, *single(jnp.asarray), (3,)), jnp.asarray(normal(3), jnp.float32)
+
+    def learn(scale: Any) -> Any:
+        fit = ac.learn_from(gram, init=start, optimizer=ac.sgd(1e-3), steps=5)
+        return scale * fit.kernel, fit.losses, fit.steps
+
+    for own, expected in zip(jax.jit(learn)(2.0), learn(2.0), strict=True):
+        np.testing.assert_allclose(own, expected, rtol=1e-6)
+
+
+WIDE: dict[str, Any] = {"numpy": lambda value: np.asarray(value), "jax": lambda value: jnp.asarray(value, "float64")}
+
+
+@pytest.mark.parametrize("wrap", [lambda learn: learn, jax.jit], ids=["eager", "jit"])
+@pytest.mark.parametrize("library", WIDE)
+@pytest.mark.parametrize(
+    "optimizer", [lambda number: ac.sgd(0.001, number(0.9)), lambda number: ac.adam(0.01, number(0.9), number(0.99))]
+)
+def test_numbers_of_a_wider_type_than_the_data(optimizer: Any, library: str, wrap: Any) -> None:
+    x, y = single(jnp.asarray)
+
+    def learn(number: Any) -> Any:
+        return ac.learn_kernel(x, y, (3,), optimizer=optimizer(number), steps=5, method="gram")
+
+    expected, fit = learn(float), wrap(lambda: learn(WIDE[library]))()
+    assert fit.kernel.dtype == fit.losses.dtype == jnp.float32
+    np.testing.assert_allclose(fit.losses, expected.losses, rtol=1e-5)
+    traced = jax.jit(lambda value: learn(lambda _: value).losses)(jnp.asarray(0.9, "float64"))
+    np.testing.assert_allclose(traced, learn(lambda _: 0.9).losses, rtol=1e-5)
+
+
+@pytest.mark.parametrize("wrap", [lambda learn: learn, jax.jit], ids=["eager", "jit"])
+def test_decays_that_single_precision_rounds_to_1(wrap: Any) -> None:
+    def learn(x: Any, y: Any) -> ac.Fit:
+        optimizer = ac.adam(1e-2, b1=0.99999999, b2=0.99999999)
+        return ac.learn_kernel(x, y, (3,), optimizer=optimizer, steps=50, method="gram")
+
+    expected = learn(*(array.astype("float64") for array in single(np.asarray)))
+    with jax.enable_x64(False):
+        fit = wrap(learn)(*single(jnp.asarray))
+    np.testing.assert_allclose(fit.losses, expected.losses, rtol=1e-3)
+    np.testing.assert_allclose(fit.kernel, expected.kernel, rtol=1e-3)
 
 
 def test_sharded_arrays_are_summed_over_the_mesh() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from math import isfinite, nan
+from numbers import Real
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -199,6 +200,8 @@ def _compiled_loop(job: Descent) -> tuple[Params, Array, Any] | None:
     if any(map(backend.is_traced, (*own[1], *optimizer[1], *job.params))):
         return None
     params, losses, steps = backend.compiled(_run_known, known, arrays)
+    if backend.is_traced(losses):  # by a transformation of a function that has the data in its closure
+        return params, losses, steps
     found = backend.to_numpy(losses)[: int(steps)]
     for step in np.flatnonzero(~np.isfinite(found))[:1]:
         job.check(float(found[step]), int(step) + 1)
@@ -212,9 +215,27 @@ def _run_known(known: Known, arrays: Any) -> tuple[Params, Array, Any]:
     return _library_loop(Descent(known.caller, problem, params, optimizer, known.steps, known.tolerance))
 
 
+def _with_weak_numbers(job: Descent) -> Descent:
+    """The job with the optimiser's numbers of no wider type than the parameters: a loop's state must keep its type.
+
+    Arrays become floats, which widen nothing; those that are traced are cast.
+    """
+    backend, split = job.problem.backend, split_optimizer(job.optimizer)
+    if split is None:
+        return job
+
+    def weaken(number: Any) -> Any:
+        if backend.is_traced(number):
+            return backend.cast(number, job.loss_dtype)
+        return float(number if isinstance(number, Real) else get_backend(number).to_numpy(number))
+
+    (init, update), numbers = split
+    return job._replace(optimizer=Optimizer(init, partial(update, *map(weaken, numbers))))
+
+
 def descend(job: Descent, dtype: Any) -> Fit:
     """All steps; the parameters returned are of ``dtype``."""
-    backend = job.problem.backend
+    job, backend = _with_weak_numbers(job), job.problem.backend
     params, losses, steps = _compiled_loop(job) or _python_loop(job)
     params = tree_map(lambda part: backend.cast(part, dtype), params)
     loss = job.final_loss(params)

@@ -123,11 +123,11 @@ def _nesterov(rate: Any, momentum: Any, grads: Tree, state: State, params: Tree 
 
 
 class AdamState(NamedTuple):
-    """Updates made, and the running means of the gradient and of its squared magnitude."""
+    """Running means of the gradient and of its squared magnitude, and the means of 1 with the decay of either."""
 
-    count: Any
     mean: Tree
     square: Tree
+    weights: tuple[Any, Any]
 
 
 def adam(rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Optimizer:
@@ -141,26 +141,33 @@ def adam(rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> 
 
     >>> optimizer = adam(0.5, eps=0.0)
     >>> updates, state = optimizer.update((3.0,), optimizer.init((2.0,)))
-    >>> round(updates[0], 12), state.count
-    (-0.5, 1)
+    >>> round(updates[0], 12), round(state.mean[0], 12)
+    (-0.5, 0.3)
     """
     rate, eps = read_scalar("adam", "rate", rate, minimum=0), read_scalar("adam", "eps", eps, minimum=0)
-    return _make(_no_means, _adam, rate, _read_decay("adam", "b1", b1), _read_decay("adam", "b2", b2), eps)
+    b1, b2 = _read_decay("adam", "b1", b1), _read_decay("adam", "b2", b2)
+    return _make(_no_means, _adam, rate, b1, 1 - b1, b2, 1 - b2, eps)
 
 
 def _no_means(params: Tree) -> State:
-    return AdamState(0, _zeros(params), tree_map(abs, _zeros(params)))
+    return AdamState(_zeros(params), tree_map(abs, _zeros(params)), (0.0, 0.0))
 
 
-def _adam(rate: Any, b1: Any, b2: Any, eps: Any, grads: Tree, state: State, params: Tree = None) -> tuple[Tree, State]:
-    count = state.count + 1
-    mean = tree_map(lambda g, m: b1 * m + (1 - b1) * g, grads, state.mean)
-    square = tree_map(lambda g, s: b2 * s + (1 - b2) * abs(g) ** 2, grads, state.square)
+def _adam(
+    rate: Any, b1: Any, new1: Any, b2: Any, new2: Any, eps: Any, grads: Tree, state: State, params: Tree = None
+) -> tuple[Tree, State]:
+    """``new1`` and ``new2`` are 1 - b1 and 1 - b2, taken in double precision: in single it may be 0, as may 1 - b^t.
+
+    The running mean of 1 is 1 - b^t; its first value is ``new``, and it rounds as the means that it divides.
+    """
+    mean = tree_map(lambda g, m: b1 * m + new1 * g, grads, state.mean)
+    square = tree_map(lambda g, s: b2 * s + new2 * abs(g) ** 2, grads, state.square)
+    weight1, weight2 = (b * weight + new for b, new, weight in zip((b1, b2), (new1, new2), state.weights, strict=True))
 
     def step(m: Any, s: Any) -> Any:
-        return -rate * (m / (1 - b1**count)) / ((s / (1 - b2**count)) ** 0.5 + eps)
+        return -rate * (m / weight1) / ((s / weight2) ** 0.5 + eps)
 
-    return tree_map(step, mean, square), AdamState(count, mean, square)
+    return tree_map(step, mean, square), AdamState(mean, square, (weight1, weight2))
 
 
 #: What `split_optimizer` knows.
