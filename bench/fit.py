@@ -97,14 +97,19 @@ def prior(unit: str) -> float:
     """Products are named after what is multiplied; all else that is not in `PRIOR` is elements moved."""
     if "integer" in unit:
         return INTEGER
-    is_product = "product" in unit or unit.split()[0] in (
-        "dense",
-        "pointwise",
-        "thick",
-        "long",
-        "grouped",
-        "depthwise",
-        "base",
+    is_product = (
+        "product" in unit
+        or "pointwise" in unit
+        or unit.split()[0]
+        in (
+            "dense",
+            "blocked",
+            "thick",
+            "long",
+            "grouped",
+            "depthwise",
+            "base",
+        )
     )
     return PRIOR.get(unit, PRODUCT if is_product and not unit.endswith("put") else ELEMENT)
 

@@ -33,7 +33,7 @@ class Draw(NamedTuple):
     """Multiply-adds that are drawn, and the seconds of the fastest algorithm beyond which a geometry is drawn again.
 
     With ``taps``, all windows have that many, stride 1 and dilation 1. ``gradient``: of kernels, whose windows are as
-    large as the image.
+    large as the image. ``grouped``: of groups with multiples of 4 channels, as networks have them.
     """
 
     work: tuple[float, float]
@@ -41,6 +41,7 @@ class Draw(NamedTuple):
     longest: float
     taps: int | None = None
     gradient: bool = False
+    grouped: bool = False
 
 
 USUAL = Draw((3e5, 4e9), 1e-4, 6e-2)
@@ -50,6 +51,7 @@ DRAWS = {
     "small": Draw((10, 3e5), 1e-6, 1e-3),
     "normwise": Draw((3e6, 4e9), 1e-4, 6e-2, taps=3),
     "gradient": Draw((3e5, 4e9), 1e-4, 6e-2, gradient=True),
+    "grouped": Draw((3e6, 4e9), 1e-4, 6e-2, taps=3, grouped=True),
 }
 
 #: Elements of an array at most.
@@ -59,7 +61,7 @@ MOST_ELEMENTS = 2**24
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--library", action="append", choices=LIBRARIES, help="default: all three")
     parser.add_argument("--count", type=int, default=200, help="geometries for each library (default: %(default)s)")
-    others = "calls of a few microseconds; 3 taps under accuracy='normwise'; gradients of kernels"
+    others = "microseconds; 3 taps under accuracy='normwise'; gradients of kernels; groups of 4 channels"
     parser.add_argument("--draw", choices=DRAWS, help=f"another draw: {others}")
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=0.2, help="for each geometry (default: %(default)s)")
@@ -109,6 +111,11 @@ def draw_channels(rng: random.Random) -> tuple[int, int, int]:
     return 1, draw(256), draw(256)
 
 
+def draw_groups(rng: random.Random) -> tuple[int, int, int]:
+    groups, inputs, outputs = (round(log_uniform(rng, 1, high)) for high in (32, 8, 8))
+    return 1 + groups, 4 * inputs, 4 * outputs
+
+
 def draw_window(rng: random.Random, ndim: int) -> list[int]:
     """1 to 63 taps an axis, not more than 63 x 63 in all; often the same on every axis."""
     most = {1: 63, 2: 63, 3: 9}[ndim]
@@ -123,7 +130,7 @@ def draw_window(rng: random.Random, ndim: int) -> list[int]:
 def draw_geometry(rng: random.Random, draw: Draw = USUAL) -> Geometry | None:
     """None where the draw makes arrays that are too large or too small for the work."""
     ndim = rng.choice((1, 2, 2, 3))
-    groups, inputs, outputs = draw_channels(rng)
+    groups, inputs, outputs = draw_groups(rng) if draw.grouped else draw_channels(rng)
     window = [draw.taps] * ndim if draw.taps else draw_window(rng, ndim)
     batch = rng.choice((1, 1, 2, 4, 8, 32))
     stride = 1 if draw.taps else rng.choice((1, 1, 1, 1, 2, 3, 4))

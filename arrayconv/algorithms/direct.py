@@ -46,14 +46,16 @@ def unit(problem: Problem, backend: Backend) -> int:
 
 
 def counts(problem: Problem, backend: Backend) -> Counts:
-    """Short rows of the result cost more: by their number."""
+    """Short rows of the result cost more: by their number; and a single one, which XLA doesn't share among threads."""
     geometry, size = problem.geometry, in_floats(problem)
     products = positions(geometry) * geometry.groups * geometry.outputs * geometry.terms * size
+    kind = "product" if geometry.ndim > 1 else "product 1d"
     return {
         "call": 1.0,
         "slice": geometry.terms * pieces(problem, backend, unit(problem, backend)),
-        "product" if geometry.axes[-1].stride == 1 else "strided product": products,
+        kind if geometry.axes[-1].stride == 1 else f"strided {kind}": products,
         "run": products / max(1, geometry.out[-1]),
+        "single run": products if prod(geometry.y_shape) == geometry.out[-1] else 0.0,
         "input": prod(geometry.x_shape) * size,
         "output": prod(geometry.y_shape) * size,
         "memory": beyond_cache(problem),

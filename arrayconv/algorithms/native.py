@@ -40,7 +40,7 @@ THICK = 32
 def convolution_counts(problem: Problem) -> Counts:
     """Libraries compute output channels in vectors: one channel costs as much as sixteen, and of a depthwise
     convolution sixteen groups as much as one. What other groups and other ranks cost has little to do with that. A
-    window of one tap is a matrix product.
+    window of one tap is a matrix product, and groups of a multiple of 4 channels may have kernels of their own.
     """
     geometry, size = problem.geometry, in_floats(problem)
     places, pairs = positions(geometry) * size, geometry.batch * geometry.inputs * prod(map(met, geometry.axes)) * size
@@ -50,11 +50,15 @@ def convolution_counts(problem: Problem) -> Counts:
         kind = "thick"
     elif groups > 1 and geometry.inputs == 1:
         kind, groups, outputs = "depthwise", 1, groups * outputs
+    elif groups > 1 and geometry.inputs % 4 == outputs % 4 == 0:
+        kind = "blocked"
     elif groups * outputs == 1 and geometry.taps >= LONG:
         kind = "long"
-    vectors = groups * -(-outputs // VECTOR) * VECTOR
+    vectors = groups * (outputs if kind == "blocked" else -(-outputs // VECTOR) * VECTOR)
     if geometry.taps == 1:
         kind, vectors = "pointwise", geometry.groups * geometry.outputs
+        if any(axis.stride > 1 for axis in geometry.axes):
+            kind = "strided pointwise"
     elif geometry.ndim != 2:
         kind += f" {min(geometry.ndim, 3)}d"
     if any(axis.base_dilation > 1 for axis in geometry.axes):
@@ -66,7 +70,7 @@ def convolution_counts(problem: Problem) -> Counts:
         moved = {f"{kind} input": x_size + kernel_size}
     return {
         "call": 1.0,
-        "group": float(geometry.batch * geometry.groups) if kind.startswith("grouped") else 0.0,
+        "group": float(geometry.batch * geometry.groups) if kind.startswith(("grouped", "blocked")) else 0.0,
         kind: pairs * vectors,
         f"{kind} output": places * vectors,
         **moved,

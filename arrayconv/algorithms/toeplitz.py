@@ -146,6 +146,8 @@ def unfold(xp: Any, geometry: Geometry, y: Array, fold: Fold) -> Array:
 def unsupported(problem: Problem, backend: Backend) -> str | None:
     if problem.is_integer:
         return "products of integers with a band's zeros gain nothing"
+    if prod(fold_of(problem, backend)) == 1:
+        return "its channels fill a matrix product by themselves"
     if fixed(problem, backend) > problem.settings.workspace // 2:
         return f"the banded kernel takes {fixed(problem, backend)} bytes; settings(workspace=...) admits more"
     return base_dilated(problem)
