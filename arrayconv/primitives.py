@@ -134,7 +134,7 @@ def sum_rows(xp: Any, table: Array, terms: Iterable[tuple[Array, Array]]) -> Arr
     return sum_products((weight[:, None], xp.take(table, index, axis=0)) for index, weight in terms)
 
 
-#: Taps of one axis above which windows are doubled and not stacked: a traced graph grows with every slice.
+#: Taps above which windows are not stacked at once, and those of one axis doubled: a traced graph grows with slices.
 MOST_STACKED = 32
 
 

@@ -1,4 +1,4 @@
-"""``python -m bench [run]``, ``report``, ``regret``, ``import``, ``scale``, ``large-fit``: each has ``--help``."""
+"""``python -m bench [run]``, ``report``, ``regret``, ``fit``, ``import``, ``scale``, ``large-fit``: each has --help."""
 
 from __future__ import annotations
 

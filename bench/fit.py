@@ -27,6 +27,9 @@ from bench.workloads import LIBRARIES
 PRIOR = {"call": 2e-5, "tile": 2e-5, "slice": 5e-6, "matrix": 2e-6, "group": 1e-6, "part": 2e-5, "run": 5e-9}
 ELEMENT, PRODUCT, INTEGER = 5e-10, 2e-11, 1.5e-9
 
+#: Words for multiply-adds; with "output" after them, for elements.
+PRODUCTS = {"product", "pointwise", "dense", "blocked", "thick", "long", "grouped", "depthwise", "dilated"}
+
 #: How strongly a constant is drawn towards its prior: a factor of e counts as much as this relative error of one row.
 PULL = 0.05
 
@@ -97,20 +100,7 @@ def prior(unit: str) -> float:
     """Products are named after what is multiplied; all else that is not in `PRIOR` is elements moved."""
     if "integer" in unit:
         return INTEGER
-    is_product = (
-        "product" in unit
-        or "pointwise" in unit
-        or unit.split()[0]
-        in (
-            "dense",
-            "blocked",
-            "thick",
-            "long",
-            "grouped",
-            "depthwise",
-            "base",
-        )
-    )
+    is_product = bool(PRODUCTS & set(unit.split()))
     return PRIOR.get(unit, PRODUCT if is_product and not unit.endswith("put") else ELEMENT)
 
 

@@ -116,15 +116,16 @@ def test_each_output_reads_its_own_window_only(library: Library) -> None:
 
 
 def test_kernel_gradients_of_thin_layers_are_reductions() -> None:
-    """And those of thick layers are not."""
+    """Or transforms, where JAX has float64; and those of thick layers are neither."""
     thin = [
         ac.plan(ac.depthwise_conv, (8, 64, 56, 56), (64, 1, 3, 3), padding=1, library="jax"),
         ac.plan(ac.correlate, (96, 96, 96), (5, 5, 5), library="jax"),
         ac.plan(ac.correlate, (1024, 1024), (7, 7), library="jax"),
     ]
     thick = ac.plan(ac.conv, (8, 64, 56, 56), (64, 64, 3, 3), padding=1, library="jax")
-    assert [derive(plan.program, plan.program.geometry.kernel_transpose()).algorithm for plan in thin] == ["reduce"] * 3
-    assert derive(thick.program, thick.program.geometry.kernel_transpose()).algorithm != "reduce"
+    chosen = [derive(plan.program, plan.program.geometry.kernel_transpose()).algorithm for plan in thin]
+    assert chosen[0] == "reduce" and set(chosen) <= {"reduce", "fft"}
+    assert derive(thick.program, thick.program.geometry.kernel_transpose()).algorithm not in ("reduce", "fft")
 
 
 def test_padded_images_stay_within_the_workspace() -> None:

@@ -113,7 +113,8 @@ def learn_kernel(
         have the real type of the kernel's precision, float32 for half types, which are learned in float32.
 
     In JAX the fit can be transformed as a whole (``steps`` is then an array), and PyTorch records no graph. An eager
-    fit of JAX's arrays by ``"gram"`` with `sgd` or `adam` is compiled: once for a kernel's shape and a number of steps.
+    fit of JAX's arrays by ``"gram"`` with `sgd` or `adam` is compiled: once for a kernel's shape, a
+    number of steps and one set of options; not with ``progress`` or ``callback``.
 
     Raises:
         TypeError: an ``op`` not listed, integer arrays, an optimiser that is none.

@@ -122,7 +122,8 @@ def correlate(
             NumPy and SciPy do), ``"full"``, ``"causal"`` (all in front).
         dilation: distance of neighbouring taps.
         boundary: what the padding holds: ``"constant"`` (zero), ``"edge"``, ``"reflect"``, ``"symmetric"``, ``"wrap"``.
-        dtype: accumulate and return in this type instead of ``result_type(x, kernel)``.
+        dtype: accumulate and return in this type instead of ``result_type(x, kernel)``. Integers are exact as long as
+            that type holds them; float16 and bfloat16 are summed in float32.
         algorithm: ``"auto"``, ``"native"`` or a name from `algorithms`.
 
     Returns:

@@ -26,8 +26,8 @@ def vjp(op: Callable[..., Array], *arrays: Array, **options: Any) -> tuple[Array
         options: its keyword options.
 
     Returns:
-        ``(y, pullback)``; ``pullback(dy)``, with dy in y's shape, is a tuple of one cotangent an array, in its shape
-        and dtype.
+        ``(y, pullback)``; ``pullback(dy)``, with dy in y's shape, is a tuple of one cotangent an array, bias, offset
+        and mask too, in its shape and dtype.
 
     Raises:
         TypeError: ``op`` is not a function of arrayconv, or a cotangent of another library.
