@@ -41,7 +41,7 @@ def place_windows(
         count += 1
         start += stride
     covered_until = start - stride + (kernel - 1) * dilation
-    if ceil and count and covered_until != size + high - 1 and start < size:
+    if ceil and count and covered_until != size + high - 1 and start < size + min(0, high):
         count += 1
     return count
 

@@ -82,7 +82,8 @@ def best_fold(axes: tuple[tuple[int, int, int], ...], way: tuple[int, int, int],
             for block in (BLOCKS if first <= i < stop else (1,))
             if outputs * block <= BLOCKS[-1]
         ]
-    return min((products * (1 + half / (channels * outputs)), fold) for products, outputs, fold in choices)
+    folds = [choice for choice in choices if choice[1] > 1]  # without one it would be `gemm`
+    return min((products * (1 + half / (channels * outputs)), fold) for products, outputs, fold in folds)
 
 
 def folded_axis(axis: WindowDimension, block: int) -> WindowDimension:
@@ -146,8 +147,6 @@ def unfold(xp: Any, geometry: Geometry, y: Array, fold: Fold) -> Array:
 def unsupported(problem: Problem, backend: Backend) -> str | None:
     if problem.is_integer:
         return "products of integers with a band's zeros gain nothing"
-    if prod(fold_of(problem, backend)) == 1:
-        return "its channels fill a matrix product by themselves"
     if fixed(problem, backend) > problem.settings.workspace // 2:
         return f"the banded kernel takes {fixed(problem, backend)} bytes; settings(workspace=...) admits more"
     return base_dilated(problem)
