@@ -138,14 +138,19 @@ def sum_rows(xp: Any, table: Array, terms: Iterable[tuple[Array, Array]]) -> Arr
 MOST_STACKED = 32
 
 
+def window_counts(
+    sizes: Sequence[int], window: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+) -> list[int]:
+    """How many windows there are along each axis."""
+    return [(n - (k - 1) * d - 1) // s + 1 for n, k, s, d in zip(sizes, window, stride, dilation, strict=True)]
+
+
 def windows(xp: Any, x: Array, window: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Array:
     """Sliding windows over the last axes, ``(..., *out, *window)``: few taps at once, many one axis after the other."""
     ndim = len(window)
     first = x.ndim - ndim
     if 1 < prod(window) <= MOST_STACKED:
-        out = [
-            (n - (k - 1) * d - 1) // s + 1 for n, k, s, d in zip(x.shape[first:], window, stride, dilation, strict=True)
-        ]
+        out = window_counts(x.shape[first:], window, stride, dilation)
         shifts = [tap_slice(taps, out, stride, dilation) for taps in product(*map(range, window))]
         stacked = xp.stack([x[shift] for shift in shifts], axis=first)
         stacked = xp.reshape(stacked, (*x.shape[:first], *window, *out))

@@ -19,8 +19,7 @@ import numpy as np
 
 import arrayconv as ac
 from bench import data
-from bench.scale import LIMIT, Images
-from bench.scale import _timed as timed
+from bench.scale import LIMIT, Images, timed
 
 TAPS, CHUNK, STEPS, NOISE = 7, 2048, 3000, 0.01
 

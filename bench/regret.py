@@ -46,7 +46,7 @@ class Draw(NamedTuple):
 
 USUAL = Draw((3e5, 4e9), 1e-4, 6e-2)
 
-#: What a call itself costs, what Winograd's algorithm does, and the gradients of kernels.
+#: What a call itself costs, what Winograd's algorithm does, gradients of kernels, and groups of several channels.
 DRAWS = {
     "small": Draw((10, 3e5), 1e-6, 1e-3),
     "normwise": Draw((3e6, 4e9), 1e-4, 6e-2, taps=3),

@@ -171,7 +171,7 @@ def file(images: Images) -> dict[str, Any]:
 
     x = da.from_array(images.open("x"), chunks=min(CHUNK, images.size), name=False)
     y = ac.correlate(x, kernel(), padding="same")
-    found = _timed(lambda: da.store(y, images.open("y"), lock=False, scheduler="threads"), images.size**2)
+    found = timed(lambda: da.store(y, images.open("y"), lock=False, scheduler="threads"), images.size**2)
     source, result = (np.load(images.folder / f"{name}.npy", mmap_mode="r") for name in "xy")
     at = images.size // 2 - TAPS // 2
     corner = source[at : at + TAPS, at : at + TAPS]
@@ -187,7 +187,7 @@ def copy(images: Images) -> dict[str, Any]:
     import dask.array as da
 
     x = da.from_array(images.open("x"), chunks=min(CHUNK, images.size), name=False)
-    return _timed(lambda: da.store(x, images.open("y"), lock=False, scheduler="threads"), images.size**2)
+    return timed(lambda: da.store(x, images.open("y"), lock=False, scheduler="threads"), images.size**2)
 
 
 def overlap(images: Images) -> dict[str, Any]:
@@ -198,7 +198,7 @@ def overlap(images: Images) -> dict[str, Any]:
     rows = min(images.size, 2 * BLOCK)
     x = da.from_array(images.open("x"), chunks=min(CHUNK, images.size), name=False)[:rows, :rows]
     y = da.map_overlap(correlate, x, depth=TAPS // 2, boundary="none", weights=kernel(), mode="constant", meta=x._meta)
-    return _timed(lambda: da.store(y, images.open("y"), lock=False, scheduler="threads"), rows**2)
+    return timed(lambda: da.store(y, images.open("y"), lock=False, scheduler="threads"), rows**2)
 
 
 def block(images: Images) -> dict[str, Any]:
@@ -208,7 +208,7 @@ def block(images: Images) -> dict[str, Any]:
     n = min(BLOCK, images.size)
     x, taps = images.open("x")[:n, :n], kernel()
     ac.correlate(x, taps, padding="same")
-    times = [_timed(lambda: ac.correlate(x, taps, padding="same"), n * n) for _ in range(7)]
+    times = [timed(lambda: ac.correlate(x, taps, padding="same"), n * n) for _ in range(7)]
     return {name: median(row[name] for row in times) for name in times[0]}
 
 
@@ -248,7 +248,7 @@ TASKS: dict[str, Callable[[Images], dict[str, Any]]] = {
 }
 
 
-def _timed(call: Callable[[], Any], pixels: int) -> dict[str, Any]:
+def timed(call: Callable[[], Any], pixels: int) -> dict[str, Any]:
     """Seconds, and the resident size: the largest that was sampled while it ran, and the system's own record."""
     samples, done = [_resident()], threading.Event()
 

@@ -7,7 +7,7 @@ is not finite would spread over its whole block, so it is taken out and put back
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from math import inf, log2, prod
 from typing import Any, NamedTuple
 
@@ -96,6 +96,7 @@ def fixed(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
 POINTS = 2**16
 
 
+@lru_cache(maxsize=1024)  # whether it serves, what it costs and how it runs all ask for it
 def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
     """Overlap-save: the batch is halved, then the first axis, while a tile is long beside its window and too large.
 
@@ -116,19 +117,20 @@ def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
     def halve(i: int) -> None:
         own[i] = -(-own[i] // 2)
 
+    def is_cached() -> bool:
+        return prod(map(length, range(len(own)))) <= limit
+
+    def fits() -> bool:
+        return fixed(problem, backend, tuple(own)) <= room
+
     for i in range(len(own)):
         least = 3 * geometry.axes[i - 1].window if i else 1
-        while (
-            own[i] > 1
-            and length(i) // 2 >= least
-            and not (prod(map(length, range(len(own)))) <= limit and fixed(problem, backend, tuple(own)) <= room)
-        ):
+        while own[i] > 1 and length(i) // 2 >= least and not (is_cached() and fits()):
             halve(i)
         own[i] = -(-full[i] // -(-full[i] // own[i])) if full[i] else 1
-    whole = tuple(own)
-    while fixed(problem, backend, tuple(own)) > room and max(own) > 1:
+    while not fits() and max(own) > 1:
         halve(0 if own[0] > 1 else own.index(max(own)))
-    return tuple(own) if fixed(problem, backend, tuple(own)) <= room else whole
+    return tuple(own)
 
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:

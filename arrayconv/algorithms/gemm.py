@@ -56,15 +56,11 @@ CACHES = 2
 SPARSE = 4
 
 
-def runs(geometry: Geometry) -> tuple[int, int]:
-    """Elements copied side by side: positions of one tap, and taps of one position."""
-    axis = geometry.axes[-1]
-    return axis.output if axis.stride < SPARSE else 1, axis.kernel if axis.window_dilation < SPARSE else 1
-
-
 def is_taps_first(geometry: Geometry) -> bool:
-    """Columns are copied in the longer runs."""
-    positions_run, taps_run = runs(geometry)
+    """Columns are copied in the longer runs: of neighbouring positions of one tap, or of taps of one position."""
+    axis = geometry.axes[-1]
+    positions_run = axis.output if axis.stride < SPARSE else 1
+    taps_run = axis.kernel if axis.window_dilation < SPARSE else 1
     return positions_run >= taps_run
 
 

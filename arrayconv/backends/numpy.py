@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..backend import standard_backend
-from ..primitives import Widths, crop, split_ranges
+from ..primitives import Widths, crop, split_ranges, window_counts
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -44,9 +44,9 @@ def pad(x: Array, widths: Widths) -> Array:
 def windows(x: Array, window: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Array:
     """A read-only view: no copy."""
     first = x.ndim - len(window)
-    axes = list(zip(x.shape[first:], x.strides[first:], window, stride, dilation, strict=True))
-    out = [(n - (k - 1) * d - 1) // s + 1 for n, _, k, s, d in axes]
-    strides = (*x.strides[:first], *(step * s for _, step, _, s, _ in axes), *(step * d for _, step, _, _, d in axes))
+    out = window_counts(x.shape[first:], window, stride, dilation)
+    axes = list(zip(x.strides[first:], stride, dilation, strict=True))
+    strides = (*x.strides[:first], *(step * s for step, s, _ in axes), *(step * d for step, _, d in axes))
     return as_strided(x, (*x.shape[:first], *out, *window), strides, writeable=False)
 
 
