@@ -28,7 +28,16 @@ from bench.regret import DRAWS, USUAL, draw_geometry
 from bench.workloads import LIBRARIES
 
 #: Seconds of one unit before anything was measured: of a call, of what is done a tile or a tap, of an element.
-PRIOR = {"call": 2e-5, "tile": 2e-5, "slice": 5e-6, "matrix": 2e-6, "group": 1e-6, "part": 2e-5, "run": 5e-9}
+PRIOR = {
+    "call": 2e-5,
+    "primitive": 2e-5,
+    "tile": 2e-5,
+    "slice": 5e-6,
+    "matrix": 2e-6,
+    "group": 1e-6,
+    "part": 2e-5,
+    "run": 5e-9,
+}
 ELEMENT, PRODUCT, INTEGER = 5e-10, 2e-11, 1.5e-9
 
 #: Words for multiply-adds, and those that make it elements.

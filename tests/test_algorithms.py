@@ -348,11 +348,12 @@ def test_torch_gets_zeros_that_its_fast_kernels_refuse(size: int, taps: int, low
         (1, 8, 1, (2000, 1024), 1, "long 1d"),
         (8, 1, 1, (9, 3), 2, "depthwise"),
         (8, 1, 1, (9, 2, 1, 0, 0, 2), 3, "grouped 3d"),
+        (1, 2, 3, (9, 2, 1, 0, 0, 2), 3, "dilated 3d"),
         (8, 1, 2, (9, 3), 2, "grouped"),
         (8, 4, 8, (9, 3), 2, "blocked"),
         (8, 4, 8, (9, 1), 2, "pointwise grouped"),
         (1, 4, 8, (9, 1, 2), 2, "strided pointwise"),
-        (1, 4, 8, (9, 3, 1, 0, 0, 1, 2), 2, "base dilated"),
+        (1, 2, 8, (9, 3, 1, 0, 0, 1, 2), 2, "base dilated dense"),
     ],
 )
 def test_the_way_that_torch_runs_it(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import prod
 
-from ..geometry import Geometry, WindowDimension
+from ..geometry import Geometry
 from ..program import Problem
 from .algorithm import in_floats, positions
 from .rates import Counts
@@ -32,6 +32,9 @@ def convolution_counts(problem: Problem) -> Counts:
 #: Input channels of a first layer, which are read where they are; more are gathered in vectors.
 FEW = 3
 
+#: Floats of an image that is worth the search for a way.
+SMALL = 20480
+
 #: Channels in and out from which products reach their full rate.
 THICK = 32
 
@@ -48,15 +51,16 @@ def onednn_counts(problem: Problem) -> Counts:
     """
     geometry, size = problem.geometry, in_floats(problem)
     kind, vectors = onednn_kind(geometry)
-    pairs = geometry.batch * geometry.inputs * prod(axis.output * axis.kernel for axis in geometry.axes) * size
-    if is_base_dilated(geometry):
-        pairs = geometry.batch * geometry.inputs * prod(map(met, geometry.axes)) * size
+    # A base dilation is a transposed convolution's stride: every element of x meets every tap, what is cropped too.
+    starts = prod(geometry.sizes if is_base_dilated(geometry) else geometry.out)
+    pairs = geometry.batch * geometry.inputs * starts * geometry.taps * size
     results = positions(geometry) * vectors * size
     moved = {"input": prod(geometry.x_shape) * size, "kernel": prod(geometry.kernel_shape) * size}
     if kind.startswith("long"):
         moved = {f"{kind} input": moved["input"] + moved["kernel"]}
     return {
         "call": 1.0,
+        "primitive": float(is_onednn(geometry)),
         "group": float(geometry.batch * geometry.groups) if kind.startswith(("grouped", "blocked")) else 0.0,
         kind: pairs * vectors,
         f"{kind} output": results,
@@ -65,24 +69,32 @@ def onednn_counts(problem: Problem) -> Counts:
     }
 
 
+def is_onednn(geometry: Geometry) -> bool:
+    """A small image alone goes to a simpler way (``use_mkldnn`` in torch's aten/src/ATen/native/Convolution.cpp)."""
+    is_wide = min((1, *geometry.window)[-2:]) > FEW
+    return geometry.groups > 1 or geometry.batch > 1 or is_wide or prod(geometry.x_shape) > SMALL
+
+
 def onednn_kind(geometry: Geometry) -> tuple[str, int]:
     """The first way that serves, and the output channels that it computes."""
     groups, outputs = geometry.groups, geometry.outputs
     channels = groups * in_vectors(outputs)
-    for word, serves, vectors, has_ranks in (
-        ("base dilated" + " grouped" * (groups > 1), is_base_dilated, channels, False),
-        (pointwise(geometry), is_pointwise, groups * outputs, False),
-        ("depthwise", is_depthwise, in_vectors(groups), True),
-        ("blocked", is_blocked, groups * outputs, True),
-        ("grouped", lambda geometry: geometry.groups > 1, channels, True),
-        ("long", is_long, channels, True),
-        ("thin", lambda geometry: geometry.inputs <= FEW, channels, True),
-        ("wide", lambda geometry: geometry.axes[-1].kernel > UNROLLED, channels, False),
-        ("thick", is_thick, channels, True),
-    ):
-        if serves(geometry):
-            return word + ranks(geometry) * has_ranks, vectors
-    return "dense" + ranks(geometry), channels
+    is_dilated = is_base_dilated(geometry)
+    ways = (
+        (geometry.taps == 1, pointwise(geometry), groups * outputs, False),
+        (is_depthwise(geometry), "depthwise", in_vectors(groups), True),
+        (groups > 1 and geometry.inputs % 4 == outputs % 4 == 0, "blocked", groups * outputs, True),
+        (groups > 1, "grouped", channels, True),
+        (is_dilated, "dense", channels, True),
+        (outputs == 1 and geometry.taps >= LONG, "long", channels, True),
+        (geometry.ndim > 2 and not is_plain(geometry), "dilated", channels, True),
+        (geometry.inputs <= FEW, "thin", channels, True),
+        (geometry.axes[-1].kernel > UNROLLED, "wide", channels, False),
+        (min(geometry.inputs, outputs) >= THICK and geometry.ndim < 3, "thick", channels, True),
+        (True, "dense", channels, True),
+    )
+    _, word, vectors, has_ranks = next(way for way in ways if way[0])
+    return ("base dilated " + word if is_dilated else word + ranks(geometry) * has_ranks), vectors
 
 
 def in_vectors(channels: int) -> int:
@@ -104,31 +116,15 @@ def is_base_dilated(geometry: Geometry) -> bool:
     return any(axis.base_dilation > 1 for axis in geometry.axes)
 
 
-def is_pointwise(geometry: Geometry) -> bool:
-    return geometry.taps == 1
-
-
 def is_depthwise(geometry: Geometry) -> bool:
     """One channel in and one out; three axes without dilation."""
-    is_plain = geometry.ndim < 3 or all(axis.window_dilation == 1 for axis in geometry.axes)
-    return geometry.groups > 1 and geometry.inputs == geometry.outputs == 1 and is_plain
+    is_single = geometry.inputs == geometry.outputs == 1
+    return geometry.groups > 1 and is_single and (geometry.ndim < 3 or is_plain(geometry))
 
 
-def is_blocked(geometry: Geometry) -> bool:
-    return geometry.groups > 1 and geometry.inputs % 4 == geometry.outputs % 4 == 0
-
-
-def is_long(geometry: Geometry) -> bool:
-    return geometry.outputs == 1 and geometry.taps >= LONG
-
-
-def is_thick(geometry: Geometry) -> bool:
-    return min(geometry.inputs, geometry.outputs) >= THICK and geometry.ndim < 3
-
-
-def met(axis: WindowDimension) -> int:
-    """Pairs of a tap and an element of x along one axis, at most: inserted zeros are skipped."""
-    return min(axis.output * axis.kernel // axis.base_dilation, axis.size * min(axis.output, axis.kernel))
+def is_plain(geometry: Geometry) -> bool:
+    """Whether the taps of a window lie side by side."""
+    return all(axis.window_dilation == 1 or axis.kernel == 1 for axis in geometry.axes)
 
 
 # JAX
@@ -142,7 +138,7 @@ def eigen_counts(problem: Problem) -> Counts:
     kind, groups = eigen_kind(geometry), geometry.groups
     runs = geometry.batch * groups * prod(axis.output * axis.kernel for axis in geometry.axes) * size
     columns, vectors = runs * geometry.inputs, in_vectors(geometry.outputs)
-    copied = {} if is_pointwise(geometry) else {f"{kind} run": runs, f"{kind} column": columns}
+    copied = {} if geometry.taps == 1 else {f"{kind} run": runs, f"{kind} column": columns}
     return copied | {
         "call": 1.0,
         "group": float(geometry.batch * groups) if groups > 1 else 0.0,
@@ -158,11 +154,11 @@ def eigen_kind(geometry: Geometry) -> str:
     """Three axes have a way of their own, and so have elements of a window that don't lie side by side."""
     if is_base_dilated(geometry):
         kind = "base dilated" + " grouped" * (geometry.groups > 1)
-    elif is_pointwise(geometry):
+    elif geometry.taps == 1:
         kind = pointwise(geometry)
     else:
         kind = "grouped" if geometry.groups > 1 else "dense"
-        kind += " dilated" * any(axis.window_dilation > 1 and axis.kernel > 1 for axis in geometry.axes)
+        kind += " dilated" * (not is_plain(geometry))
     return kind + " 3d" * (geometry.ndim > 2)
 
 
