@@ -81,8 +81,8 @@ class Backend:
       ``is_compiling`` (a compiler traces Python), each call reads its arrays anew;
     - ``fold`` calls a planning function with plain values: a compiler that traces Python must not look inside;
     - ``recompute`` calls a function of arrays so that a recorded gradient keeps its arguments only;
-    - ``sum_each`` sums several arrays over the same axes in one pass, in which they are computed too; libraries that
-      don't fuse have none;
+    - ``sum_each(parts, kernel, axes)`` sums the products of each part with the kernel over some axes, which are not the
+      fifth, without ever holding all of them;
     - ``each_image(function, x)`` is ``function(x)``, or of one image after the other where that is faster;
     - ``empty`` makes a buffer that may be written; libraries without one join parts;
     - ``unless_finite(compute, otherwise, x)`` is ``compute(x)`` where all of it is finite, else ``otherwise(x)``; where
@@ -124,7 +124,7 @@ class Backend:
     matmul: Callable[[Array, Array], Array] = lambda a, b: a
     each_image: Callable[[Callable[[Array], Array], Array], Array] = _call
     sum_products: Callable[[list[tuple[Array, Array]]], Array] = primitives.sum_products
-    sum_each: Callable[[Sequence[Array], Sequence[int]], list[Array]] | None = None
+    sum_each: Callable[[Sequence[Array], Array, Sequence[int]], list[Array]] | None = None
     sum_rows: Callable[[Array, Iterable[tuple[Array, Array]]], Array] = lambda table, terms: table
     empty: Callable[..., Array] | None = None
     close: Callable[[Backend, Planning], Run] | None = None

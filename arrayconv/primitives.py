@@ -219,3 +219,24 @@ def join(xp: Any, parts: list[Array], counts: Sequence[int], axes: Sequence[int]
 def split_ranges(count: int, step: int) -> list[range]:
     """``range(count)`` in pieces of ``step``."""
     return [range(start, min(start + step, count)) for start in range(0, count, step)]
+
+
+#: Products that are held at once: as many as stay in a cache.
+HELD = 2**19
+
+
+def sum_each(xp: Any, parts: Sequence[Array], kernel: Array, axes: Sequence[int]) -> list[Array]:
+    """``sum(part * kernel, axes)`` for each part, some indices of the fifth axis at a time."""
+    size, axis = parts[0].shape[4], tuple(axes)
+    own = prod(max(pair) for pair in zip(parts[0].shape, kernel.shape, strict=True))
+    pieces = [(slice(None),) * 4 + (slice(r.start, r.stop),) for r in split_ranges(size, max(1, size * HELD // own))]
+    kernels = [kernel[piece] for piece in pieces]
+
+    def total(part: Array) -> Array:
+        sums = [
+            xp.sum(part[piece] * taps, axis=axis, dtype=kernel.dtype)
+            for piece, taps in zip(pieces, kernels, strict=True)
+        ]
+        return sums[0] if len(sums) == 1 else xp.concat(sums, axis=3)
+
+    return [total(part) for part in parts]

@@ -133,6 +133,7 @@ def prior(unit: str) -> float:
 
 #: What nothing was measured for yet has the prices that a fit starts from.
 UNMEASURED = {
+    "reduce": unmeasured("call", "slice", "product", "strided product", "run", "moved"),
     "winograd": unmeasured("call", "tile", "matrix", "product", "moved", "input", "output", "kernel"),
 }
 

@@ -66,8 +66,8 @@ def _layer(name: str, x: tuple[int, ...], kernel: tuple[int, ...], group: str = 
     return Workload(name, group, "layer", ac.conv, (x, kernel), options)
 
 
-def _depthwise(name: str, x: tuple[int, ...], **options: Any) -> Workload:
-    return Workload(name, "depthwise", "depthwise", ac.depthwise_conv, (x, (x[1], 1, 3, 3)), options)
+def _depthwise(name: str, x: tuple[int, ...], taps: int = 3, **options: Any) -> Workload:
+    return Workload(name, "depthwise", "depthwise", ac.depthwise_conv, (x, (x[1], 1, taps, taps)), options)
 
 
 def _transposed(name: str, x: tuple[int, ...], kernel: tuple[int, ...], **options: Any) -> Workload:
@@ -106,6 +106,8 @@ FORWARD = (
     _layer("grouped 3x3", (8, 128, 28, 28), (128, 4, 3, 3), group="grouped", groups=32, padding=1),
     _depthwise("depthwise 3x3", (8, 64, 56, 56), padding=1),
     _depthwise("depthwise 3x3/2", (8, 64, 56, 56), stride=2, padding=1),
+    _depthwise("depthwise 7x7", (8, 96, 56, 56), 7, padding=3),
+    _depthwise("depthwise 31x31", (2, 128, 56, 56), 31, padding=15),
     _transposed("transposed 256/128", (4, 16, 256), (16, 1, 256), stride=128),
     _transposed("transposed 4x4/2", (8, 64, 28, 28), (64, 32, 4, 4), stride=2, padding=1),
     Workload(

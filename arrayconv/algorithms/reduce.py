@@ -14,7 +14,7 @@ from typing import Any
 
 from ..backend import Backend
 from ..geometry import Geometry
-from ..primitives import split_ranges, tap_slice
+from ..primitives import HELD, split_ranges, tap_slice
 from ..program import Problem, Program
 from .algorithm import (
     Algorithm,
@@ -44,7 +44,7 @@ def unsupported(problem: Problem, backend: Backend) -> str | None:
         return f"{backend.name} can't sum several products in one pass"
     least = fixed(problem, backend, (1,))
     if least > problem.settings.workspace:
-        return f"one padded image takes {least} bytes; settings(workspace=...) admits more"
+        return f"one padded image and its products take {least} bytes; settings(workspace=...) admits more"
     count = slices(problem, backend)
     if count > backend.most_slices:
         return f"{count} places of the window in all tiles; {backend.name} takes {backend.most_slices} slices"
@@ -71,11 +71,12 @@ def unit(problem: Problem, backend: Backend) -> int:
 
 
 def fixed(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
-    """Bytes of the padded images."""
+    """Bytes of the padded images, and of the products that are held at once."""
     geometry = problem.geometry
-    if not any(axis.low or axis.high for axis in geometry.axes):
-        return 0
-    return block[0] * geometry.groups * geometry.inputs * prod(a.padded for a in geometry.axes) * problem.itemsize
+    channels = block[0] * geometry.groups * geometry.inputs
+    is_padded = any(axis.low or axis.high for axis in geometry.axes)
+    padded = channels * prod(axis.padded for axis in geometry.axes) if is_padded else 0
+    return (padded + min(HELD, channels * geometry.outputs * geometry.taps)) * problem.itemsize
 
 
 def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
@@ -137,13 +138,13 @@ def summed(backend: Backend, parts: list[Array], kernel: Array) -> list[Array]:
     xp, sum_each = backend.xp, backend.sum_each
     assert sum_each is not None
     if kernel.ndim > 5:
-        return totals(xp, sum_each([part * kernel for part in parts], (3, *range(5, kernel.ndim))))
+        return totals(xp, sum_each(parts, kernel, (3, *range(5, kernel.ndim))))
     whole = kernel.shape[-1] // ROW * ROW
     pieces = [slice(0, whole), slice(whole, None)] if 0 < whole < kernel.shape[-1] else [slice(None)]
     found = []
     for piece in pieces:
-        taps = split(xp, kernel[..., piece])
-        found.append(totals(xp, sum_each([split(xp, part[..., piece]) * taps for part in parts], (3, 5))))
+        rows = [split(xp, part[..., piece]) for part in parts]
+        found.append(totals(xp, sum_each(rows, split(xp, kernel[..., piece]), (3, 5))))
     return [sum(own[1:], own[0]) for own in zip(*found, strict=True)]
 
 

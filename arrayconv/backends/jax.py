@@ -220,10 +220,10 @@ def _joined_windows(x: Array, axis: int, window: int, stride: int) -> Array:
     return jnp.concatenate(parts, axis=axis + 1)
 
 
-def sum_each(arrays: Sequence[Array], axes: Sequence[int]) -> list[Array]:
-    """One reduction with an operand for each array, into which XLA fuses what computes them."""
-    zeros = [jnp.zeros((), array.dtype) for array in arrays]
-    return list(lax.reduce(list(arrays), zeros, lambda a, b: [p + q for p, q in zip(a, b, strict=True)], axes))
+def sum_each(parts: Sequence[Array], kernel: Array, axes: Sequence[int]) -> list[Array]:
+    """One reduction with an operand for each part, into which XLA fuses the products."""
+    products, zeros = [part * kernel for part in parts], [jnp.zeros((), kernel.dtype)] * len(parts)
+    return list(lax.reduce(products, zeros, lambda a, b: [p + q for p, q in zip(a, b, strict=True)], axes))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))

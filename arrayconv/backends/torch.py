@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from operator import index
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from ..geometry import Geometry
 from ..primitives import Widths, crop
 from ..program import Problem
 from ..transposes import kernel_for_input
+from .torch_gradient import close
 
 Tensor = torch.Tensor
 Compute = Callable[[Tensor], Tensor]
@@ -280,6 +282,7 @@ BACKEND = standard_backend(
     windows=windows,
     matmul=torch.matmul,
     native=Native(native_unsupported, native_prepare, native_execute),
+    close=close,
     accumulators=WIDER,
     unless_finite=unless_finite,
     fold=fold,
@@ -290,5 +293,6 @@ BACKEND = standard_backend(
     scalar_on=lambda kind: torch.zeros((), device=kind),
     peek=peek,
     sum_rows=sum_rows,
+    sum_each=partial(primitives.sum_each, XP),
     wait=wait,
 )

@@ -1,0 +1,74 @@
+"""PyTorch: the derivatives of a planned call are planned calls, where autograd records it.
+
+Autograd would otherwise run each step of an algorithm backwards: a product whose kernel serves all images gives one
+kernel gradient an image, and a folded convolution becomes a slow one of torch's own. Transforms and compilers don't see
+through a `torch.autograd.Function` (and forward derivatives pass it by), so for them a call stays what its algorithm
+does; and so does torch's own convolution, which brings derivatives of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.autograd.forward_ad import unpack_dual
+
+from ..backend import Backend, Planning, Run
+from ..program import Program
+from ..transposes import correlate_taps, kernel_for_input
+
+Tensor = torch.Tensor
+
+
+def close(backend: Backend, planning: Planning) -> Run:
+    """A run of a program with planned derivatives, to any order."""
+
+    class Planned(torch.autograd.Function):
+        @staticmethod
+        def forward(context: Any, program: Program, x: Tensor, kernel: Tensor) -> Tensor:
+            context.program = program
+            context.save_for_backward(x, kernel)
+            y: Tensor = planning.execute(program, backend, x, kernel)
+            return y
+
+        @staticmethod
+        def backward(context: Any, dy: Tensor) -> tuple[None, Tensor | None, Tensor | None]:
+            """Autograd's convention is the conjugate of the derivative."""
+            (x, kernel), program = context.saved_tensors, context.program
+            geometry, (_, to_x, to_kernel) = program.geometry, context.needs_input_grad
+            if torch._C._functorch.is_legacy_batchedtensor(dy):
+                return None, *by_steps(program, x, kernel, dy)
+            dx = dk = None
+            if to_x:
+                back = planning.replan(program, geometry.input_transpose())
+                dx = run(back, dy, kernel_for_input(backend.xp, geometry, kernel.conj()))
+            if to_kernel:
+                back = planning.replan(program, geometry.kernel_transpose())
+                dk = correlate_taps(backend.xp, run, back, x.conj(), dy)
+            return None, dx, dk
+
+    def by_steps(program: Program, x: Tensor, kernel: Tensor, dy: Tensor) -> list[Tensor | None]:
+        """For ``is_grads_batched``, whose vmap knows the derivatives of torch's operations, but not all of these."""
+        with torch.enable_grad():
+            y = planning.execute(program, backend, x, kernel)
+        wanted = [array for array in (x, kernel) if array.requires_grad]
+        found = iter(torch.autograd.grad(y, wanted, dy, create_graph=torch.is_grad_enabled()))
+        return [next(found) if array.requires_grad else None for array in (x, kernel)]
+
+    def run(program: Program, x: Tensor, kernel: Tensor) -> Tensor:
+        if program.algorithm != "native" and is_recorded(x, kernel):
+            recorded: Tensor = Planned.apply(program, x, kernel)
+            return recorded
+        y: Tensor = planning.execute(program, backend, x, kernel)
+        return y
+
+    return run
+
+
+def is_recorded(*arrays: Tensor) -> bool:
+    """By autograd alone."""
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return False
+    if not any(array.requires_grad for array in arrays) or torch._C._are_functorch_transforms_active():
+        return False
+    return all(type(array) in (Tensor, torch.nn.Parameter) and unpack_dual(array).tangent is None for array in arrays)
