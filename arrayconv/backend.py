@@ -36,8 +36,7 @@ class Workers(Protocol):
     def each(self, function: Callable[[Any], None], items: Sequence[Any]) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Planning:
+class Planning(NamedTuple):
     """What the planner lends to a backend that closes a planned call under differentiation."""
 
     execute: Execute
@@ -156,6 +155,11 @@ class Backend:
     scalar_on: Callable[[str], Array] = _same
     peek: Callable[[Array], np.ndarray[Any, Any] | None] | None = None
     wait: Callable[[Array], Any] = _same
+
+    @property
+    def has_blocks(self) -> bool:
+        """Whether arrays come in chunks that only their library's own ``map_blocks`` reaches."""
+        return hasattr(self.xp, "map_blocks")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled by name, since there is one backend a library, of functions and modules."""
