@@ -75,7 +75,6 @@ class Backend:
 
     - ``close`` wraps the run of a program where a library needs it under differentiation or in pieces;
     - ``close_taps`` wraps `correlate_taps` likewise, where its permuted arrays would cost more than the call;
-    - ``prepares`` is False where programs are planned again for pieces;
     - ``signature`` is all that a plan may depend on of an array of its ``types``, hashable; without it, or while
       ``is_compiling`` (a compiler traces Python), each call reads its arrays anew;
     - ``fold`` calls a planning function with plain values: a compiler that traces Python must not look inside;
@@ -128,7 +127,6 @@ class Backend:
     empty: Callable[..., Array] | None = None
     close: Callable[[Backend, Planning], Run] | None = None
     close_taps: Callable[[Backend, Planning], Run] | None = None
-    prepares: bool = True
     native: Native | None = None
     types: tuple[type, ...] = ()
     accumulators: dict[str, str] = field(default_factory=dict)
