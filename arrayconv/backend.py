@@ -36,8 +36,7 @@ class Workers(Protocol):
     def each(self, function: Callable[[Any], None], items: Sequence[Any]) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Planning:
+class Planning(NamedTuple):
     """What the planner lends to a backend that closes a planned call under differentiation."""
 
     execute: Execute
@@ -76,7 +75,6 @@ class Backend:
 
     - ``close`` wraps the run of a program where a library needs it under differentiation or in pieces;
     - ``close_taps`` wraps `correlate_taps` likewise, where its permuted arrays would cost more than the call;
-    - ``prepares`` is False where programs are planned again for pieces;
     - ``signature`` is all that a plan may depend on of an array of its ``types``, hashable; without it, or while
       ``is_compiling`` (a compiler traces Python), each call reads its arrays anew;
     - ``fold`` calls a planning function with plain values: a compiler that traces Python must not look inside;
@@ -129,7 +127,6 @@ class Backend:
     empty: Callable[..., Array] | None = None
     close: Callable[[Backend, Planning], Run] | None = None
     close_taps: Callable[[Backend, Planning], Run] | None = None
-    prepares: bool = True
     native: Native | None = None
     types: tuple[type, ...] = ()
     accumulators: dict[str, str] = field(default_factory=dict)
@@ -156,6 +153,11 @@ class Backend:
     scalar_on: Callable[[str], Array] = _same
     peek: Callable[[Array], np.ndarray[Any, Any] | None] | None = None
     wait: Callable[[Array], Any] = _same
+
+    @property
+    def has_blocks(self) -> bool:
+        """Whether arrays come in chunks that only their library's own ``map_blocks`` reaches."""
+        return hasattr(self.xp, "map_blocks")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled by name, since there is one backend a library, of functions and modules."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Any
 
 
 def dilated(size: int, dilation: int) -> int:
@@ -21,8 +22,26 @@ def dilated(size: int, dilation: int) -> int:
     return (size - 1) * dilation + 1 if size > 0 else 0
 
 
+class _Lengths:
+    """What follows from an axis, computed when it is made: planning asks for nothing more often.
+
+    Attributes:
+        base: length of the input with its base dilation, before padding.
+        window: length that the dilated kernel covers.
+        padded: length of the dilated and padded input; never below zero.
+        output: ``floor((n + p - k' + s) / s)``, or 0 where the window does not fit.
+    """
+
+    __slots__ = ("_hash", "base", "output", "padded", "window")
+    base: int
+    window: int
+    padded: int
+    output: int
+    _hash: int
+
+
 @dataclass(frozen=True, slots=True)
-class WindowDimension:
+class WindowDimension(_Lengths):
     """One spatial axis of a correlation; negative ``low`` or ``high`` crops."""
 
     size: int
@@ -33,32 +52,23 @@ class WindowDimension:
     window_dilation: int = 1
     base_dilation: int = 1
 
-    @property
-    def base(self) -> int:
-        """Length of the input with its base dilation, before padding."""
-        return dilated(self.size, self.base_dilation)
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "base", base := dilated(self.size, self.base_dilation))
+        put(self, "window", window := dilated(self.kernel, self.window_dilation))
+        put(self, "padded", padded := max(0, base + self.low + self.high))
+        put(self, "output", max(0, (padded - window) // self.stride + 1))
+        put(self, "_hash", hash(self._key()))
 
-    @property
-    def window(self) -> int:
-        """Length that the dilated kernel covers."""
-        return dilated(self.kernel, self.window_dilation)
+    def _key(self) -> tuple[int, ...]:
+        steps = self.window_dilation, self.base_dilation
+        return (self.size, self.kernel, self.stride, self.low, self.high, *steps)
 
-    @property
-    def padded(self) -> int:
-        """Length of the dilated and padded input; never below zero."""
-        return max(0, self.base + self.low + self.high)
+    def __hash__(self) -> int:
+        return self._hash
 
-    @property
-    def output(self) -> int:
-        """``floor((n + p - k' + s) / s)``, or 0 where the window does not fit.
-
-        Written out: planning asks for it more often than for anything else.
-        """
-        base = (self.size - 1) * self.base_dilation + 1 if self.size > 0 else 0
-        window = (self.kernel - 1) * self.window_dilation + 1 if self.kernel > 0 else 0
-        padded = base + self.low + self.high
-        count = ((padded if padded > 0 else 0) - window) // self.stride + 1
-        return count if count > 0 else 0
+    def __reduce__(self) -> tuple[Any, ...]:
+        return WindowDimension, self._key()
 
     def block(self, outputs: range, taps: range) -> tuple[slice, WindowDimension]:
         """The part of x that these outputs need of these taps, and the axis that computes them from it.
@@ -109,8 +119,36 @@ class WindowDimension:
         )
 
 
+class _Shapes:
+    """What follows from a geometry, computed when it is made.
+
+    Attributes:
+        ndim: number of spatial axes.
+        sizes: spatial shape of x.
+        window: spatial shape of the kernel, without dilation.
+        out: spatial shape of y.
+        x_shape: of x, ``(batch, groups * inputs, *sizes)``.
+        kernel_shape: ``(groups * outputs, inputs, *window)``.
+        y_shape: ``(batch, groups * outputs, *out)``.
+        taps: kernel elements of one channel.
+        terms: products summed into one output, K in the error bound.
+    """
+
+    __slots__ = ("_hash", "kernel_shape", "ndim", "out", "sizes", "taps", "terms", "window", "x_shape", "y_shape")
+    ndim: int
+    sizes: tuple[int, ...]
+    window: tuple[int, ...]
+    out: tuple[int, ...]
+    x_shape: tuple[int, ...]
+    kernel_shape: tuple[int, ...]
+    y_shape: tuple[int, ...]
+    taps: int
+    terms: int
+    _hash: int
+
+
 @dataclass(frozen=True, slots=True)
-class Geometry:
+class Geometry(_Shapes):
     """A correlation of ``x (batch, groups * inputs, *sizes)`` with ``kernel (groups * outputs, inputs, *taps)``.
 
     The result is ``y (batch, groups * outputs, *out)``. ``inputs`` and ``outputs`` are channels per group.
@@ -122,47 +160,27 @@ class Geometry:
     outputs: int
     axes: tuple[WindowDimension, ...]
 
-    @property
-    def ndim(self) -> int:
-        """Number of spatial axes."""
-        return len(self.axes)
+    def __post_init__(self) -> None:
+        put, batch, groups, axes = object.__setattr__, self.batch, self.groups, self.axes
+        put(self, "ndim", len(axes))
+        put(self, "sizes", sizes := tuple([axis.size for axis in axes]))
+        put(self, "window", window := tuple([axis.kernel for axis in axes]))
+        put(self, "out", out := tuple([axis.output for axis in axes]))
+        put(self, "x_shape", (batch, groups * self.inputs, *sizes))
+        put(self, "kernel_shape", (groups * self.outputs, self.inputs, *window))
+        put(self, "y_shape", (batch, groups * self.outputs, *out))
+        put(self, "taps", taps := prod(window))
+        put(self, "terms", self.inputs * taps)
+        put(self, "_hash", hash(self._key()))
 
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Spatial shape of x."""
-        return tuple([axis.size for axis in self.axes])
+    def _key(self) -> tuple[Any, ...]:
+        return self.batch, self.groups, self.inputs, self.outputs, self.axes
 
-    @property
-    def window(self) -> tuple[int, ...]:
-        """Spatial shape of the kernel, without dilation."""
-        return tuple([axis.kernel for axis in self.axes])
+    def __hash__(self) -> int:
+        return self._hash
 
-    @property
-    def out(self) -> tuple[int, ...]:
-        """Spatial shape of y."""
-        return tuple([axis.output for axis in self.axes])
-
-    @property
-    def x_shape(self) -> tuple[int, ...]:
-        return (self.batch, self.groups * self.inputs, *self.sizes)
-
-    @property
-    def kernel_shape(self) -> tuple[int, ...]:
-        return (self.groups * self.outputs, self.inputs, *self.window)
-
-    @property
-    def y_shape(self) -> tuple[int, ...]:
-        return (self.batch, self.groups * self.outputs, *self.out)
-
-    @property
-    def taps(self) -> int:
-        """Kernel elements of one channel."""
-        return prod(self.window)
-
-    @property
-    def terms(self) -> int:
-        """Products summed into one output, K in the error bound."""
-        return self.inputs * self.taps
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Geometry, self._key()
 
     @property
     def multiply_adds(self) -> int:

@@ -102,7 +102,7 @@ def make_program(problem: Problem, backend: Backend, requested: str = "auto", op
         reason = next(row.reason for row in rows if row.name == requested)
         raise ValueError(f"{op}: algorithm={requested!r} can't serve this call: {reason}; use algorithm='auto'")
     best = min(serving, key=lambda row: (row.name not in ("empty", requested), row.rank))
-    return _program(problem, backend, requested, best)
+    return _program(problem, backend, requested, best, rows if requested == "auto" else None)
 
 
 class Option(NamedTuple):
@@ -124,19 +124,21 @@ class Option(NamedTuple):
         return not self.measured, self.seconds
 
 
-def _program(problem: Problem, backend: Backend, requested: str, row: Option) -> Program:
-    """Tiles within the workspace, and what can be derived from them before the arrays come."""
+def _program(
+    problem: Problem, backend: Backend, requested: str, row: Option, rows: list[Option] | None = None
+) -> Program:
+    """Tiles within the workspace, and the programs that stand beside or under it; ``rows`` as "auto" has them."""
     algorithm = ALGORITHMS[row.name]
     block = algorithm.blocks(problem, backend, budget_of(problem))
     workspace, parts = algorithm.held(problem, backend, block), row.parts
     if algorithm.is_conditional:
-        others = [own for own in options(problem, backend) if own.serves and not ALGORITHMS[own.name].is_conditional]
+        rows = options(problem, backend) if rows is None else rows
+        others = [own for own in rows if own.serves and not ALGORITHMS[own.name].is_conditional]
         parts = (_program(problem, backend, "auto", min(others, key=lambda row: row.rank)),)
         workspace = max(workspace, parts[0].workspace)
     else:
         workspace += sum(part.workspace for part in parts[:1])
-    prepared = algorithm.prepare(problem, backend, block) if backend.prepares else None
-    return Program(problem, row.name, requested, block, workspace, parts, prepared)
+    return Program(problem, row.name, requested, block, workspace, parts)
 
 
 def options(problem: Problem, backend: Backend, requested: str = "auto") -> list[Option]:

@@ -69,14 +69,21 @@ class Problem:
         return replace(self, geometry=geometry)
 
 
+class _Prepared:
+    """A slot that is no field: what lies in it follows from the fields, which alone are compared and pickled."""
+
+    __slots__ = ("prepared",)
+    prepared: Any
+
+
 @dataclass(frozen=True, slots=True)
-class Program:
+class Program(_Prepared):
     """A problem with its algorithm; hashable, so it can be the parameter of a JAX primitive.
 
     ``requested`` is the user's word, kept so that derivatives and batches are planned in the same spirit.
     ``block`` is the largest piece ``(batch, *out)`` that is computed at once, ``workspace`` its temporary bytes, and
-    ``parts`` are the programs that a rewrite (`algorithms/phases.py`) runs. ``prepared`` is what the algorithm derived
-    from all this once (slices, widths), so that a call only moves arrays.
+    ``parts`` are the programs that a rewrite (`algorithms/phases.py`) runs. ``prepared`` is what the algorithm derives
+    from all this at the first run (slices, widths), so that later ones only move arrays (`algorithms.prepared`).
     """
 
     problem: Problem
@@ -85,12 +92,14 @@ class Program:
     block: tuple[int, ...] = ()
     workspace: int = 0
     parts: tuple[Program, ...] = ()
-    prepared: Any = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prepared", None)
 
     @property
     def geometry(self) -> Geometry:
         return self.problem.geometry
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled without ``prepared``, which grows with the number of tiles and can be derived again."""
+        """``prepared`` grows with the number of tiles and can be derived again."""
         return Program, (self.problem, self.algorithm, self.requested, self.block, self.workspace, self.parts)

@@ -15,7 +15,7 @@ import pytest
 from scipy import signal
 
 import arrayconv as ac
-from arrayconv.algorithms import ALGORITHMS, fft, native_counts, reduce, subpixel, toeplitz
+from arrayconv.algorithms import ALGORITHMS, fft, native_counts, prepared, reduce, subpixel, toeplitz
 from arrayconv.algorithms.fitted import SECONDS
 from arrayconv.backend import library_backend
 from arrayconv.backends.numpy import Workers
@@ -333,7 +333,7 @@ def test_torch_gets_zeros_that_its_fast_kernels_refuse(size: int, taps: int, low
     for device, expected in (("cpu", is_added), ("cuda", False)):
         plan = ac.plan(ac.conv, *shapes, padding=low, library="torch", device=device, algorithm="native")
         widths = ((0, 0), (low, low)) if expected else None
-        assert plan.program.prepared.widths == widths
+        assert prepared(plan.program, plan.backend).widths == widths
 
 
 @pytest.mark.parametrize(

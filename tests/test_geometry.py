@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import pickle
+from copy import deepcopy
+from dataclasses import fields, replace
 from itertools import product
 from typing import Any
 
@@ -161,3 +163,20 @@ def test_multiply_adds_leave_out_inserted_zeros(size: int, repeats: int, base_di
     starts = range(-axis.low, axis.base + axis.high - axis.window + 1, axis.stride)
     true_products = sum((start + t) % base_dilation == 0 for start in starts for t in range(axis.kernel))
     assert Geometry(2, 3, 4, 5, (axis,)).multiply_adds == 2 * 3 * 4 * 5 * true_products
+
+
+def test_what_follows_from_a_geometry_is_known_and_no_part_of_its_value() -> None:
+    axis = WindowDimension(10, 3, stride=2, low=1, high=-2, window_dilation=2, base_dilation=3)
+    assert (axis.base, axis.window, axis.padded, axis.output) == (28, 5, 27, 12)
+    assert WindowDimension(0, 3, low=1).padded == 1 and WindowDimension(4, 9).output == 0
+    geometry = Geometry(2, 3, 4, 5, (axis, WindowDimension(7, 2)))
+    assert geometry.x_shape == (2, 12, 10, 7) and geometry.kernel_shape == (15, 4, 3, 2)
+    assert geometry.y_shape == (2, 15, 12, 6) and (geometry.taps, geometry.terms) == (6, 24)
+    assert geometry.ndim == 2 and replace(geometry, axes=(axis,)).out == (12,)
+    names = [[field.name for field in fields(value)] for value in (axis, geometry)]
+    assert names[0] == ["size", "kernel", "stride", "low", "high", "window_dilation", "base_dilation"]
+    assert names[1] == ["batch", "groups", "inputs", "outputs", "axes"]
+    for value in (axis, geometry):
+        for copied in (pickle.loads(pickle.dumps(value)), deepcopy(value), replace(value)):
+            assert copied == value and hash(copied) == hash(value) and copied.window == value.window
+    assert geometry != replace(geometry, batch=3) and axis != replace(axis, low=2)

@@ -180,12 +180,35 @@ def modules_after(statement: str) -> set[str]:
 
 def test_import_loads_nothing_but_itself() -> None:
     """Array libraries stay away, and so do the slow modules: `numpy.testing`, `numpy.f2py`, `importlib.metadata`."""
-    cheap = modules_after("import __future__, dataclasses, numpy")
+    cheap = modules_after("import __future__, bisect, dataclasses, numpy")
     added = {name for name in modules_after("import arrayconv") - cheap if room(name) != "arrayconv"}
     assert not added
 
 
-PUBLIC = {name: value for name, value in vars(arrayconv).items() if not name.startswith("_") and callable(value)}
+def test_deferred_names_are_those_that_checkers_read() -> None:
+    """The face lists them twice, for type checkers and for the interpreter; `__all__` holds these and all others."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    (block,) = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    read = {alias.name: f"arrayconv.{node.module}" for node in block.body for alias in node.names}
+    assert read == arrayconv._MODULES
+    offered = {alias.asname for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert set(arrayconv.__all__) == {name for name in offered if name and not name.startswith("_")} | read.keys()
+    assert len(arrayconv.__all__) == len(set(arrayconv.__all__))
+
+
+def test_deferred_names_arrive_when_asked_for() -> None:
+    modules = {*arrayconv._MODULES.values(), "arrayconv.operations.table"}
+    assert not modules & modules_after("import arrayconv")
+    assert not modules & modules_after("import arrayconv, copy; dir(arrayconv), copy.copy(arrayconv.conv)")
+    every = "exec('from arrayconv import *'); import arrayconv; assert set(arrayconv.__all__) <= {*globals()}"
+    assert modules <= modules_after(every)
+    assert "arrayconv.learn" not in modules_after("from arrayconv import max_pool")
+    assert set(arrayconv.__all__) <= set(dir(arrayconv))
+    with pytest.raises(AttributeError, match="module 'arrayconv' has no attribute 'convolute'"):
+        _ = arrayconv.convolute
+
+
+PUBLIC = {name: value for name in arrayconv.__all__ if callable(value := getattr(arrayconv, name))}
 
 
 @pytest.mark.parametrize("name", PUBLIC)

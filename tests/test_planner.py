@@ -322,11 +322,12 @@ def test_the_gradient_s_temporary_memory_too() -> None:
         tracemalloc.start()
         try:
             cotangents = pullback(y)
-            peak = tracemalloc.get_traced_memory()[1]
+            held, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    temporary = peak - sum(cotangent.nbytes for cotangent in cotangents)
-    assert temporary <= 2**20 + 2**16, f"{temporary / 2**20:.2f} MiB"
+    assert peak - held <= 2**20 + 2**16, f"{(peak - held) / 2**20:.2f} MiB"
+    kept = held - sum(cotangent.nbytes for cotangent in cotangents)
+    assert kept <= 2**18, f"{kept / 2**20:.2f} MiB"  # the tiles, derived in this first run
 
 
 @pytest.mark.parametrize("taps", [7, 15, 31, 63])

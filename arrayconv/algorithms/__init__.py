@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from .algorithm import ALGORITHMS as ALGORITHMS
 from .algorithm import Algorithm as Algorithm
+from .algorithm import prepare_all as prepare_all
+from .algorithm import prepared as prepared
 from .algorithm import run as run
 from .direct import DIRECT
 from .empty import EMPTY

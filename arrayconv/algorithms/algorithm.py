@@ -164,32 +164,46 @@ def make_tiling(
     `run_tiled` adds a tile's zeros first, so that its own geometry has no padding; without ``pads`` it keeps it.
     """
     geometry = problem.geometry
-    images, *outputs = (split_ranges(n, step) for n, step in zip((geometry.batch, *geometry.out), block, strict=True))
-    pieces = [
-        [(slice(out.start, out.stop), *axis.block(out, range(axis.kernel))) for out in ranges]
-        for axis, ranges in zip(geometry.axes, outputs, strict=True)
-    ]
     channels = geometry.groups, geometry.inputs, geometry.outputs
-    tiles, details = [], cache(prepare)  # inner tiles are alike
+    images, *outputs = (split_ranges(n, step) for n, step in zip((geometry.batch, *geometry.out), block, strict=True))
+    known: dict[WindowDimension, WindowDimension] = {}  # inner pieces of an axis are alike
+
+    def cut(axis: WindowDimension, out: range) -> tuple[slice, slice, WindowDimension]:
+        source, own = axis.block(out, range(axis.kernel))
+        return slice(out.start, out.stop), source, known.setdefault(own, own)
+
+    @cache
+    def shared(count: int, axes: tuple[WindowDimension, ...]) -> tuple[Any, Geometry, Any]:
+        """What tiles that are alike have in common."""
+        widths = tuple([(axis.low, axis.high) for axis in axes]) if pads else ()
+        own = Geometry(count, *channels, tuple(map(padded_axis, axes)) if pads else axes)
+        return widths if any(map(any, widths)) else None, own, prepare(own)
+
+    pieces = [[cut(axis, out) for out in ranges] for axis, ranges in zip(geometry.axes, outputs, strict=True)]
+    tiles = []
     for some, *rest in product(images, *pieces):
-        axes, padding = [axis for _, _, axis in rest], None
-        if pads:
-            widths = tuple([(axis.low, axis.high) for axis in axes])
-            padding, axes = widths if any(map(any, widths)) else None, list(map(padded_axis, axes))
-        own = Geometry(len(some), *channels, tuple(axes))
         batch = (slice(some.start, some.stop), slice(None))
-        target, source = (*batch, *[out for out, _, _ in rest]), (*batch, *[part for _, part, _ in rest])
-        tiles.append(Tile(target, source, padding, own, details(own)))
+        targets, sources, axes = zip(*rest, strict=True)
+        tiles.append(Tile((*batch, *targets), (*batch, *sources), *shared(len(some), axes)))
     return Tiling(tuple(map(len, (images, *outputs))), tuple(tiles))
 
 
-def tiling(program: Program, backend: Backend) -> Tiling:
-    """The tiles of a program, made when it was planned or now."""
-    if program.prepared is not None:
-        made: Tiling = program.prepared
-        return made
-    made = ALGORITHMS[program.algorithm].prepare(program.problem, backend, program.block)
-    return made
+def prepared(program: Program, backend: Backend) -> Any:
+    """What the algorithm's ``prepare`` derives: at the first run, since many programs are planned and never run.
+
+    Threads that meet here derive equal values, and keep one of them.
+    """
+    if program.prepared is None:
+        made = ALGORITHMS[program.algorithm].prepare(program.problem, backend, program.block)
+        object.__setattr__(program, "prepared", made)
+    return program.prepared
+
+
+def prepare_all(program: Program, backend: Backend) -> None:
+    """A program and its parts ready to run, for a compiler that traces Python and can't see a value kept."""
+    prepared(program, backend)
+    for part in program.parts:
+        prepare_all(part, backend)
 
 
 Compute = Callable[[Tile, Array, Array], Array]
@@ -198,7 +212,8 @@ Compute = Callable[[Tile, Array, Array], Array]
 def run_tiled(program: Program, backend: Backend, x: Array, kernel: Array, compute: Compute) -> Array:
     """``compute(tile, x, kernel)`` for every tile, whose x is cropped, padded and in the accumulator's type; joined."""
     problem = program.problem
-    counts, tiles = tiling(program, backend)
+    tiling: Tiling = prepared(program, backend)
+    counts, tiles = tiling
     is_wide = problem.accumulator != problem.dtype
     result, wide = x.dtype, backend.dtype(problem.accumulator) if is_wide else None
     if is_wide:

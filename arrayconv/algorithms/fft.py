@@ -7,7 +7,8 @@ is not finite would spread over its whole block, so it is taken out and put back
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from bisect import bisect_left
+from functools import cache, lru_cache, partial
 from math import inf, log2, prod
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from ..backend import Backend
 from ..geometry import Geometry
 from ..primitives import dilate
 from ..program import Problem, Program
-from .algorithm import Algorithm, Tile, Tiling, base_dilated, budget_of, make_tiling, run_tiled, tiling
+from .algorithm import Algorithm, Tile, Tiling, base_dilated, budget_of, make_tiling, prepared, run_tiled
 from .guard import guarded
 from .rates import Counts
 
@@ -33,24 +34,29 @@ def unsupported(problem: Problem, backend: Backend) -> str | None:
         return f"{backend.name} has no float64 here; accuracy='normwise' admits float32 transforms"
     if not hasattr(backend.xp, "fft"):
         return f"{backend.name} has no Fourier transforms"
+    if (reason := base_dilated(problem)) is not None:
+        return reason
     least = fixed(problem, backend, FFT.blocks(problem, backend, budget_of(problem)))
     if least > budget_of(problem):
         return f"the transforms of one window take {least} bytes; settings(workspace=...) admits more"
-    return base_dilated(problem)
+    return None
 
 
 def fast_length(n: int) -> int:
     """The least 2^a 3^b 5^c that is n or more: lengths for which every library's FFT has fast passes."""
-    best = 1 << max(0, n - 1).bit_length()
-    power5 = 1
-    while power5 < best:
-        power35 = power5
-        while power35 < best:
-            quotient = -(-n // power35)
-            best = min(best, power35 << max(0, quotient - 1).bit_length())
-            power35 *= 3
-        power5 *= 5
-    return best
+    known = fast_lengths(-(-n.bit_length() // 16))
+    return known[bisect_left(known, n)]
+
+
+@cache
+def fast_lengths(words: int) -> list[int]:
+    """All of them up to ``2 ** (16 * words)``."""
+    found, most = [1], 2 ** (16 * words)
+    for prime in (2, 3, 5):
+        for n in found:  # those that are appended, too
+            if n * prime <= most:
+                found.append(n * prime)
+    return sorted(found)
 
 
 class Details(NamedTuple):
@@ -105,31 +111,27 @@ def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
     """
     geometry = problem.geometry
     full = (geometry.batch, *geometry.out)
-    own = [max(1, count) for count in full]
+    own, lengths = [max(1, count) for count in full], [max(1, geometry.batch)]
+    lengths += [axis.window + (n - 1) * axis.stride for axis, n in zip(geometry.axes, own[1:], strict=True)]
     channels = geometry.groups * (geometry.inputs + geometry.outputs) / 2
     limit = geometry.ndim * POINTS / channels if backend.workers is not None else inf
     room = budget * FFT.workers(backend)
 
-    def length(i: int) -> int:
-        axis = geometry.axes[i - 1]
-        return axis.window + (own[i] - 1) * axis.stride if i else own[0]
-
-    def halve(i: int) -> None:
-        own[i] = -(-own[i] // 2)
-
-    def is_cached() -> bool:
-        return prod(map(length, range(len(own)))) <= limit
+    def resize(i: int, count: int) -> None:
+        own[i] = count
+        lengths[i] = geometry.axes[i - 1].window + (count - 1) * geometry.axes[i - 1].stride if i else count
 
     def fits() -> bool:
         return fixed(problem, backend, tuple(own)) <= room
 
     for i in range(len(own)):
         least = 3 * geometry.axes[i - 1].window if i else 1
-        while own[i] > 1 and length(i) // 2 >= least and not (is_cached() and fits()):
-            halve(i)
-        own[i] = -(-full[i] // -(-full[i] // own[i])) if full[i] else 1
+        while own[i] > 1 and lengths[i] // 2 >= least and not (prod(lengths) <= limit and fits()):
+            resize(i, -(-own[i] // 2))
+        resize(i, -(-full[i] // -(-full[i] // own[i])) if full[i] else 1)
     while not fits() and max(own) > 1:
-        halve(0 if own[0] > 1 else own.index(max(own)))
+        longest = 0 if own[0] > 1 else own.index(max(own))
+        resize(longest, -(-own[longest] // 2))
     return tuple(own)
 
 
@@ -166,7 +168,7 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     forward, inverse = (xp.fft.fftn, xp.fft.ifftn) if problem.is_complex else (xp.fft.rfftn, xp.fft.irfftn)
     kernel = xp.flip(dilate(xp, kernel, [axis.window_dilation for axis in geometry.axes]), axis=axes)
     kernel = xp.reshape(kernel, (geometry.groups, geometry.outputs, geometry.inputs, *kernel.shape[2:]))
-    taps = forward(backend.cast(kernel, wide), s=tiling(program, backend).tiles[0].details.lengths, axes=axes)
+    taps = forward(backend.cast(kernel, wide), s=prepared(program, backend).tiles[0].details.lengths, axes=axes)
 
     def compute(tile: Tile, x: Array, kernel: Array) -> Array:
         return guarded(backend, tile.geometry, x, lambda x: transformed(tile, x))

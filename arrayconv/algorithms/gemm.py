@@ -22,8 +22,8 @@ from .algorithm import (
     make_tiling,
     pieces,
     positions,
+    prepared,
     run_tiled,
-    tiling,
 )
 from .rates import Counts
 
@@ -126,7 +126,7 @@ def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tilin
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
-    xp, geometry, own = backend.xp, program.geometry, tiling(program, backend).tiles[0].details
+    xp, geometry, own = backend.xp, program.geometry, prepared(program, backend).tiles[0].details
     rows = xp.reshape(kernel, own.rows)
     rows = rows if own.taps_first else xp.matrix_transpose(rows)
 

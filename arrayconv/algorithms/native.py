@@ -9,7 +9,7 @@ from typing import Any
 
 from ..backend import Backend
 from ..program import Problem, Program
-from .algorithm import Algorithm
+from .algorithm import Algorithm, prepared
 from .native_counts import convolution_counts
 from .rates import Counts
 
@@ -34,7 +34,7 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     native, problem = backend.native, program.problem
     if native is None:
         raise ValueError(f"{backend.name} has no convolution of its own")
-    arguments = native.prepare(problem) if program.prepared is None else program.prepared
+    arguments = prepared(program, backend)
     if problem.accumulator == problem.dtype:
         return native.execute(arguments, x, kernel)
     wide = backend.dtype(problem.accumulator)

@@ -7,6 +7,7 @@ the estimate. Elements are counted as float32; a type of twice the size counts t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 from ..program import Problem
 from .fitted import SECONDS
@@ -23,6 +24,11 @@ ACCELERATED = 1e-4
 
 def rates_of(problem: Problem, algorithm: str) -> Mapping[str, float]:
     """Seconds a unit; a library that was not measured is taken to run as NumPy does."""
-    rates = SECONDS.get(problem.library, SECONDS["numpy"]).get(algorithm, {})
-    share = NATIVE_SHARE.get(problem.device, ACCELERATED) if algorithm == "native" else 1.0
+    return _rates(problem.library, problem.device, algorithm)
+
+
+@cache
+def _rates(library: str, device: str, algorithm: str) -> Mapping[str, float]:
+    rates = SECONDS.get(library, SECONDS["numpy"]).get(algorithm, {})
+    share = NATIVE_SHARE.get(device, ACCELERATED) if algorithm == "native" else 1.0
     return rates if share == 1.0 else {unit: seconds * share for unit, seconds in rates.items()}

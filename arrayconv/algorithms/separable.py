@@ -9,7 +9,7 @@ decomposition bounds the error by the largest tap alone, and the small taps of a
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import lru_cache, reduce
 from itertools import pairwise
 from math import prod
 from typing import Any, NamedTuple
@@ -79,10 +79,12 @@ def unsupported(problem: Problem, backend: Backend) -> str | None:
     if backend.peek is None or problem.device not in LOCAL:
         where = backend.name if problem.device in LOCAL else f"{backend.name} on {problem.device}"
         return f"it reads the kernel's values, which {where} does not show"
+    if (reason := base_dilated(problem)) is not None:
+        return reason
     least = held(problem, backend, (1,) * (1 + geometry.ndim))
     if least > problem.settings.workspace // 2:
         return f"one window and the kernel take {least} bytes; settings(workspace=...) admits more"
-    return base_dilated(problem)
+    return None
 
 
 def order(geometry: Geometry) -> list[int]:
@@ -94,14 +96,15 @@ def order(geometry: Geometry) -> list[int]:
 
 def best_block(axis: WindowDimension, others: int, calls: int) -> int:
     """A band's zeros against the calls of many products and the rate of thin ones; ``others``: elements beside."""
+    output, stride, window, spent = axis.output, axis.stride, axis.window, calls * CALL
+    efforts = [
+        -(-output // block) * (others * ((block - 1) * stride + window) * (block + HALF_ROWS) + spent)
+        for block in BLOCKS
+    ]
+    return BLOCKS[efforts.index(min(efforts))]
 
-    def effort(block: int) -> float:
-        reach = (block - 1) * axis.stride + axis.window
-        return -(-axis.output // block) * (others * reach * (block + HALF_ROWS) + calls * CALL)
 
-    return min(BLOCKS, key=effort)
-
-
+@lru_cache(maxsize=1024)
 def details(geometry: Geometry) -> Details:
     """The passes of a tile."""
     axes = geometry.axes

@@ -8,6 +8,7 @@ the channels (Shi et al. 2016, "Real-time single image and video super-resolutio
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
@@ -52,6 +53,7 @@ def merge(axis: WindowDimension) -> Merged:
     return Merged(tuple(rows), WindowDimension(axis.size, length, stride, low, high))
 
 
+@lru_cache(maxsize=1024)  # whether it serves and what it costs ask for it too
 def parts(geometry: Geometry) -> tuple[Geometry, ...]:
     merged = [merge(axis) for axis in geometry.axes]
     residues = prod(len(entry.taps) for entry in merged)
@@ -61,8 +63,8 @@ def parts(geometry: Geometry) -> tuple[Geometry, ...]:
 def unsupported(problem: Problem, backend: Backend) -> str | None:
     if all(axis.base_dilation == 1 for axis in problem.geometry.axes):
         return "no axis has a base dilation"
-    if fixed(problem, backend) > problem.settings.workspace // 2:
-        return f"the kernel of all residues takes {fixed(problem, backend)} bytes; settings(workspace=...) admits more"
+    if (held := fixed(problem, backend)) > problem.settings.workspace // 2:
+        return f"the kernel of all residues takes {held} bytes; settings(workspace=...) admits more"
     return None
 
 

@@ -29,6 +29,7 @@ from .algorithm import (
     in_floats,
     make_tiling,
     pieces,
+    prepare_all,
     run,
     run_tiled,
 )
@@ -56,34 +57,46 @@ def inner(problem: Problem, backend: Backend) -> str:
     return "native" if native else "gemm"
 
 
-def fold_of(problem: Problem, backend: Backend) -> Fold:
+def fold_of(problem: Problem, backend: Backend) -> tuple[Fold, Geometry]:
+    """The blocks, and the folded correlation."""
+    return best_fold(problem.geometry, inner(problem, backend))
+
+
+@lru_cache(maxsize=1024)  # whether it serves, what it costs and how it runs all ask for it
+def best_fold(geometry: Geometry, runner: str) -> tuple[Fold, Geometry]:
     """The last axis for a native convolution, which then writes whole vectors.
 
     For `gemm` the first axis, of which it copies rows, or the last two: their windows meet many outputs each.
     """
-    geometry = problem.geometry
-    if inner(problem, backend) == "native":
-        ways = [(geometry.ndim - 1, geometry.ndim, NATIVE)]
+    ndim, found = geometry.ndim, []
+    if runner == "native":
+        ways = [(ndim - 1, ndim, NATIVE)]
     else:
-        ways = [(max(0, geometry.ndim - 2), geometry.ndim, WINDOWS), (0, 1, ROWS)][: geometry.ndim]
-    axes = tuple((axis.output, axis.stride, axis.window) for axis in geometry.axes)
-    return min(best_fold(axes, way, geometry.outputs) for way in ways)[1]
+        ways = [(max(0, ndim - 2), ndim, WINDOWS), (0, 1, ROWS)][:ndim]
+    for first, stop, half in ways:
+        others = geometry.axes[:first] + geometry.axes[stop:]
+        choices = [(prod([axis.output * axis.window for axis in others]), 1, (1,) * first)]
+        for axis in geometry.axes[first:stop]:
+            choices = spread_choices(choices, axis)
+        shares = {n: 1 + half / (geometry.outputs * n) for n in BLOCKS}
+        found += [(products * shares[n], fold + (1,) * (ndim - stop)) for products, n, fold in choices if n > 1]
+    fold = min(found)[1]
+    return fold, folded(geometry, fold)
 
 
-@lru_cache(maxsize=1024)
-def best_fold(axes: tuple[tuple[int, int, int], ...], way: tuple[int, int, int], channels: int) -> tuple[float, Fold]:
-    """The effort and the blocks that weigh a band's zeros best against the rate of a product with few outputs."""
-    first, stop, half = way
-    choices: list[tuple[int, int, Fold]] = [(1, 1, ())]  # multiply-adds, outputs at once, blocks
-    for i, (count, stride, window) in enumerate(axes):
-        choices = [
-            (products * -(-count // block) * block * ((block - 1) * stride + window), outputs * block, (*fold, block))
-            for products, outputs, fold in choices
-            for block in (BLOCKS if first <= i < stop else (1,))
-            if outputs * block <= BLOCKS[-1]
-        ]
-    folds = [choice for choice in choices if choice[1] > 1]  # without one it would be `gemm`
-    return min((products * (1 + half / (channels * outputs)), fold) for products, outputs, fold in folds)
+#: Multiply-adds, outputs at once, blocks.
+Choice = tuple[int, int, Fold]
+
+
+def spread_choices(choices: list[Choice], axis: WindowDimension) -> list[Choice]:
+    """Each with each block of one axis more: a band's zeros are to be weighed against a product with few outputs."""
+    blocks = [(n, -(-axis.output // n) * n * ((n - 1) * axis.stride + axis.window)) for n in BLOCKS]
+    return [
+        (products * more, outputs * n, (*fold, n))
+        for products, outputs, fold in choices
+        for n, more in blocks
+        if outputs * n <= BLOCKS[-1]
+    ]
 
 
 def folded_axis(axis: WindowDimension, block: int) -> WindowDimension:
@@ -147,39 +160,40 @@ def unfold(xp: Any, geometry: Geometry, y: Array, fold: Fold) -> Array:
 def unsupported(problem: Problem, backend: Backend) -> str | None:
     if problem.is_integer:
         return "products of integers with a band's zeros gain nothing"
-    if fixed(problem, backend) > problem.settings.workspace // 2:
-        return f"the banded kernel takes {fixed(problem, backend)} bytes; settings(workspace=...) admits more"
-    return base_dilated(problem)
+    if (reason := base_dilated(problem)) is not None:
+        return reason
+    if (held := fixed(problem, backend)) > problem.settings.workspace // 2:
+        return f"the banded kernel takes {held} bytes; settings(workspace=...) admits more"
+    return None
 
 
 def fixed(problem: Problem, backend: Backend, block: tuple[int, ...] = ()) -> int:
     """Bytes of the banded kernel, and of a copy while it is made."""
-    return 2 * prod(folded(problem.geometry, fold_of(problem, backend)).kernel_shape) * problem.itemsize
+    return 2 * prod(fold_of(problem, backend)[1].kernel_shape) * problem.itemsize
 
 
 def unit(problem: Problem, backend: Backend) -> int:
     """Bytes a position: what `inner` holds of it, and the result twice."""
-    fold = fold_of(problem, backend)
-    own = replace(problem, geometry=folded(problem.geometry, fold), dtype=problem.accumulator)
+    fold, geometry = fold_of(problem, backend)
+    own = replace(problem, geometry=geometry, dtype=problem.accumulator)
     held = ALGORITHMS[inner(problem, backend)].unit(own, backend)
     return -(-held // prod(fold)) + 2 * problem.geometry.groups * problem.geometry.outputs * problem.itemsize
 
 
 def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
     """Whole blocks of the folded axes."""
-    fold = fold_of(problem, backend)
+    fold, geometry = fold_of(problem, backend)
     budget -= fixed(problem, backend)
     if inner(problem, backend) == "gemm":
         budget = cache_budget(backend, budget, CACHES)
-    pieces = block_shape(folded(problem.geometry, fold), prod(fold) * unit(problem, backend), budget)
+    pieces = block_shape(geometry, prod(fold) * unit(problem, backend), budget)
     pieces = tuple(n * block for n, block in zip(pieces, (1, *fold), strict=True))
     return tuple(map(min, pieces, (problem.geometry.batch, *problem.geometry.out)))
 
 
 def counts(problem: Problem, backend: Backend) -> Counts:
     """Those of the folded correlation, and of making and undoing the fold."""
-    fold = fold_of(problem, backend)
-    own = problem.with_geometry(folded(problem.geometry, fold))
+    own = problem.with_geometry(fold_of(problem, backend)[1])
     size = in_floats(problem)
     if inner(problem, backend) == "native":
         found = convolution_counts(own)
@@ -194,20 +208,21 @@ def counts(problem: Problem, backend: Backend) -> Counts:
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
     """Tiles that pad themselves, each with the program of its folded correlation."""
-    fold, name = fold_of(problem, backend), inner(problem, backend)
+    fold, name = fold_of(problem, backend)[0], inner(problem, backend)
 
     def details(geometry: Geometry) -> Program:
         own = replace(problem, geometry=folded(geometry, fold), dtype=problem.accumulator)
         shape = (own.geometry.batch, *own.geometry.out)
         program = Program(own, name, block=shape)
-        return replace(program, prepared=ALGORITHMS[name].prepare(own, backend, shape))
+        prepare_all(program, backend)
+        return program
 
     return make_tiling(problem, block, details, pads=False)
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
     xp = backend.xp
-    fold = fold_of(program.problem, backend)
+    fold = fold_of(program.problem, backend)[0]
 
     def compute(tile: Tile, x: Array, bands: Array) -> Array:
         def correlation(x: Array) -> Array:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from ..backend import Backend
 from ..geometry import Geometry
 from ..program import NORMWISE, Problem, Program
-from .algorithm import Algorithm, Tile, Tiling, base_dilated, cache_budget, in_floats, make_tiling, run_tiled, tiling
+from .algorithm import Algorithm, Tile, Tiling, base_dilated, cache_budget, in_floats, make_tiling, prepared, run_tiled
 from .guard import guarded
 from .rates import Counts, rates_of
 from .winograd_transforms import POINTS, TAPS, Bands, bands, cut, even, growth, kernel_band
@@ -177,7 +177,7 @@ def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tilin
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
     xp, geometry, accumulator = backend.xp, program.geometry, program.problem.accumulator
     groups, inputs, outputs = geometry.groups, geometry.inputs, geometry.outputs
-    evaluation = backend.from_numpy(tiling(program, backend).tiles[0].details.kernel, kernel)
+    evaluation = backend.from_numpy(prepared(program, backend).tiles[0].details.kernel, kernel)
     kernel = xp.reshape(backend.cast(kernel, backend.dtype(accumulator)), (groups, outputs, inputs, geometry.taps))
     kernel = xp.reshape(xp.permute_dims(kernel, (0, 2, 1, 3)), (-1, geometry.taps))
     kernel = backend.matmul(evaluation, xp.matrix_transpose(kernel))

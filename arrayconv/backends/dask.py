@@ -297,7 +297,6 @@ BACKEND = standard_backend(
     admit=admit,
     copy=lambda array: array,
     close=close,
-    prepares=False,
     map_windows=map_windows,
     pull_windows=pull_windows,
     windows=windows,

@@ -12,7 +12,6 @@ from ..geometry import WindowDimension
 from ..planner import ACCUMULATORS
 from .column_blocks import fold_blocks, unfold_blocks
 from .conv import channel_shape
-from .deform_blocks import has_blocks
 from .linear import Options, Pullback, as_dtype, freeze, window_axes
 from .taps import add_taps, pad_axes, take_taps
 
@@ -64,7 +63,7 @@ class Columns(NamedTuple):
     def unfold(self, backend: Backend, x: Array) -> Array:
         """x as columns, a new array."""
         xp = backend.xp
-        if has_blocks(backend) and 0 not in x.shape:
+        if backend.has_blocks and 0 not in x.shape:
             return unfold_blocks(xp, self, x)
         x = pad_axes(xp, x, self.positions(0)[1], [(axis.low, axis.high) for axis in self.axes])
         for i, axis in enumerate(self.axes):
@@ -74,7 +73,7 @@ class Columns(NamedTuple):
     def fold(self, backend: Backend, columns: Array) -> Array:
         """The columns summed into x's shape; the transpose of every step of `unfold`, last step first."""
         xp = backend.xp
-        if has_blocks(backend) and 0 not in (*columns.shape, *[axis.size for axis in self.axes]):
+        if backend.has_blocks and 0 not in (*columns.shape, *[axis.size for axis in self.axes]):
             return fold_blocks(xp, self, columns)
         y = xp.reshape(backend.cast(columns, accumulator(backend, columns)), self.split_shape)
         for i, axis in reversed(tuple(enumerate(self.axes))):

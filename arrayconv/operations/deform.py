@@ -6,7 +6,7 @@ from typing import Any
 
 from ..arguments import Padding, PerAxis, read_word
 from ..backend import Backend, gather_arrays
-from .deform_blocks import has_blocks, pull_blocks, run_blocks
+from .deform_blocks import pull_blocks, run_blocks
 from .deform_call import OP, Arrays, DeformCall, call_key, find_deform
 from .linear import WORDS, Options, Pullback, as_dtype, freeze
 
@@ -69,7 +69,7 @@ def deform_conv(
     """
     options = read_options(stride=stride, padding=padding, dilation=dilation, groups=groups, channels=channels)
     backend, call, arrays = read_call(Arrays(x, offset, kernel, bias, mask), options)
-    return run_blocks(backend, call, arrays, options) if has_blocks(backend) else call.run(backend, arrays)
+    return run_blocks(backend, call, arrays, options) if backend.has_blocks else call.run(backend, arrays)
 
 
 def pull_deform_conv(
@@ -80,14 +80,14 @@ def pull_deform_conv(
     backend, call, arrays = read_call(Arrays(x, offset, kernel, bias, mask), options)
 
     def pullback(dy: Array) -> tuple[Array, ...]:
-        if has_blocks(backend):
+        if backend.has_blocks:
             shares = pull_blocks(backend, call, arrays, options, dy)
         else:
             shares = call.cotangents(backend, arrays, dy)
         pairs = zip(shares, arrays, strict=True)
         return tuple(as_dtype(backend, share, array.dtype) for share, array in pairs if array is not None)
 
-    y = run_blocks(backend, call, arrays, options) if has_blocks(backend) else call.run(backend, arrays)
+    y = run_blocks(backend, call, arrays, options) if backend.has_blocks else call.run(backend, arrays)
     return y, pullback
 
 

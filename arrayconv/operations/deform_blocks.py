@@ -19,11 +19,6 @@ from .linear import Options
 Array = Any
 
 
-def has_blocks(backend: Backend) -> bool:
-    """Whether arrays come in chunks that only their library's own ``map_blocks`` reaches."""
-    return hasattr(backend.xp, "map_blocks")
-
-
 class Batches(NamedTuple):
     """A call's arrays with one batch axis, equally chunked; kernel and bias go to every task as they are."""
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 from operator import is_
 from typing import Any, NamedTuple
 
+from ..algorithms import prepare_all
 from ..arguments import Pairs, read_int, read_padding, read_per_axis, read_word, resolve
 from ..backend import Backend, dtype_name, gather_arrays, library_backend, signed_backend
 from ..boundary import BOUNDARIES, Run, runs
@@ -210,7 +211,7 @@ def read_call(
     if is_wish and not isinstance(dtype, Hashable):
         raise TypeError(f"{op}: dtype={dtype!r} is not one of {', '.join(ITEM_SIZES)}")
     call = backend.fold(
-        find_call,
+        find_ready_call if backend.is_compiling() else find_call,
         read,
         op,
         backend.name,
@@ -232,6 +233,14 @@ def read_call(
 def find_call(*key: Any) -> LinearCall:
     """The cached plan, under the settings in force."""
     return plan_call(current_settings(), *key)
+
+
+def find_ready_call(*key: Any) -> LinearCall:
+    """The same for a compiler that traces Python, which could neither derive nor keep what a first run does."""
+    call = find_call(*key)
+    for program in (call.program, *(call.transposed or ())):
+        prepare_all(program, library_backend(program.problem.library))
+    return call
 
 
 def promote(op: str, backend: Backend, x: Array, kernel: Array) -> Any:

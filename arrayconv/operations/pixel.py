@@ -12,7 +12,6 @@ from ..backend import Backend, gather_arrays
 from ..layout import Layout
 from .columns import LAYOUTS, accumulator
 from .conv import channel_shape, read_conv, read_ranks
-from .deform_blocks import has_blocks
 from .linear import Options, Pullback, Reading, as_dtype, freeze, linear_call
 from .pixel_blocks import shuffle_blocks
 
@@ -98,7 +97,7 @@ def move(op: str, x: Array, factor: Any, channels: Any) -> tuple[Backend, Array,
     backend, (x,) = gather_arrays(op, ("x",), (x,))
     key = freeze(op, "factor", factor), freeze(op, "channels", channels)
     layout = backend.fold(read_pixels, op, tuple(x.shape), *key)
-    if has_blocks(backend) and 0 not in x.shape:
+    if backend.has_blocks and 0 not in x.shape:
         factors = factor if isinstance(factor, Sequence) else (factor,) * (x.ndim - 2)
         grows = op == "pixel_shuffle"
         return backend, x, shuffle_blocks(backend.xp, MOVES[op], x, tuple(factors), channels, grows=grows)

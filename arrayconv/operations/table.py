@@ -64,6 +64,9 @@ OPERATIONS: dict[str, Operation] = {
     )
 }
 
+#: Read once: that takes as long as to plan.
+SIGNATURES = {name: signature(row.function) for name, row in OPERATIONS.items()}
+
 
 def find_operation(caller: str, op: Any) -> Operation:
     """The row of an arrayconv function."""
@@ -75,7 +78,7 @@ def find_operation(caller: str, op: Any) -> Operation:
 
 def bind(caller: str, row: Operation, arrays: Sequence[Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments by name; those that the operation doesn't have are refused in its own words."""
-    own = signature(row.function)
+    own = SIGNATURES[row.name]
     try:
         return own.bind(*arrays, **options).arguments
     except TypeError as error:
@@ -84,6 +87,6 @@ def bind(caller: str, row: Operation, arrays: Sequence[Any], options: Mapping[st
 
 def linear_options(row: Operation, arguments: Mapping[str, Any]) -> Options:
     """The keyword arguments of a linear operation as `Options`, with its own defaults."""
-    defaults = {name: entry.default for name, entry in signature(row.function).parameters.items()}
+    defaults = {name: entry.default for name, entry in SIGNATURES[row.name].parameters.items()}
     given = defaults | dict(arguments)
     return Options(**{name: freeze(row.name, name, given[name]) for name in Options._fields if name in given})

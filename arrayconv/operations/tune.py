@@ -77,7 +77,7 @@ def tune(
         raise ValueError(f"tune: algorithm={op_options['algorithm']!r} leaves no choice to measure; leave it out")
     planned, arrays = make_plan("tune", op, shapes_or_arrays, dtype, library, device, op_options)
     backend = planned.backend
-    if not backend.prepares:
+    if backend.has_blocks:
         raise ValueError(
             f"tune: {backend.name} plans each block on its own, for the block's library; tune that, with the shapes of "
             f"a block: library='numpy'"
