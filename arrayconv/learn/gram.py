@@ -11,14 +11,16 @@ import numpy as np
 
 from ..arguments import read_flag, read_ints, read_word
 from ..backend import Backend, dtype_name
+from ..geometry import Geometry
 from ..layout import Layout
 from ..operations.linear import WORDS, Options, Reading
 from ..operations.table import OPERATIONS, bind, linear_options
 from ..planner import current_settings
 from .descent import QUIETLY
-from .moments import Moments, gather
+from .moments import Moments
 from .regression import LEARNED_IN, MAGNITUDES, Params, Regression, bias_shape, learnable
 from .regression import regression as read_regression
+from .sums import gather
 
 Array = Any
 
@@ -189,17 +191,23 @@ def accumulator_of(backend: Backend, dtype: Any) -> str:
     return WIDER[name] if name in WIDER and backend.dtype(WIDER[name]) is not None else name
 
 
+def moments_of(problem: Regression, geometry: Geometry, bias: bool) -> Moments:
+    """What to sum over the windows of these arrays, within the memory that the settings give."""
+    backend, room = problem.backend, current_settings().workspace
+    # Compilers unroll tiles and accelerators idle in small ones.
+    is_large = backend.scan is not None or backend.device_kind(problem.x) != "cpu"
+    tile = room // 4 if is_large else min(TILE, room // 4)
+    accumulator = accumulator_of(backend, problem.x.dtype)
+    return Moments(geometry.groups, geometry.inputs, geometry.outputs, bias, accumulator, tile, room)
+
+
 @QUIETLY
 def make_gram(problem: Regression, design: Design, reading: Reading) -> Gram:
     """`gram` of arrays that were gathered and cast."""
     backend = problem.backend
-    xp, room = backend.xp, current_settings().workspace
+    xp = backend.xp
     x_layout, _, y_layout, pieces, geometry = reading
-    accumulator = accumulator_of(backend, problem.x.dtype)
-    # Compilers unroll tiles and accelerators idle in small ones.
-    is_large = backend.scan is not None or backend.device_kind(problem.x) != "cpu"
-    tile = room // 4 if is_large else min(TILE, room // 4)
-    what = Moments(geometry.groups, geometry.inputs, geometry.outputs, design.bias, accumulator, tile, room)
+    what = moments_of(problem, geometry, design.bias)
 
     def total(x: Array, y: Array) -> Array:
         x = x_layout.apply(xp, x)
@@ -209,7 +217,8 @@ def make_gram(problem: Regression, design: Design, reading: Reading) -> Gram:
 
     sums = backend.replicated(total, problem.x, problem.y)
     matrix, vector, square = what.split(xp, geometry.axes, sums)
-    square = xp.real(square) if "complex" in accumulator else square
-    count = backend.from_numpy(np.asarray(prod(y_layout.shape), MAGNITUDES.get(accumulator, accumulator)), square)
+    square = xp.real(square) if "complex" in what.accumulator else square
+    real = MAGNITUDES.get(what.accumulator, what.accumulator)
+    count = backend.from_numpy(np.asarray(prod(y_layout.shape), real), square)
     backend.register(Gram, LEAVES, ("design",))
     return Gram(matrix, vector, square, count, design)
