@@ -22,8 +22,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
-from itertools import product
+from functools import lru_cache
+from itertools import accumulate, pairwise, product
 from math import inf, log2, prod
 from typing import Any, NamedTuple
 
@@ -39,12 +39,14 @@ Array = Any
 ROW, COLUMN, STEPS = "row", "column", "steps"
 
 #: Multiply-adds in the time of a transform's point and step (of log2(points)), of a product of two spectra's elements,
-#: of an element of A along each axis, and of a tile by itself (measured on CPUs, in double precision).
-STEP, PRODUCT, CELL, CALLS = 10, 60, 200, 5_000_000
+#: of an element of A along each axis (measured on CPUs, in double precision).
+STEP, PRODUCT, CELL = 20, 100, 500
+#: The same of a tile by itself: calls from Python, or where tiles are unrolled some of the time to compile them.
+CALLS, UNROLLED = 8_000_000, 100_000_000
 #: Pairs of channels up to which an image's products are made, then summed.
 FEW = 4
 #: Lengths of transforms that are tried, in windows.
-SHARES = (1.5, 2, 3, 4, 6, 8, 16, 32, 64)
+SHARES = (1.5, 2, 3, 4, 6, *(2**i for i in range(3, 21)))
 
 
 def by_spectra(what: Moments, backend: Backend, axes: Axes, x: Array, y: Array) -> Array:
@@ -125,7 +127,7 @@ def tiles_of(axis: WindowDimension, length: int) -> list[Part]:
         for tile in split_ranges(len(outputs), length - axis.kernel + 1):
             source, block = own.block(tile, range(axis.kernel))
             some = outputs[tile.start : tile.stop]
-            parts.append(Part(source, (block.low, block.high), slice(some.start, some.stop, some.step)))
+            parts.append(Part(source, (block.low, block.high), slice(some[0], some[-1] + 1, some.step)))
     return parts
 
 
@@ -300,31 +302,30 @@ def _block(job: Job, blocks: dict[Any, Array], chosen: Sequence[str]) -> Array:
 
 
 def _running(backend: Backend, matrix: Array, t: int, u: int) -> Array:
-    """Sums along the diagonals of two axes, row by row."""
+    """Sums along the diagonals of two axes, row by row; ``matrix`` may be written where the library has such."""
     xp, order = backend.xp, [t, *(i for i in range(matrix.ndim) if i != t)]
+    head, first, tail = (along(u - 1, part) for part in (slice(0, -1), slice(0, 1), slice(1, None)))
+    rows = xp.permute_dims(matrix, order)
 
     def step(above: Array, row: Array) -> tuple[Array, Array]:
-        first, rest = row[along(u - 1, slice(0, 1))], row[along(u - 1, slice(1, None))]
-        row = xp.concat([first, rest + above[along(u - 1, slice(0, -1))]], axis=u - 1)
+        row = xp.concat([row[first], row[tail] + above[head]], axis=u - 1)
         return row, row
 
-    rows = xp.permute_dims(matrix, order)
-    _, rows = (backend.scan or partial(_scan, xp))(step, xp.zeros_like(rows[0, ...]), rows)
+    if backend.empty is not None:
+        for above, row in pairwise(rows):
+            row[tail] += above[head]
+    elif backend.scan is not None:
+        _, rows = backend.scan(step, xp.zeros_like(rows[0, ...]), rows)
+    else:
+        found = accumulate((rows[i, ...] for i in range(rows.shape[0])), lambda above, row: step(above, row)[0])
+        rows = xp.stack(list(found), axis=0)
     return xp.permute_dims(rows, (*range(1, t + 1), 0, *range(t + 1, rows.ndim)))
-
-
-def _scan(xp: Any, step: Any, state: Array, rows: Array) -> tuple[Array, Array]:
-    """What `Backend.scan` does, of libraries that have none."""
-    found = []
-    for i in range(rows.shape[0]):
-        state, row = step(state, rows[i, ...])
-        found.append(row)
-    return state, xp.stack(found, axis=0)
 
 
 # Work
 
 
+@lru_cache(maxsize=4096)
 def spectral_work(what: Moments, geometry: Geometry) -> float:
     """Multiply-adds, or their time's worth, of `by_spectra`; infinite where it does not serve."""
     is_dense = all(axis.stride == axis.base_dilation == 1 for axis in geometry.axes)
@@ -343,10 +344,9 @@ def cut(what: Moments, geometry: Geometry) -> tuple[tuple[int, ...], int]:
         some = {fast_length(min(longest, int(share * axis.kernel) + 1)) for share in SHARES}
         choices.append(sorted(some | {fast_length(longest)}))
 
-    def key(lengths: tuple[int, ...]) -> tuple[float, float]:
-        return max(what.tile, _bytes(what, geometry, lengths)), _work(what, geometry, lengths)
-
-    lengths = min(product(*choices), key=key)
+    held = {lengths: _bytes(what, geometry, lengths) for lengths in product(*choices)}
+    limit = max(what.tile, min(held.values()))
+    lengths = min((own for own, bytes in held.items() if bytes <= limit), key=lambda own: _work(what, geometry, own))
     return lengths, max(1, min(geometry.batch, what.tile // _bytes(what, geometry, lengths)))
 
 
@@ -375,5 +375,5 @@ def _work(what: Moments, geometry: Geometry, lengths: Sequence[int]) -> float:
         transforms = tiles * rows * (2 * number * channels + others) + channels * (number * channels + others)
         products = tiles * rows * channels * (number * channels + others)
         total += transforms * points * steps * STEP + products * points * (PRODUCT if steps else 1) / 2
-        total += tiles * number * CALLS / geometry.groups
+        total += tiles * number * (UNROLLED if what.is_unrolled else CALLS) / geometry.groups
     return geometry.groups * total

@@ -194,11 +194,10 @@ def accumulator_of(backend: Backend, dtype: Any) -> str:
 def moments_of(problem: Regression, geometry: Geometry, bias: bool) -> Moments:
     """What to sum over the windows of these arrays, within the memory that the settings give."""
     backend, room = problem.backend, current_settings().workspace
-    # Compilers unroll tiles and accelerators idle in small ones.
-    is_large = backend.scan is not None or backend.device_kind(problem.x) != "cpu"
-    tile = room // 4 if is_large else min(TILE, room // 4)
+    is_unrolled = backend.scan is not None or backend.device_kind(problem.x) != "cpu"
+    tile = room // 4 if is_unrolled else min(TILE, room // 4)
     accumulator = accumulator_of(backend, problem.x.dtype)
-    return Moments(geometry.groups, geometry.inputs, geometry.outputs, bias, accumulator, tile, room)
+    return Moments(geometry.groups, geometry.inputs, geometry.outputs, bias, accumulator, tile, room, is_unrolled)
 
 
 @QUIETLY

@@ -38,6 +38,7 @@ class Moments(NamedTuple):
     """What to sum over windows of ``x (N, G * I, *s)`` and over ``y (N, G * O, *o)``; with ``bias`` they end in a 1.
 
     ``accumulator`` names the type of all sums; a tile takes some ``tile`` bytes, and all temporaries some ``room``.
+    ``is_unrolled``: a compiler sees each tile by itself, or an accelerator idles in small ones.
     """
 
     groups: int
@@ -47,6 +48,7 @@ class Moments(NamedTuple):
     accumulator: str
     tile: int
     room: int
+    is_unrolled: bool = False
 
     @property
     def itemsize(self) -> int:
