@@ -175,13 +175,18 @@ def test_decays_that_single_precision_rounds_to_1(wrap: Any) -> None:
 
 def test_sharded_arrays_are_summed_over_the_mesh() -> None:
     code = """
-import jax, numpy as np, arrayconv as ac
+import itertools, jax, numpy as np, arrayconv as ac
+from arrayconv.learn.sums import WAYS
 from jax.sharding import NamedSharding, PartitionSpec
 assert len(jax.devices()) == 2
 rng = np.random.default_rng(0)
 x, kernel = rng.normal(size=(4, 30, 20)).astype("float32"), rng.normal(size=(3, 3)).astype("float32")
 y = ac.correlate(x, kernel)
-for kind in (jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit):
+ways = dict(WAYS)
+for kind, way in itertools.product((jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit), ways):
+    WAYS.clear()
+    WAYS[way] = ways[way]
+    jax.clear_caches()
     mesh = jax.make_mesh((2,), ("batch",), axis_types=(kind,))
     own = [jax.device_put(array, NamedSharding(mesh, PartitionSpec("batch"))) for array in (x, y)]
     gram = jax.jit(lambda x, y: ac.gram(ac.correlate, x, y, (3, 3)))(*own)

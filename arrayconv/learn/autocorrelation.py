@@ -178,7 +178,8 @@ def _channels(job: Job, edges: Edges, x: Array, images: slice, tile: Sequence[Pa
 
 def _lags(job: Job, edges: Edges, x: Array, y: Array | None = None) -> tuple[dict[Any, Array], list[Array]]:
     """Blocks of A by edges and signs, ``(G, C, C, *window of free axes)``; with y the sums of `_with_y`."""
-    axes, lengths = ([values[i] for i in free(edges)] for values in (job.geometry.axes, job.lengths))
+    axes = tuple(job.geometry.axes[i] for i in free(edges))
+    lengths = tuple(job.lengths[i] for i in free(edges))
     spectra: list[Array] = []
     others: list[Array] = []
     for some in split_ranges(job.geometry.batch, job.images):
@@ -352,8 +353,8 @@ def cut(what: Moments, geometry: Geometry) -> tuple[tuple[int, ...], int]:
 
 def _bytes(what: Moments, geometry: Geometry, lengths: Sequence[int]) -> int:
     """Of the transforms of an image's tile and of their products."""
-    spectra = (2**geometry.ndim + 2) * geometry.inputs + geometry.outputs + what.bias
-    products = geometry.inputs * (2 ** (geometry.ndim - 1) * geometry.inputs + geometry.outputs + what.bias)
+    spectra = ((1 << geometry.ndim) + 2) * geometry.inputs + geometry.outputs + what.bias
+    products = geometry.inputs * ((1 << geometry.ndim - 1) * geometry.inputs + geometry.outputs + what.bias)
     return what.itemsize * geometry.groups * prod(lengths) * (spectra + 2 * products)
 
 

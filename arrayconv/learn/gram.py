@@ -89,7 +89,8 @@ class Gram:
         count: the elements of y, ``()``.
         design: operation, options, shape and type of the kernel; static.
 
-    Sums are of double precision where the library has it, and lazy where the library is. A loss is their difference, so
+    Sums are of double precision where the library has it, and so are transforms. They are lazy where the library is, and
+    what is not finite in a window that is summed reaches all of them. A loss is their difference, so
     it is known to some ``eps |y|^2`` and no better: eps is 2e-16, or 1e-7 in JAX without 64-bit types. `learn_kernel`
     and `solve_kernel`, who have the data, do better where these are of as high a precision as the sums.
 
@@ -141,8 +142,9 @@ def gram(
     """The normal equations of the kernel with which ``op(x, kernel) + bias`` comes close to ``y``: one pass over data.
 
     `learn_from` and `solve_from` take them from there, so data that don't fit into memory may come batch by batch. The
-    pass takes about as long as one or two steps of gradient descent. Dask's arrays stay lazy: each chunk gives its own
-    sums, a tree adds them up.
+    pass takes about as long as one or two steps of gradient descent: products of tiles of windows or, for long windows
+    and a stride of 1, Fourier transforms with exact terms for the edges, whichever is less work for these shapes.
+    Dask's arrays stay lazy: each chunk gives its own sums, a tree adds them up.
 
     Args:
         op: `correlate`, `convolve`, `conv` or `conv_transpose`.
