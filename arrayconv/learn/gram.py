@@ -89,10 +89,10 @@ class Gram:
         count: the elements of y, ``()``.
         design: operation, options, shape and type of the kernel; static.
 
-    Sums are of double precision where the library has it, and so are transforms. They are lazy where the library is, and
-    what is not finite in a window that is summed reaches all of them. A loss is their difference, so
-    it is known to some ``eps |y|^2`` and no better: eps is 2e-16, or 1e-7 in JAX without 64-bit types. `learn_kernel`
-    and `solve_kernel`, who have the data, do better where these are of as high a precision as the sums.
+    Sums and transforms are of double precision where the library has it, and lazy where the library is. What is not
+    finite in one window may reach all sums. A loss is their difference, so it is known to some ``eps |y|^2`` and no
+    better: eps is 2e-16, or 1e-7 in JAX without 64-bit types. `learn_kernel` and `solve_kernel`,
+    who have the data, do better where these are of as high a precision as the sums.
 
     ``+`` raises `ValueError` where designs differ.
     """

@@ -7,8 +7,8 @@ output a of the block and tap t meet ``V[m, a * stride + t * dilation]``, and
     (W^H W)[t, u] = sum_m sum_a conj(V[m, a * stride + t * dilation]) * V[m, a * stride + u * dilation]
 
 is a sum of L slices of ``V^H V``. That is E^2 / L multiply-adds an output in place of k^2, and E / L copied elements in
-place of k: for 7 x 7 taps and L = 7 on both axes 583 and 3.4 in place of 2,401 and 49. Nothing is approximated. For long
-windows `autocorrelation` takes less work.
+place of k: for 7 x 7 taps and L = 7 on both axes 583 and 3.4 in place of 2,401 and 49. Nothing is approximated.
+Long windows of a stride of 1 are less work in `autocorrelation`.
 """
 
 from __future__ import annotations
