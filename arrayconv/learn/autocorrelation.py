@@ -20,9 +20,9 @@ is not finite reaches all sums.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, reduce
 from itertools import accumulate, pairwise, product
 from math import inf, log2, prod
 from typing import Any, NamedTuple
@@ -180,27 +180,47 @@ def _lags(job: Job, edges: Edges, x: Array, y: Array | None = None) -> tuple[dic
     """Blocks of A by edges and signs, ``(G, C, C, *window of free axes)``; with y the sums of `_with_y`."""
     axes = tuple(job.geometry.axes[i] for i in free(edges))
     lengths = tuple(job.lengths[i] for i in free(edges))
-    spectra: list[Array] = []
-    others: list[Array] = []
-    for some in split_ranges(job.geometry.batch, job.images):
-        images = slice(some.start, some.stop)
-        for tile in product(*map(tiles_of, axes, lengths)):
-            signed, slab = _channels(job, edges, x, images, tile)
-            found = []
-            for signs in signs_of(edges):
-                heads = _spectrum(job, _heads(signed, axes, signs, False), lengths)
-                found.append(_products(job, heads, _spectrum(job, _heads(slab, axes, signs, True), lengths)))
-            spectra = _added(spectra, found)
-            if y is not None:
-                target = (images, slice(None), *(part.target for part in tile))
-                others = _added(others, _with_y(job, y[target], _spectrum(job, slab, lengths)))
+    whole = signs_of(edges)[0]
+    tiles = list(product(split_ranges(job.geometry.batch, job.images), *map(tiles_of, axes, lengths)))
+
+    def sums(images: range, *tile: Part) -> list[Array]:
+        """Spectra for all signs, then what belongs to y."""
+        some = slice(images.start, images.stop)
+        signed, slab = _channels(job, edges, x, some, tile)
+        tails = {signs: _spectrum(job, _heads(slab, axes, signs, True), lengths) for signs in signs_of(edges)}
+        found = [
+            _products(job, _spectrum(job, _heads(signed, axes, signs, False), lengths), tail)
+            for signs, tail in tails.items()
+        ]
+        if y is not None:
+            found += _with_y(job, y[(some, slice(None), *(part.target for part in tile))], tails[whole])
+        return found
+
+    found = _total(job, sums, tiles)
     blocks = {
         (edges, signs): _lag_window(job, spectrum, axes, lengths, signs)
-        for signs, spectrum in zip(signs_of(edges), spectra, strict=True)
+        for signs, spectrum in zip(signs_of(edges), found, strict=False)
     }
-    if y is not None:
-        others[0] = _lag_window(job, others[0], axes, lengths, (False,) * len(axes))
-    return blocks, others
+    others = found[len(blocks) :]
+    return blocks, [_lag_window(job, own, axes, lengths, whole) for own in others[:1]] + others[1:]
+
+
+def _total(job: Job, sums: Callable[..., list[Array]], tiles: Sequence[Any]) -> list[Array]:
+    """The sums of all tiles, on the backend's workers as far as the memory goes."""
+    workers, what = job.backend.workers, job.what
+    most = 1 if workers is None else min(workers.count, what.room // _bytes(what, job.geometry, job.lengths))
+    count = max(1, min(most, len(tiles)))
+    totals: list[list[Array]] = [[] for _ in range(count)]
+
+    def run(share: int) -> None:
+        for tile in tiles[share::count]:
+            totals[share] = _added(totals[share], sums(*tile))
+
+    if workers is None:
+        run(0)
+    else:
+        workers.each(run, range(count))
+    return reduce(_added, totals)
 
 
 def _added(sums: list[Array], more: list[Array]) -> list[Array]:

@@ -82,7 +82,7 @@ class Moments(NamedTuple):
         is_complex = "complex" in self.accumulator
         if ones is not None:
             column, total = ones.windows, ones.outputs
-            corner = xp.zeros_like(column[:, :, :1]) + ones.count
+            corner = xp.zeros_like(column[:, :, :1]) + ones.number
             row = xp.conj(column) if is_complex else column
             matrix = xp.concat([matrix, xp.permute_dims(row, (0, 2, 1))], axis=2)
             matrix = xp.concat([matrix, xp.concat([column, corner], axis=2)], axis=1)
@@ -96,7 +96,7 @@ class Ones(NamedTuple):
 
     windows: Array
     outputs: Array
-    count: int
+    number: int
 
 
 def squares(xp: Any, array: Array, is_complex: bool) -> Array:
