@@ -192,6 +192,7 @@ for kind, way in itertools.product((jax.sharding.AxisType.Auto, jax.sharding.Axi
     gram = jax.jit(lambda x, y: ac.gram(ac.correlate, x, y, (3, 3)))(*own)
     assert len(gram.matrix.devices()) == 2
     np.testing.assert_allclose(ac.solve_from(gram).kernel, kernel, atol=1e-5)
+WAYS.update(ways)
 np.testing.assert_allclose(ac.learn_kernel(*own, (3, 3), steps=60).kernel, kernel, atol=1e-3)
 """
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}

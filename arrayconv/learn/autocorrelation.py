@@ -20,10 +20,10 @@ is not finite reaches all sums.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache, reduce
-from itertools import accumulate, pairwise, product
+from itertools import accumulate, pairwise, product, starmap
 from math import inf, log2, prod
 from typing import Any, NamedTuple
 
@@ -181,7 +181,7 @@ def _lags(job: Job, edges: Edges, x: Array, y: Array | None = None) -> tuple[dic
     axes = tuple(job.geometry.axes[i] for i in free(edges))
     lengths = tuple(job.lengths[i] for i in free(edges))
     whole = signs_of(edges)[0]
-    tiles = list(product(split_ranges(job.geometry.batch, job.images), *map(tiles_of, axes, lengths)))
+    tiles = product(split_ranges(job.geometry.batch, job.images), *map(tiles_of, axes, lengths))
 
     def sums(images: range, *tile: Part) -> list[Array]:
         """Spectra for all signs, then what belongs to y."""
@@ -196,7 +196,7 @@ def _lags(job: Job, edges: Edges, x: Array, y: Array | None = None) -> tuple[dic
             found += _with_y(job, y[(some, slice(None), *(part.target for part in tile))], tails[whole])
         return found
 
-    found = _total(job, sums, tiles)
+    found = reduce(_added, starmap(sums, tiles))
     blocks = {
         (edges, signs): _lag_window(job, spectrum, axes, lengths, signs)
         for signs, spectrum in zip(signs_of(edges), found, strict=False)
@@ -205,26 +205,8 @@ def _lags(job: Job, edges: Edges, x: Array, y: Array | None = None) -> tuple[dic
     return blocks, [_lag_window(job, own, axes, lengths, whole) for own in others[:1]] + others[1:]
 
 
-def _total(job: Job, sums: Callable[..., list[Array]], tiles: Sequence[Any]) -> list[Array]:
-    """The sums of all tiles, on the backend's workers as far as the memory goes."""
-    workers, what = job.backend.workers, job.what
-    most = 1 if workers is None else min(workers.count, what.room // _bytes(what, job.geometry, job.lengths))
-    count = max(1, min(most, len(tiles)))
-    totals: list[list[Array]] = [[] for _ in range(count)]
-
-    def run(share: int) -> None:
-        for tile in tiles[share::count]:
-            totals[share] = _added(totals[share], sums(*tile))
-
-    if workers is None:
-        run(0)
-    else:
-        workers.each(run, range(count))
-    return reduce(_added, totals)
-
-
 def _added(sums: list[Array], more: list[Array]) -> list[Array]:
-    return [a + b for a, b in zip(sums, more, strict=True)] if sums else more
+    return [a + b for a, b in zip(sums, more, strict=True)]
 
 
 def _heads(slab: Array, axes: Axes, signs: Sequence[bool], of: bool) -> Array:
