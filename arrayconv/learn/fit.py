@@ -103,8 +103,9 @@ def learn_kernel(
         progress: show tqdm's bar.
         callback: called as ``callback(step, loss, kernel)`` before update ``step``, with the loss of that kernel.
         method: ``"steps"`` makes a forward and a backward convolution each step. ``"gram"`` gathers the normal
-            equations of a squared loss in one pass (`gram`), then a step costs the square of the kernel's size; kernels
-            and losses are those of ``"steps"`` up to rounding. ``"auto"`` takes what is estimated to cost less.
+            equations of a squared loss in one pass (`gram`: by products of windows, or long ones by transforms), then a
+            step costs the square of the kernel's size; kernels and losses are those of ``"steps"`` up to rounding.
+            ``"auto"`` takes what is estimated to cost less.
         **op_options: ``padding``, ``stride`` and whatever else ``op`` takes.
 
     Returns:

@@ -11,14 +11,16 @@ import numpy as np
 
 from ..arguments import read_flag, read_ints, read_word
 from ..backend import Backend, dtype_name
+from ..geometry import Geometry
 from ..layout import Layout
 from ..operations.linear import WORDS, Options, Reading
 from ..operations.table import OPERATIONS, bind, linear_options
 from ..planner import current_settings
 from .descent import QUIETLY
-from .moments import Moments, gather
+from .moments import Moments
 from .regression import LEARNED_IN, MAGNITUDES, Params, Regression, bias_shape, learnable
 from .regression import regression as read_regression
+from .sums import gather
 
 Array = Any
 
@@ -87,9 +89,10 @@ class Gram:
         count: the elements of y, ``()``.
         design: operation, options, shape and type of the kernel; static.
 
-    Sums are of double precision where the library has it, and lazy where the library is. A loss is their difference, so
-    it is known to some ``eps |y|^2`` and no better: eps is 2e-16, or 1e-7 in JAX without 64-bit types. `learn_kernel`
-    and `solve_kernel`, who have the data, do better where these are of as high a precision as the sums.
+    Sums and transforms are of double precision where the library has it, and lazy where the library is. What is not
+    finite in one window may reach all sums. A loss is their difference, so it is known to some ``eps |y|^2`` and no
+    better: eps is 2e-16, or 1e-7 in JAX without 64-bit types. `learn_kernel` and `solve_kernel`,
+    who have the data, do better where these are of as high a precision as the sums.
 
     ``+`` raises `ValueError` where designs differ.
     """
@@ -139,8 +142,9 @@ def gram(
     """The normal equations of the kernel with which ``op(x, kernel) + bias`` comes close to ``y``: one pass over data.
 
     `learn_from` and `solve_from` take them from there, so data that don't fit into memory may come batch by batch. The
-    pass takes about as long as one or two steps of gradient descent. Dask's arrays stay lazy: each chunk gives its own
-    sums, a tree adds them up.
+    pass takes about as long as one or two steps of gradient descent: products of tiles of windows or, for long windows
+    and a stride of 1, Fourier transforms with exact terms for the edges, whichever is less work for these shapes.
+    Dask's arrays stay lazy: each chunk gives its own sums, a tree adds them up.
 
     Args:
         op: `correlate`, `convolve`, `conv` or `conv_transpose`.
@@ -189,17 +193,22 @@ def accumulator_of(backend: Backend, dtype: Any) -> str:
     return WIDER[name] if name in WIDER and backend.dtype(WIDER[name]) is not None else name
 
 
+def moments_of(problem: Regression, geometry: Geometry, bias: bool) -> Moments:
+    """What to sum over the windows of these arrays, within the memory that the settings give."""
+    backend, room = problem.backend, current_settings().workspace
+    is_unrolled = backend.scan is not None or backend.device_kind(problem.x) != "cpu"
+    tile = room // 4 if is_unrolled else min(TILE, room // 4)
+    accumulator = accumulator_of(backend, problem.x.dtype)
+    return Moments(geometry.groups, geometry.inputs, geometry.outputs, bias, accumulator, tile, room, is_unrolled)
+
+
 @QUIETLY
 def make_gram(problem: Regression, design: Design, reading: Reading) -> Gram:
     """`gram` of arrays that were gathered and cast."""
     backend = problem.backend
-    xp, room = backend.xp, current_settings().workspace
+    xp = backend.xp
     x_layout, _, y_layout, pieces, geometry = reading
-    accumulator = accumulator_of(backend, problem.x.dtype)
-    # Compilers unroll tiles and accelerators idle in small ones.
-    is_large = backend.scan is not None or backend.device_kind(problem.x) != "cpu"
-    tile = room // 4 if is_large else min(TILE, room // 4)
-    what = Moments(geometry.groups, geometry.inputs, geometry.outputs, design.bias, accumulator, tile, room)
+    what = moments_of(problem, geometry, design.bias)
 
     def total(x: Array, y: Array) -> Array:
         x = x_layout.apply(xp, x)
@@ -209,7 +218,8 @@ def make_gram(problem: Regression, design: Design, reading: Reading) -> Gram:
 
     sums = backend.replicated(total, problem.x, problem.y)
     matrix, vector, square = what.split(xp, geometry.axes, sums)
-    square = xp.real(square) if "complex" in accumulator else square
-    count = backend.from_numpy(np.asarray(prod(y_layout.shape), MAGNITUDES.get(accumulator, accumulator)), square)
+    square = xp.real(square) if "complex" in what.accumulator else square
+    real = MAGNITUDES.get(what.accumulator, what.accumulator)
+    count = backend.from_numpy(np.asarray(prod(y_layout.shape), real), square)
     backend.register(Gram, LEAVES, ("design",))
     return Gram(matrix, vector, square, count, design)

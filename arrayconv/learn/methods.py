@@ -7,15 +7,14 @@ from math import prod
 from typing import Any, NamedTuple
 
 from ..backend import dtype_name, get_backend
-from ..planner import current_settings
-from ..program import ITEM_SIZES
 from .descent import QUIETLY, Objective
-from .gram import accumulator_of, read_design
+from .gram import moments_of, read_design
 from .losses import WEIGHTS
-from .moments import COPY, total_work
+from .moments import COPY
 from .optimizers import tree_map
 from .quadratic import normal_equations
 from .regression import Params, Regression, init_kernel
+from .sums import total_work
 
 Array = Any
 
@@ -74,16 +73,16 @@ def cheapest(problem: Regression, params: Params, loss: Any, dtype: Any, steps: 
         return "steps"
     _, reading = read_design(problem, tuple(params.kernel.shape), params.bias is not None, dtype)
     geometry = reading[-1]
-    accumulator = accumulator_of(problem.backend, problem.x.dtype)
-    room = current_settings().workspace // (4 * ITEM_SIZES[accumulator])
+    what = moments_of(problem, geometry, params.bias is not None)
     columns = geometry.terms + (params.bias is not None)
-    if 0 in (*geometry.x_shape, *geometry.y_shape) or geometry.groups * columns**2 > room:
+    if 0 in (*geometry.x_shape, *geometry.y_shape) or geometry.groups * columns**2 > what.products:
         return "steps"
     spectrum, once = 5 * geometry.groups * columns**3, prod(geometry.kernel_shape) * columns
     step = 2 * geometry.multiply_adds + COPY * (prod(geometry.x_shape) + 3 * prod(geometry.y_shape))
-    by_gram = total_work(geometry, room) + (steps + 1) * once + spectrum * is_searched
-    if accumulator != dtype_name(problem.x.dtype):
-        by_gram += (_wide_factor(problem) - 1) * total_work(geometry, room)
+    gathered = total_work(what, problem.backend, geometry)
+    by_gram = gathered + (steps + 1) * once + spectrum * is_searched
+    if what.accumulator != dtype_name(problem.x.dtype):
+        by_gram += (_wide_factor(problem) - 1) * gathered
     else:  # centered: eigenvectors, and one step on the data
         by_gram += 3 * spectrum + step
     return "gram" if by_gram < (steps + 1 + 20 * is_searched) * step else "steps"

@@ -8,6 +8,7 @@ output a of the block and tap t meet ``V[m, a * stride + t * dilation]``, and
 
 is a sum of L slices of ``V^H V``. That is E^2 / L multiply-adds an output in place of k^2, and E / L copied elements in
 place of k: for 7 x 7 taps and L = 7 on both axes 583 and 3.4 in place of 2,401 and 49. Nothing is approximated.
+Long windows of a stride of 1 are less work in `autocorrelation`.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Moments(NamedTuple):
     """What to sum over windows of ``x (N, G * I, *s)`` and over ``y (N, G * O, *o)``; with ``bias`` they end in a 1.
 
     ``accumulator`` names the type of all sums; a tile takes some ``tile`` bytes, and all temporaries some ``room``.
+    ``is_unrolled``: a compiler sees each tile by itself, or an accelerator idles in small ones.
     """
 
     groups: int
@@ -47,35 +49,67 @@ class Moments(NamedTuple):
     accumulator: str
     tile: int
     room: int
+    is_unrolled: bool = False
 
     @property
     def itemsize(self) -> int:
         """Bytes of an element of a sum."""
         return ITEM_SIZES[self.accumulator]
 
+    @property
+    def products(self) -> int:
+        """Elements of sums that may be held while tiles are added to them."""
+        return self.room // (4 * self.itemsize)
+
     def columns(self, axes: Axes) -> int:
         """Elements of a window, D."""
         return self.inputs * prod([axis.kernel for axis in axes]) + self.bias
 
     def size(self, axes: Axes) -> int:
-        """Length of what `gather` gives."""
+        """Length of what `by_tiles` gives."""
         columns = self.columns(axes)
         return self.groups * columns * (columns + self.outputs) + 1
 
     def split(self, xp: Any, axes: Axes, sums: Array) -> tuple[Array, Array, Array]:
-        """What `gather` gives as ``W^H W (G, D, D)``, ``(W^H y)^T (G, O, D)`` and ``|y|^2 ()``."""
+        """What `by_tiles` gives as ``W^H W (G, D, D)``, ``(W^H y)^T (G, O, D)`` and ``|y|^2 ()``."""
         groups, columns, outputs = self.groups, self.columns(axes), self.outputs
         first = groups * columns * columns
         matrix = xp.reshape(sums[:first], (groups, columns, columns))
         return matrix, xp.reshape(sums[first:-1], (groups, outputs, columns)), sums[-1]
 
+    def join(self, xp: Any, matrix: Array, vector: Array, square: Array, ones: Ones | None) -> Array:
+        """What `split` takes apart, from what belongs to the kernel, and with a bias to the 1 at the end."""
+        is_complex = "complex" in self.accumulator
+        if ones is not None:
+            column, total = ones.windows, ones.outputs
+            corner = xp.zeros_like(column[:, :, :1]) + ones.number
+            row = xp.conj(column) if is_complex else column
+            matrix = xp.concat([matrix, xp.permute_dims(row, (0, 2, 1))], axis=2)
+            matrix = xp.concat([matrix, xp.concat([column, corner], axis=2)], axis=1)
+            vector = xp.concat([vector, total], axis=2)
+        square = xp.astype(square, matrix.dtype) if is_complex else square
+        return xp.concat([xp.reshape(part, (-1,)) for part in (matrix, vector, square)])
 
-def gather(what: Moments, backend: Backend, axes: Axes, x: Array, y: Array) -> Array:
+
+class Ones(NamedTuple):
+    """The sums of all windows ``(G, 1, D)`` and of y ``(G, O, 1)``, and their number."""
+
+    windows: Array
+    outputs: Array
+    number: int
+
+
+def squares(xp: Any, array: Array, is_complex: bool) -> Array:
+    """The sum of squared magnitudes."""
+    return xp.sum(xp.real(array) ** 2 + xp.imag(array) ** 2) if is_complex else xp.sum(array**2)
+
+
+def by_tiles(what: Moments, backend: Backend, axes: Axes, x: Array, y: Array) -> Array:
     """All sums, end to end in one array: those of the parts of a set of outputs add up to those of the set."""
     xp = backend.xp
     geometry = Geometry(x.shape[0], what.groups, what.inputs, what.outputs, axes)
     total = xp.zeros((what.size(axes),), dtype=backend.dtype(what.accumulator), **placement(x))
-    lengths = block_lengths(geometry, what.room // (4 * what.itemsize))
+    lengths = block_lengths(geometry, what.products)
     for segments in product(*map(segments_of, axes, lengths)):
         sums: list[Array] | None = None
         for tile in tiles_of(what, geometry, segments):
@@ -146,10 +180,10 @@ def output_work(geometry: Geometry, lengths: Sequence[int]) -> float:
     return (columns * (columns + rows) + COPY * (columns + rows)) / prod(lengths)
 
 
-def total_work(geometry: Geometry, room: int) -> float:
-    """Multiply-adds, or their time's worth, of `gather`."""
+def tile_work(what: Moments, geometry: Geometry) -> float:
+    """Multiply-adds, or their time's worth, of `by_tiles`."""
     outputs = geometry.batch * geometry.groups * prod(geometry.out)
-    return outputs * output_work(geometry, block_lengths(geometry, room))
+    return outputs * output_work(geometry, block_lengths(geometry, what.products))
 
 
 # Tiles of blocks
@@ -197,11 +231,10 @@ def _sum_tile(what: Moments, backend: Backend, tile: Tile, x: Array, y: Array) -
     outputs = _blocks(xp, tile, backend.cast(y[tile.target], dtype))
     is_complex = "complex" in what.accumulator
     conjugate = xp.conj(windows) if is_complex else windows
-    square = xp.sum(xp.real(outputs) ** 2 + xp.imag(outputs) ** 2) if is_complex else xp.sum(outputs**2)
     sums = [
         backend.matmul(xp.permute_dims(conjugate, (0, 2, 1)), windows),
         backend.matmul(xp.permute_dims(outputs, (0, 2, 1)), conjugate),
-        square,
+        squares(xp, outputs, is_complex),
     ]
     return [*sums, xp.sum(windows, axis=1), xp.sum(outputs, axis=1)] if what.bias else sums
 
@@ -235,7 +268,7 @@ def _blocks(xp: Any, tile: Tile, y: Array) -> Array:
 
 
 def _fold(what: Moments, xp: Any, geometry: Geometry, segments: Sequence[Segment], sums: Sequence[Array]) -> Array:
-    """The sums of a segment's blocks as those of its outputs' windows, laid out as `gather` gives them."""
+    """The sums of a segment's blocks as those of its outputs' windows, laid out as `by_tiles` gives them."""
     ndim, (groups, inputs, outputs) = geometry.ndim, (geometry.groups, geometry.inputs, geometry.outputs)
     lengths = [segment.length for segment in segments]
     extents = [_extent(axis, length) for axis, length in zip(geometry.axes, lengths, strict=True)]
@@ -258,17 +291,12 @@ def _fold(what: Moments, xp: Any, geometry: Geometry, segments: Sequence[Segment
     vector = fold(cross, (groups, outputs, *lengths, inputs, *extents), (3 + ndim,), 2)
     matrix = xp.reshape(matrix, (groups, columns, columns))
     vector = xp.reshape(vector, (groups, outputs, columns))
+    own = None
     if what.bias:
         column = xp.reshape(fold(ones[0], (groups, inputs, *extents), (2,)), (groups, 1, columns))
         total = xp.sum(xp.reshape(ones[1], (groups, outputs, prod(lengths))), axis=2, keepdims=True)
-        rows = geometry.batch * prod([segment.number * segment.length for segment in segments])
-        corner = xp.zeros_like(column[:, :, :1]) + rows
-        row = xp.conj(column) if "complex" in what.accumulator else column
-        matrix = xp.concat([matrix, xp.permute_dims(row, (0, 2, 1))], axis=2)
-        matrix = xp.concat([matrix, xp.concat([column, corner], axis=2)], axis=1)
-        vector = xp.concat([vector, total], axis=2)
-    square = xp.astype(square, matrix.dtype) if "complex" in what.accumulator else square
-    return xp.concat([xp.reshape(part, (-1,)) for part in (matrix, vector, square)])
+        own = Ones(column, total, geometry.batch * prod([segment.number * segment.length for segment in segments]))
+    return what.join(xp, matrix, vector, square, own)
 
 
 def _shift(ndim: int, axis: WindowDimension, output: int, places: Sequence[int]) -> tuple[slice, ...]:
