@@ -128,15 +128,16 @@ def _program(problem: Problem, backend: Backend, requested: str, row: Option) ->
     """Tiles within the workspace, and what can be derived from them before the arrays come."""
     algorithm = ALGORITHMS[row.name]
     block = algorithm.blocks(problem, backend, budget_of(problem))
-    workspace, parts = algorithm.held(problem, backend, block), row.parts
+    workspace, parts, rank = algorithm.held(problem, backend, block), row.parts, 1
     if algorithm.is_conditional:
         others = [own for own in options(problem, backend) if own.serves and not ALGORITHMS[own.name].is_conditional]
-        parts = (_program(problem, backend, "auto", min(others, key=lambda row: row.rank)),)
+        other = min(others, key=lambda row: row.rank)
+        parts, rank = (_program(problem, backend, "auto", other),), algorithm.rank(problem, backend, other.seconds)
         workspace = max(workspace, parts[0].workspace)
     else:
         workspace += sum(part.workspace for part in parts[:1])
     prepared = algorithm.prepare(problem, backend, block) if backend.prepares else None
-    return Program(problem, row.name, requested, block, workspace, parts, prepared)
+    return Program(problem, row.name, requested, block, workspace, parts, rank, prepared)
 
 
 def options(problem: Problem, backend: Backend, requested: str = "auto") -> list[Option]:

@@ -29,6 +29,11 @@ ITEM_SIZES: dict[str, int] = {
 #: What a user may ask of errors; `settings` says what they mean.
 ACCURACIES = ("elementwise", "normwise")
 
+#: The constants of "elementwise": no error exceeds ``C * K * eps * (|x| * |kernel|) + C2 * eps(float64) * max|x| *
+#: sum|kernel|``, K products summed. Rounding to nearest errs by half an eps, so C = 2 leaves a factor of four above K
+#: roundings, enough for complex products; C2 is for methods that transform in float64.
+C, C2 = 2.0, 8.0
+
 #: The constant of "normwise": no error exceeds ``NORMWISE * K * eps * max|x| * sum|kernel|``, K products summed.
 NORMWISE = 128.0
 
@@ -75,7 +80,8 @@ class Program:
 
     ``requested`` is the user's word, kept so that derivatives and batches are planned in the same spirit.
     ``block`` is the largest piece ``(batch, *out)`` that is computed at once, ``workspace`` its temporary bytes, and
-    ``parts`` are the programs that a rewrite (`algorithms/phases.py`) runs. ``prepared`` is what the algorithm derived
+    ``parts`` are the programs that a rewrite (`algorithms/phases.py`) runs. ``rank`` is the largest of a kernel that
+    `algorithms/separable.py` takes. ``prepared`` is what the algorithm derived
     from all this once (slices, widths), so that a call only moves arrays.
     """
 
@@ -85,6 +91,7 @@ class Program:
     block: tuple[int, ...] = ()
     workspace: int = 0
     parts: tuple[Program, ...] = ()
+    rank: int = 1
     prepared: Any = field(default=None, compare=False, repr=False)
 
     @property
@@ -93,4 +100,5 @@ class Program:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled without ``prepared``, which grows with the number of tiles and can be derived again."""
-        return Program, (self.problem, self.algorithm, self.requested, self.block, self.workspace, self.parts)
+        fields = self.problem, self.algorithm, self.requested, self.block, self.workspace, self.parts, self.rank
+        return Program, fields
