@@ -45,7 +45,7 @@ HALF_ROWS, CALL = 16, 10**5
 LOOKS = 20
 
 #: Products at most, and the share of the other program's seconds that their passes may take: estimates err.
-MOST, SHARE = 8, 0.8
+MOST, SHARE = 8, 0.7
 
 #: The share of them that a search for more products than one may take in vain; each is a third of a look.
 IN_VAIN = 0.01
