@@ -126,13 +126,21 @@ def recompute(function: Any, *arrays: Tensor) -> Tensor:
     return result
 
 
-def is_plain(array: Tensor) -> bool:
-    """Whether nothing follows what becomes of the array. A subclass may; a forward derivative by
-    `torch.autograd.forward_ad` is no transform: it travels on the tensor.
+def has_values(array: Tensor) -> bool:
+    """Whether the array's numbers may be looked at, at little cost: not in a compiler, nor on an accelerator.
+
+    A subclass and a dispatch mode (FakeTensorMode, make_fx) may have none, or may record what is done with them.
     """
     if torch.compiler.is_compiling() or type(array) not in (Tensor, torch.nn.Parameter) or array.device.type != "cpu":
         return False
-    if (torch.is_grad_enabled() and array.requires_grad) or torch._C._are_functorch_transforms_active():
+    return not (torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack())
+
+
+def is_plain(array: Tensor) -> bool:
+    """Whether nothing follows what becomes of the array. A forward derivative by `torch.autograd.forward_ad` is no
+    transform: it travels on the tensor.
+    """
+    if not has_values(array) or (torch.is_grad_enabled() and array.requires_grad):
         return False
     return unpack_dual(array).tangent is None
 
@@ -167,12 +175,8 @@ def wait(array: Tensor) -> None:
 
 
 def unless_finite(compute: Compute, otherwise: Compute, x: Tensor) -> Tensor:
-    """A sum is finite only where every term is.
-
-    Transforms and compilers don't show values, and accelerators not fast.
-    """
-    hidden = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-    if hidden or x.device.type != "cpu":
+    """A sum is finite only where every term is."""
+    if not has_values(x):
         return otherwise(x)
     y = compute(x)
     return y if bool(torch.isfinite(y.detach().sum())) else otherwise(x)
