@@ -130,15 +130,16 @@ def _program(
     """Tiles within the workspace, and the programs that stand beside or under it; ``rows`` as "auto" has them."""
     algorithm = ALGORITHMS[row.name]
     block = algorithm.blocks(problem, backend, budget_of(problem))
-    workspace, parts = algorithm.held(problem, backend, block), row.parts
+    workspace, parts, rank = algorithm.held(problem, backend, block), row.parts, 1
     if algorithm.is_conditional:
         rows = options(problem, backend) if rows is None else rows
         others = [own for own in rows if own.serves and not ALGORITHMS[own.name].is_conditional]
-        parts = (_program(problem, backend, "auto", min(others, key=lambda row: row.rank)),)
+        other = min(others, key=lambda row: row.rank)
+        parts, rank = (_program(problem, backend, "auto", other),), algorithm.rank(problem, backend, other.seconds)
         workspace = max(workspace, parts[0].workspace)
     else:
         workspace += sum(part.workspace for part in parts[:1])
-    return Program(problem, row.name, requested, block, workspace, parts)
+    return Program(problem, row.name, requested, block, workspace, parts, rank)
 
 
 def options(problem: Problem, backend: Backend, requested: str = "auto") -> list[Option]:

@@ -29,6 +29,11 @@ ITEM_SIZES: dict[str, int] = {
 #: What a user may ask of errors; `settings` says what they mean.
 ACCURACIES = ("elementwise", "normwise")
 
+#: The constants of "elementwise": no error exceeds ``C * K * eps * (|x| * |kernel|) + C2 * eps(float64) * max|x| *
+#: sum|kernel|``, K products summed. Rounding to nearest errs by half an eps, so C = 2 leaves a factor of four above K
+#: roundings, enough for complex products; C2 is for methods that transform in float64.
+C, C2 = 2.0, 8.0
+
 #: The constant of "normwise": no error exceeds ``NORMWISE * K * eps * max|x| * sum|kernel|``, K products summed.
 NORMWISE = 128.0
 
@@ -82,8 +87,9 @@ class Program(_Prepared):
 
     ``requested`` is the user's word, kept so that derivatives and batches are planned in the same spirit.
     ``block`` is the largest piece ``(batch, *out)`` that is computed at once, ``workspace`` its temporary bytes, and
-    ``parts`` are the programs that a rewrite (`algorithms/phases.py`) runs. ``prepared`` is what the algorithm derives
-    from all this at the first run (slices, widths), so that later ones only move arrays (`algorithms.prepared`).
+    ``parts`` are the programs that a rewrite (`algorithms/phases.py`) runs. ``rank`` is the largest of a kernel that
+    `algorithms/separable.py` takes. ``prepared`` is what the algorithm derives from all this at the first run (slices,
+    widths), so that later ones only move arrays (`algorithms.prepared`).
     """
 
     problem: Problem
@@ -92,6 +98,7 @@ class Program(_Prepared):
     block: tuple[int, ...] = ()
     workspace: int = 0
     parts: tuple[Program, ...] = ()
+    rank: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prepared", None)
@@ -102,4 +109,5 @@ class Program(_Prepared):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """``prepared`` grows with the number of tiles and can be derived again."""
-        return Program, (self.problem, self.algorithm, self.requested, self.block, self.workspace, self.parts)
+        fields = self.problem, self.algorithm, self.requested, self.block, self.workspace, self.parts, self.rank
+        return Program, fields

@@ -26,7 +26,8 @@ class Algorithm(NamedTuple):
     which ``block`` takes the largest piece ``(batch, *out)`` within a budget of bytes, and ``prepare`` makes tiles of
     that; ``fixed`` bytes come on top, once. ``parts``: the geometries that a rewrite hands on. ``threaded``: tiles may
     run on the backend's workers, since the library runs their steps on one core. ``is_conditional``: whether it serves,
-    only a kernel's values tell; its program carries the best of all others as a part, and runs that otherwise.
+    only a kernel's values tell; its program carries the best of all others as a part, and runs that otherwise. ``rank``
+    is the largest rank of a kernel at which it takes no longer than that one's seconds.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Algorithm(NamedTuple):
     threaded: bool = False
     fixed: Callable[[Problem, Backend, tuple[int, ...]], int] = lambda problem, backend, block: 0
     is_conditional: bool = False
+    rank: Callable[[Problem, Backend, float], int] = lambda problem, backend, seconds: 1
 
     def cost(self, problem: Problem, backend: Backend) -> float:
         """Estimated seconds, without those of a rewrite's parts. A kind of work without a price counts nothing."""

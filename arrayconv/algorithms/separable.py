@@ -1,15 +1,13 @@
-"""A kernel that is a product of one-dimensional factors: one pass an axis, each a product with a banded matrix.
+"""A kernel of low rank: for each product of vectors one pass an axis, which is a product with a banded matrix.
 
-Whether a kernel is such a product, its values tell, and planning never reads values. So a program of this algorithm
-carries the best program of all others: each call looks at its kernel, and where that is no product, or hidden by a
-transformation, the other program runs. A factor of rank one is found from one pivot (cross approximation: Goreinov,
-Tyrtyshnikov & Zamarashkin 1997) and kept only if it gives every tap back to a few roundings: a singular value
-decomposition bounds the error by the largest tap alone, and the small taps of a Gaussian would lose their digits.
+Whether a kernel is a sum of few products (`products.py`), its values tell, and planning never reads values. So a
+program of this algorithm carries the best program of all others, and how many products pay beside that: each call looks
+at its kernel, and where that takes more of them, or is hidden by a transformation, the other program runs.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache, reduce
+from functools import lru_cache
 from itertools import pairwise
 from math import prod
 from typing import Any, NamedTuple
@@ -32,7 +30,8 @@ from .algorithm import (
     run_tiled,
 )
 from .guard import guarded
-from .rates import Counts
+from .products import Product, products
+from .rates import Counts, rates_of
 
 Array = Any
 NumPyArray = np.ndarray[Any, Any]
@@ -45,6 +44,12 @@ HALF_ROWS, CALL = 16, 10**5
 
 #: Looks that the passes have to save: most kernels are no products, and theirs are in vain.
 LOOKS = 20
+
+#: Products at most, and the share of the other program's seconds that their passes may take: estimates err.
+MOST, SHARE = 8, 0.7
+
+#: The share of them that a search for more products than one may take in vain; each is a third of a look.
+IN_VAIN = 0.01
 
 
 class Pass(NamedTuple):
@@ -138,7 +143,7 @@ def held(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
     batch, *outputs = block
     axes = [axis.block(range(n), range(axis.kernel))[1] for axis, n in zip(problem.geometry.axes, outputs, strict=True)]
     found = volumes(Geometry(batch, 1, 1, 1, tuple(axes)))
-    tile = 2 * found[0] + max(a + 2 * b for a, b in pairwise(found))
+    tile = 2 * found[0] + max(a + 2 * b for a, b in pairwise(found)) + found[-1]  # the last: a sum of terms
     return problem.itemsize * tile + 64 * problem.geometry.taps
 
 
@@ -155,79 +160,93 @@ def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
     return tuple(own)
 
 
-def counts(problem: Problem, backend: Backend) -> Counts:
-    """Those of the passes, and more looks at the kernel than one."""
+def work(problem: Problem, terms: int, looks: int) -> Counts:
+    """Of so many looks at the kernel, and of the passes over so many products and their sum."""
     geometry, size = problem.geometry, in_floats(problem)
     found = volumes(geometry)
     steps = list(zip(details(geometry).passes, found[1:], strict=True))
     return {
         "call": 1.0,
-        "pass": sum(1.0 + step.blocks for step, _ in steps),
-        "product": sum(volume * step.reach * (1 + HALF_ROWS / step.block) for step, volume in steps) * size,
-        "moved": sum(found) * size,
-        "look": LOOKS,
-        "tap": LOOKS * geometry.taps,
+        "pass": terms * sum(1.0 + step.blocks for step, _ in steps),
+        "product": terms * sum(volume * step.reach * (1 + HALF_ROWS / step.block) for step, volume in steps) * size,
+        "moved": (found[0] + terms * sum(found[1:]) + 2 * (terms - 1) * found[-1]) * size,
+        "look": looks,
+        "tap": looks * geometry.taps,
     }
+
+
+def counts(problem: Problem, backend: Backend) -> Counts:
+    """Those of one product, and more looks than one."""
+    return work(problem, 1, LOOKS)
+
+
+def rank(problem: Problem, backend: Backend, seconds: float) -> int:
+    """The most products whose passes pay beside ``seconds`` without them."""
+    rates = rates_of(problem, SEPARABLE.name)
+    one, two = (sum(n * rates[unit] for unit, n in work(problem, terms, 1).items()) for terms in (1, 2))
+    pays, found = (SHARE * seconds - one) / (two - one), IN_VAIN * seconds / (rates["look"] / 3)
+    return 1 + max(0, int(min(pays, found, MOST - 1)))
 
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
     return make_tiling(problem, block, details, pads=False)
 
 
-def factors(kernel: NumPyArray, scaled: int, dtype: str) -> list[NumPyArray] | None:
-    """One vector an axis, of ``dtype``, whose product is the kernel to two roundings an axis; None: there are none.
-
-    The fibers through the largest tap, all but that of axis ``scaled`` divided by it: what that axis's pass, the first,
-    leaves is then no larger than sums of products with the kernel itself.
-    """
-    kernel = kernel.astype(np.result_type(kernel.dtype, np.float64))
-    magnitude = np.abs(kernel)
-    pivot: tuple[Any, ...] = np.unravel_index(np.argmax(magnitude), kernel.shape)  # of a NaN, where there is one
-    top = kernel[pivot]
-    if not np.isfinite(top) or top == 0:
-        return None
-    found = []
-    for i in range(kernel.ndim):
-        fiber = kernel[(*pivot[:i], slice(None), *pivot[i + 1 :])]
-        found.append((fiber if i == scaled else fiber / top).astype(dtype))
-    rebuilt = reduce(np.multiply.outer, [factor.astype(kernel.dtype) for factor in found])
-    tolerance = 2 * kernel.ndim * float(np.finfo(dtype).eps)
-    return found if np.all(np.abs(rebuilt - kernel) <= tolerance * magnitude) else None
-
-
 def band(factor: NumPyArray, stride: int, dilation: int, step: Pass) -> NumPyArray:
     """``(block, reach)``: the factor in every row, a stride further in each."""
     matrix = np.zeros((step.block, step.reach), factor.dtype)
-    window = (len(factor) - 1) * dilation + 1
-    for row in range(step.block):
-        matrix[row, row * stride : row * stride + window : dilation] = factor
+    down, right = matrix.strides
+    diagonals = np.lib.stride_tricks.as_strided(
+        matrix, (step.block, len(factor)), (down + stride * right, dilation * right)
+    )
+    diagonals[...] = factor
     return matrix
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
-    geometry, peek = program.geometry, backend.peek
+    problem, peek = program.problem, backend.peek
     values = peek(kernel) if peek is not None else None
-    scaled = order(geometry)[0]
-    found = None if values is None else factors(values[0, 0], scaled, program.problem.accumulator)
-    if found is None:
-        (other,) = program.parts
-        return run(other, backend, x, kernel)
-    bands: dict[Pass, Array] = {}
+    found = None
+    if values is not None:
+        first = order(problem.geometry)[0]
+        found = products(values[0, 0], program.rank, first, problem.accumulator, problem.settings.accuracy)
 
-    def matrix(step: Pass, x: Array) -> Array:
-        if step not in bands:
-            axis = geometry.axes[step.place]
-            bands[step] = backend.from_numpy(band(found[step.place], axis.stride, axis.window_dilation, step), x)
-        return bands[step]
+    def other(x: Array) -> Array:
+        return run(program.parts[0], backend, x, kernel)
+
+    if found is None:
+        return other(x)
+    if len(found) == 1:
+        return passes(program, backend, x, kernel, found)
+    # Terms that cancel may overflow one by one.
+    return backend.unless_finite(lambda x: passes(program, backend, x, kernel, found), other, x)
+
+
+def passes(program: Program, backend: Backend, x: Array, kernel: Array, found: list[Product]) -> Array:
+    """The sum over the products; one alone is guarded."""
+    bands: dict[tuple[int, Pass], Array] = {}
+
+    def matrix(term: int, step: Pass, x: Array) -> Array:
+        if (term, step) not in bands:
+            axis = program.geometry.axes[step.place]
+            made = band(found[term][step.place], axis.stride, axis.window_dilation, step)
+            bands[term, step] = backend.from_numpy(made, x)
+        return bands[term, step]
 
     def compute(tile: Tile, x: Array, kernel: Array) -> Array:
+        def term(i: int, x: Array) -> Array:
+            for step in tile.details.passes:
+                x = banded(backend, x, matrix(i, step, x), step, tile.geometry.axes[step.place].output)
+            return x
+
         def correlation(x: Array) -> Array:
             x = _fresh(backend, x, tile.details.widths)
-            for step in tile.details.passes:
-                x = banded(backend, x, matrix(step, x), step, tile.geometry.axes[step.place].output)
-            return x[(..., *(slice(0, n) for n in tile.geometry.out))]
+            y = term(0, x)
+            for i in range(1, len(found)):
+                y = y + term(i, x)
+            return y[(..., *(slice(0, n) for n in tile.geometry.out))]
 
-        return guarded(backend, tile.geometry, x, correlation)
+        return correlation(x) if len(found) > 1 else guarded(backend, tile.geometry, x, correlation)
 
     return run_tiled(program, backend, x, kernel, compute)
 
@@ -265,4 +284,5 @@ SEPARABLE = Algorithm(
     block=block,
     fixed=held,
     is_conditional=True,
+    rank=rank,
 )

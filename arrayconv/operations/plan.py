@@ -94,7 +94,7 @@ class Plan:
 def describe(program: Program) -> str:
     """The algorithm, and those of a rewrite's parts, or the one in its place."""
     if ALGORITHMS[program.algorithm].is_conditional:
-        return f"{program.algorithm}, or {describe(program.parts[0])} where the kernel's values do not admit it"
+        return f"{program.algorithm} up to rank {program.rank}, or {describe(program.parts[0])} by the kernel's values"
     names = sorted({part.algorithm for part in program.parts})
     return f"{program.algorithm} of {len(program.parts)} ({', '.join(names)})" if names else program.algorithm
 

@@ -9,12 +9,8 @@ import numpy as np
 
 from ..arguments import read_word
 from ..backend import dtype_name
-from ..program import ACCURACIES, NORMWISE
+from ..program import ACCURACIES, C2, NORMWISE, C
 from .oracle import OPERATIONS, Array, NumPyArray, operation_name, reference, to_numpy, wrap_integers
-
-#: The constants of `error_bound`. Rounding to nearest errs by half an eps, so C = 2 leaves a factor of four above
-#: K roundings, enough for complex products; C2 is for methods that transform in float64.
-C, C2 = 2.0, 8.0
 
 #: Types that are summed in another type.
 ACCUMULATORS = {"float16": "float32", "bfloat16": "float32"}
