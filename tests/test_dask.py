@@ -22,7 +22,7 @@ from arrayconv.backends import dask as backend
 from arrayconv.backends import dask_parts
 from arrayconv.boundary import BOUNDARIES
 from arrayconv.operations.table import OPERATIONS
-from arrayconv.testing import assert_within_bound, problems
+from arrayconv.testing import assert_within_bound, problems, reference
 
 NumPyArray = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
@@ -123,6 +123,32 @@ def test_floats_keep_their_bound_in_any_chunking(name: str) -> None:
         with dask.config.set(scheduler=refuse):
             y = op(*chunked, **options)
         assert_within_bound(y.compute(), *arrays, op=name, **options)
+
+    check()
+
+
+@pytest.mark.parametrize("name", ["correlate", "convolve", "conv", "conv_transpose", "depthwise_conv"])
+def test_cotangents_of_floats_in_any_chunking_are_those_of_plain_loops(name: str) -> None:
+    """``<cotangent, v> = <dy, op(..., v, ...)>`` for each array and any v in its place: linear, but for the bias."""
+    op = OPERATIONS[name].function
+
+    @settings(max_examples=4)
+    @given(chunked_calls(name, "float32"), st.data())
+    def check(drawn: Any, data: st.DataObject) -> None:
+        (x, kernel, *bias), chunked, options = drawn
+        with any_halo(data):
+            y, pullback = ac.vjp(op, *chunked, **options)
+            dy = np.random.default_rng(0).standard_normal(y.shape, "float32")
+            cotangents = pullback(lazy(dy, data.draw(chunkings(dy.shape))))
+        assert [one.dtype for one in cotangents] == ["float32"] * len(chunked)
+        zeros = [np.zeros_like(array) for array in bias]
+        for place, found in enumerate(dask.compute(*cotangents)):
+            v = np.random.default_rng(1).standard_normal(found.shape, "float32")
+            given_arrays = [[v, kernel, *zeros], [x, v, *zeros], [np.zeros_like(x), kernel, v]][place]
+            change = reference(name, *given_arrays, **options)
+            sizes = reference(name, *map(np.abs, given_arrays), **options)
+            bound = 1e-5 * float(np.sum(np.abs(dy) * sizes))  # each product is rounded some K times eps, K < 100
+            assert abs(float(np.sum(found.astype(float) * v) - np.sum(dy * change))) <= bound
 
     check()
 
