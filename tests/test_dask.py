@@ -239,6 +239,16 @@ def test_every_operation_in_every_chunk_size(name: str, example: Example) -> Non
         np.testing.assert_array_equal(y.compute(), expected)
 
 
+@pytest.mark.parametrize(("name", "example"), CALLS)
+def test_empty_chunks_change_nothing(name: str, example: Example) -> None:
+    """Selections leave them; `map_blocks` of the result shows its blocks, whose type the metadata tell."""
+    op, arrays = OPERATIONS[name].function, samples(example, "int16")
+    hollow = [lazy(array, tuple((0, n - n // 2, 0, n // 2, 0) for n in array.shape)) for array in arrays]
+    y, expected = op(*hollow, **example.options), op(*arrays, **example.options)
+    assert y.dtype == y._meta.dtype == expected.dtype
+    np.testing.assert_array_equal(y.persist().map_blocks(np.negative).compute(), -expected)
+
+
 @pytest.mark.parametrize("chunks", [(5, 5), (1, 9), (2, 3, 1, 4), (0, 4, 0, 6), (1,) * 10])
 def test_chunks_shorter_than_the_kernel(chunks: tuple[int, ...]) -> None:
     x, kernel = sample((10, 10)), sample((7, 4), seed=1)
