@@ -157,6 +157,10 @@ class Backend:
     peek: Callable[[Array], np.ndarray[Any, Any] | None] | None = None
     wait: Callable[[Array], Any] = _same
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled by name, since there is one backend a library, of functions and modules."""
+        return library_backend, (self.name,)
+
 
 def standard_backend(name: str, xp: Any, **own: Any) -> Backend:
     """A backend of the array API standard, with ``own`` fields in place of the standard's."""

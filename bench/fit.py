@@ -7,7 +7,9 @@ weakly towards `PRIOR`, so that a kind of work which was not drawn has a sensibl
 
 from __future__ import annotations
 
+import random
 from argparse import ArgumentParser, Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +18,43 @@ from scipy.optimize import least_squares
 
 from arrayconv.algorithms import ALGORITHMS
 from arrayconv.algorithms import fitted as shipped
-from arrayconv.backend import library_backend
+from arrayconv.algorithms.algorithm import Algorithm
+from arrayconv.backend import Backend, library_backend
 from arrayconv.planner import make_program
 from arrayconv.program import Problem
 from bench.data import RESULTS, load_rows
-from bench.regret import DRAWS
+from bench.planned import float32_problem
+from bench.regret import DRAWS, USUAL, draw_geometry
 from bench.workloads import LIBRARIES
 
 #: Seconds of one unit before anything was measured: of a call, of what is done a tile or a tap, of an element.
-PRIOR = {"call": 2e-5, "tile": 2e-5, "slice": 5e-6, "matrix": 2e-6, "group": 1e-6, "part": 2e-5, "run": 5e-9}
+PRIOR = {
+    "call": 2e-5,
+    "primitive": 2e-5,
+    "tile": 2e-5,
+    "slice": 5e-6,
+    "matrix": 2e-6,
+    "group": 1e-6,
+    "part": 2e-5,
+    "run": 5e-9,
+}
 ELEMENT, PRODUCT, INTEGER = 5e-10, 2e-11, 1.5e-9
 
-#: Words for multiply-adds; with "output" after them, for elements.
-PRODUCTS = {"product", "pointwise", "dense", "blocked", "thick", "long", "grouped", "depthwise", "dilated"}
+#: Words for multiply-adds, and those that make it elements.
+PRODUCTS = {
+    "product",
+    "pointwise",
+    "dense",
+    "blocked",
+    "thick",
+    "thin",
+    "wide",
+    "long",
+    "grouped",
+    "depthwise",
+    "dilated",
+}
+ELEMENTS = {"input", "output", "column"}
 
 #: How strongly a constant is drawn towards its prior: a factor of e counts as much as this relative error of one row.
 PULL = 0.05
@@ -53,7 +79,7 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {{
 
 def add_arguments(parser: ArgumentParser) -> None:
     names = "what regret --save was given (default: %(default)s)"
-    parser.add_argument("--data", nargs="+", default=["fit", *DRAWS], help=names)
+    parser.add_argument("--data", nargs="+", default=["fit", "more", *DRAWS], help=names)
 
 
 def run(args: Namespace) -> int:
@@ -90,18 +116,19 @@ def body(table: dict[str, dict[str, dict[str, float]]]) -> str:
         for algorithm, units in algorithms.items():
             prices = [f'"{unit}": {seconds:.3g}' for unit, seconds in sorted(units.items())]
             lines.append(f'        "{algorithm}": {{\n')
-            lines.extend(f"            {', '.join(prices[i : i + 3])},\n" for i in range(0, len(prices), 3))
+            lines.extend(f"            {', '.join(prices[i : i + 2])},\n" for i in range(0, len(prices), 2))
             lines.append("        },\n")
         lines.append("    },\n")
     return "".join(lines)
 
 
 def prior(unit: str) -> float:
-    """Products are named after what is multiplied; all else that is not in `PRIOR` is elements moved."""
+    """By the last word; products are named after what is multiplied, and all else is elements moved."""
     if "integer" in unit:
         return INTEGER
-    is_product = bool(PRODUCTS & set(unit.split()))
-    return PRIOR.get(unit, PRODUCT if is_product and not unit.endswith("put") else ELEMENT)
+    last = unit.rpartition(" ")[2]
+    is_product = bool(PRODUCTS & set(unit.split())) and last not in ELEMENTS
+    return PRIOR.get(last, PRODUCT if is_product else ELEMENT)
 
 
 #: What nothing was measured for yet has the prices that a fit starts from.
@@ -131,10 +158,24 @@ def fit_library(library: str, rows: list[tuple[Problem, dict[str, float]]]) -> d
             seconds.append(times[label])
             offsets.append(offset)
         if counts:
-            known = {unit for table in shipped.SECONDS.values() for unit in table.get(algorithm.name, ())}
+            known = units_of(algorithm, library, backend)
             found[algorithm.name] = fit_algorithm(known, counts, np.array(seconds), np.array(offsets))
             report(library, algorithm.name, found[algorithm.name], counts, seconds, offsets)
     return found
+
+
+def units_of(algorithm: Algorithm, library: str, backend: Backend, count: int = 1000) -> set[str]:
+    """All kinds of work that random geometries are, measured or not: one without a price would be free."""
+    rng, units = random.Random(0), set[str]()
+    for draw in (USUAL, *DRAWS.values()):
+        for geometry in filter(None, (draw_geometry(rng, draw) for _ in range(count))):
+            problem = float32_problem(geometry, library)
+            integers = replace(problem, dtype="int32", accumulator="int32")
+            four_axes = problem.with_geometry(replace(geometry, axes=geometry.axes[:1] * 4))
+            for own in (problem, integers, four_axes):
+                if algorithm.unsupported(own, backend) is None:
+                    units |= algorithm.counts(own, backend).keys()
+    return units
 
 
 def parts_seconds(algorithm: Any, problem: Problem, backend: Any, found: dict[str, dict[str, float]]) -> float:
@@ -147,9 +188,9 @@ def parts_seconds(algorithm: Any, problem: Problem, backend: Any, found: dict[st
     return total
 
 
-def fit_algorithm(known: Any, counts: list[dict[str, float]], seconds: Any, offsets: Any) -> dict[str, float]:
-    """Seconds for each unit that the table knows or a row counts."""
-    units = sorted({*known, *(unit for row in counts for unit in row)})
+def fit_algorithm(known: set[str], counts: list[dict[str, float]], seconds: Any, offsets: Any) -> dict[str, float]:
+    """Seconds for each unit that is known or that a row counts."""
+    units = sorted(known.union(*counts))
     matrix = np.array([[row.get(unit, 0.0) for unit in units] for row in counts])
     start = np.log([prior(unit) for unit in units])
 

@@ -15,7 +15,7 @@ import pytest
 from scipy import signal
 
 import arrayconv as ac
-from arrayconv.algorithms import ALGORITHMS, fft, reduce, subpixel, toeplitz
+from arrayconv.algorithms import ALGORITHMS, fft, native_counts, reduce, subpixel, toeplitz
 from arrayconv.algorithms.fitted import SECONDS
 from arrayconv.backend import library_backend
 from arrayconv.backends.numpy import Workers
@@ -313,6 +313,54 @@ def test_a_forked_child_has_threads_of_its_own() -> None:
     child.start()
     assert queue.get(timeout=60) == expected
     child.join(60)
+
+
+# The library's own convolution
+
+
+@pytest.mark.parametrize("padding", [(0, 6), (0, 7), (9, 0), (20, 20), ((1, 0), (8, 7))], ids=str)
+@pytest.mark.parametrize("groups", [1, 4])
+def test_wide_padding(library: Library, padding: Any, groups: int) -> None:
+    if library_backend(library.name).native is not None:
+        options = {"padding": padding, "groups": groups, "algorithm": "native"}
+        library.check(ac.conv, normal(2, 4, 9, 11), normal(8, 4 // groups, 5, 9), **options)
+
+
+@pytest.mark.parametrize(("size", "taps", "low", "is_added"), [(40, 15, 6, False), (40, 15, 7, True), (4, 9, 4, False)])
+def test_torch_gets_zeros_that_its_fast_kernels_refuse(size: int, taps: int, low: int, is_added: bool) -> None:
+    """More than 6, or than there are outputs; and never of other axes."""
+    shapes = (1, 1, size, size), (1, 1, taps, taps)
+    for device, expected in (("cpu", is_added), ("cuda", False)):
+        plan = ac.plan(ac.conv, *shapes, padding=low, library="torch", device=device, algorithm="native")
+        widths = ((0, 0), (low, low)) if expected else None
+        assert plan.program.prepared.widths == widths
+
+
+@pytest.mark.parametrize(
+    ("groups", "inputs", "outputs", "axis", "ndim", "kind"),
+    [
+        (1, 3, 64, (9, 3), 2, "thin"),
+        (1, 64, 64, (9, 3), 2, "thick"),
+        (1, 64, 64, (9, 3), 1, "thick 1d"),
+        (1, 64, 64, (9, 3), 3, "dense 3d"),
+        (1, 8, 64, (9, 3), 2, "dense"),
+        (1, 8, 64, (99, 41), 1, "wide"),
+        (1, 8, 1, (2000, 1024), 1, "long 1d"),
+        (8, 1, 1, (9, 3), 2, "depthwise"),
+        (8, 1, 1, (9, 2, 1, 0, 0, 2), 3, "grouped 3d"),
+        (1, 2, 3, (9, 2, 1, 0, 0, 2), 3, "dilated 3d"),
+        (8, 1, 2, (9, 3), 2, "grouped"),
+        (8, 4, 8, (9, 3), 2, "blocked"),
+        (8, 4, 8, (9, 1), 2, "pointwise grouped"),
+        (1, 4, 8, (9, 1, 2), 2, "strided pointwise"),
+        (1, 2, 8, (9, 3, 1, 0, 0, 1, 2), 2, "base dilated dense"),
+    ],
+)
+def test_the_way_that_torch_runs_it(
+    groups: int, inputs: int, outputs: int, axis: tuple[int, ...], ndim: int, kind: str
+) -> None:
+    geometry = Geometry(2, groups, inputs, outputs, (WindowDimension(*axis),) * ndim)
+    assert native_counts.onednn_kind(geometry)[0] == kind
 
 
 # The cost model

@@ -255,6 +255,7 @@ def test_ints_may_be_numpy_s_and_sequences_lists() -> None:
     np.testing.assert_array_equal(y, expected)
     np.testing.assert_array_equal(ac.conv(X, KERNEL, stride=[2], padding=[[1, 0]], dilation=(2,)), expected)
     np.testing.assert_array_equal(ac.pad(LINE, [[1, 2]]), ac.pad(LINE, ((1, 2),)))
+    np.testing.assert_array_equal(ac.pad(LINE, np.array([[1, 2]])), ac.pad(LINE, ((1, 2),)))
     np.testing.assert_array_equal(ac.pad(LINE, ((1, 2),), value=np.float32(3)), ac.pad(LINE, ((1, 2),), value=3))
     np.testing.assert_array_equal(ac.windows(LINE, [np.int16(2)]), ac.windows(LINE, (2,)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import threading
 import tracemalloc
@@ -144,10 +145,19 @@ def test_a_plan_under_jit() -> None:
     np.testing.assert_allclose(y, ac.conv(x, kernel, padding="same"), rtol=0, atol=1e-12)
 
 
+def test_a_plan_is_pickled_and_copied(library: Library) -> None:
+    arrays = [library.asarray(np.ones(shape, "float32")) for shape in SHAPES]
+    plan = ac.plan(ac.conv, *arrays, padding="same")
+    for other in (pickle.loads(pickle.dumps(plan)), copy.deepcopy(plan)):
+        assert other == plan and other.backend is plan.backend
+        np.testing.assert_array_equal(library.to_numpy(other(*arrays)), library.to_numpy(plan(*arrays)))
+
+
 # What a plan refuses
 
 
 PLAN = ac.plan(ac.conv, *SHAPES, (6,))
+OTHER = ac.plan(ac.conv, *SHAPES, library="torch")
 X, KERNEL, BIAS = (np.ones(shape, "float32") for shape in (*SHAPES, (6,)))
 
 ERRORS = [
@@ -156,6 +166,7 @@ ERRORS = [
     (lambda: PLAN(X.astype(float), KERNEL, BIAS), TypeError, "plan: x must be a float32 array of numpy"),
     (lambda: PLAN(X, KERNEL, BIAS.astype(float)), TypeError, "plan: bias must be a float32 array of numpy"),
     (lambda: PLAN(X, torch.tensor(KERNEL), BIAS), TypeError, "plan: kernel must be a float32 array of numpy"),
+    (lambda: OTHER(X, KERNEL), TypeError, "plan: one array at least must be of torch, got numpy only; plan again"),
     (lambda: PLAN([1.0], KERNEL, BIAS), TypeError, "plan: x must be a float32 array of numpy"),
     (lambda: ac.plan(np.convolve, *SHAPES), TypeError, "plan: op must be a function of arrayconv"),
     (lambda: ac.plan(ac.pad, (3,), [(1, 1)]), TypeError, "plan: pad is not planned"),

@@ -65,17 +65,22 @@ def is_taps_first(geometry: Geometry) -> bool:
 
 
 def product_counts(problem: Problem, tiles: float) -> Counts:
-    """A product of few rows, or of short ones, is slower: by the columns and the outputs that it moves."""
+    """A product of few rows, or of short ones, is slower: by the columns and the outputs that it moves. Columns of one
+    tap without a stride are views of x.
+    """
     geometry, size = problem.geometry, in_floats(problem)
     columns = positions(geometry) * geometry.groups * geometry.terms
+    viewed = columns if geometry.taps == 1 and all(axis.stride == 1 for axis in geometry.axes) else 0
+    copied = columns - viewed
     axis = geometry.axes[-1]
     run, step = (axis.output, axis.stride) if is_taps_first(geometry) else (axis.kernel, axis.window_dilation)
     return {
         "call": 1.0,
         "tile": tiles,
+        "viewed column": viewed * size,
         "matrix": float(geometry.batch * geometry.groups),
-        "column" if step == 1 else "strided column": columns * size,
-        "run": columns / max(1, run),
+        "column" if step == 1 else "strided column": copied * size,
+        "run": copied / max(1, run),
         "integer product" if problem.is_integer else "product": columns * geometry.outputs * size,
         "output": prod(geometry.y_shape) * size,
         "memory": beyond_cache(problem),

@@ -34,7 +34,7 @@ from .algorithm import (
 )
 from .gemm import CACHES, product_counts
 from .guard import guarded
-from .native import convolution_counts
+from .native_counts import convolution_counts
 from .rates import Counts
 
 Array = Any

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import inf, isfinite
 from typing import Any
 
@@ -66,7 +66,7 @@ def read_pad(x: Array, widths: Any, boundary: Any, value: Any) -> tuple[tuple[Ru
     """The runs of every axis."""
     read_word("pad", "boundary", boundary, BOUNDARIES)
     read_value(x, value)
-    entries = tuple(widths) if isinstance(widths, Sequence) else (widths,)
+    entries = tuple(widths) if isinstance(widths, Iterable) else (widths,)
     if len(entries) != x.ndim:
         raise ValueError(
             f"pad: widths has {len(entries)} entries, expected one (low, high) pair for each of x's {x.ndim} axes: "

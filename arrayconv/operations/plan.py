@@ -60,7 +60,11 @@ class Plan:
         found = tuple(tuple(array.shape) for _, array in given)
         if found != self.shapes:
             raise ValueError(f"plan: planned for shapes {self.shapes}, got {found}; plan again for other shapes")
-        _, arrays = gather_arrays("plan", _NAMES, (x, kernel, bias))
+        backend, arrays = gather_arrays("plan", _NAMES, (x, kernel, bias))
+        if backend is not self.backend:
+            raise TypeError(
+                f"plan: one array at least must be of {self.backend.name}, got {backend.name} only; plan again"
+            )
         return self.call.run(self.backend, *arrays)
 
     def __str__(self) -> str:

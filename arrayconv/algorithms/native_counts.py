@@ -1,0 +1,165 @@
+"""What a library's own convolution has to do, in the units of `rates.py`.
+
+Each library runs a geometry in one of several ways, whose speeds are up to a hundred times apart: a *kind* of work is a
+way, and the rules that choose it are the library's (measured on CPUs; accelerators take their own convolution anyway).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+
+from ..geometry import Geometry
+from ..program import Problem
+from .algorithm import in_floats, positions
+from .rates import Counts
+
+#: Channels that are computed at once: floats in the widest registers that CPUs have.
+VECTOR = 16
+
+#: Floats above which a result has pages of its own, which the system clears (glibc: 32 MiB).
+FRESH = 2**23
+
+
+def convolution_counts(problem: Problem) -> Counts:
+    """The library's own rules; a library that was not looked at is taken to run as torch does."""
+    return LIBRARIES.get(problem.library, onednn_counts)(problem)
+
+
+# PyTorch
+
+
+#: Input channels of a first layer, which are read where they are; more are gathered in vectors.
+FEW = 3
+
+#: Floats of an image that is worth the search for a way.
+SMALL = 20480
+
+#: Channels in and out from which products reach their full rate.
+THICK = 32
+
+#: Taps from which a single output channel is a product of a matrix and a long vector.
+LONG = 1024
+
+#: Taps of the last axis that are unrolled.
+UNROLLED = 36
+
+
+def onednn_counts(problem: Problem) -> Counts:
+    """oneDNN computes output channels in vectors: one channel costs as much as sixteen, and of a depthwise convolution
+    sixteen groups as much as one. Groups of several channels have vectors each, or share them by fours.
+    """
+    geometry, size = problem.geometry, in_floats(problem)
+    kind, vectors = onednn_kind(geometry)
+    # A base dilation is a transposed convolution's stride: every element of x meets every tap, what is cropped too.
+    starts = prod(geometry.sizes if is_base_dilated(geometry) else geometry.out)
+    pairs = geometry.batch * geometry.inputs * starts * geometry.taps * size
+    results = positions(geometry) * vectors * size
+    moved = {"input": prod(geometry.x_shape) * size, "kernel": prod(geometry.kernel_shape) * size}
+    if kind.startswith("long"):
+        moved = {f"{kind} input": moved["input"] + moved["kernel"]}
+    return {
+        "call": 1.0,
+        "primitive": float(is_onednn(geometry)),
+        "group": float(geometry.batch * geometry.groups) if kind.startswith(("grouped", "blocked")) else 0.0,
+        kind: pairs * vectors,
+        f"{kind} output": results,
+        "fresh": sum(count for count in (prod(geometry.x_shape) * size, results) if count > FRESH),
+        **moved,
+    }
+
+
+def is_onednn(geometry: Geometry) -> bool:
+    """A small image alone goes to a simpler way (``use_mkldnn`` in torch's aten/src/ATen/native/Convolution.cpp)."""
+    is_wide = min((1, *geometry.window)[-2:]) > FEW
+    return geometry.groups > 1 or geometry.batch > 1 or is_wide or prod(geometry.x_shape) > SMALL
+
+
+def onednn_kind(geometry: Geometry) -> tuple[str, int]:
+    """The first way that serves, and the output channels that it computes."""
+    groups, outputs = geometry.groups, geometry.outputs
+    channels = groups * in_vectors(outputs)
+    is_dilated = is_base_dilated(geometry)
+    ways = (
+        (geometry.taps == 1, pointwise(geometry), groups * outputs, False),
+        (is_depthwise(geometry), "depthwise", in_vectors(groups), True),
+        (groups > 1 and geometry.inputs % 4 == outputs % 4 == 0, "blocked", groups * outputs, True),
+        (groups > 1, "grouped", channels, True),
+        (is_dilated, "dense", channels, True),
+        (outputs == 1 and geometry.taps >= LONG, "long", channels, True),
+        (geometry.ndim > 2 and not is_plain(geometry), "dilated", channels, True),
+        (geometry.inputs <= FEW, "thin", channels, True),
+        (geometry.axes[-1].kernel > UNROLLED, "wide", channels, False),
+        (min(geometry.inputs, outputs) >= THICK and geometry.ndim < 3, "thick", channels, True),
+        (True, "dense", channels, True),
+    )
+    _, word, vectors, has_ranks = next(way for way in ways if way[0])
+    return ("base dilated " + word if is_dilated else word + ranks(geometry) * has_ranks), vectors
+
+
+def in_vectors(channels: int) -> int:
+    return -(-channels // VECTOR) * VECTOR
+
+
+def ranks(geometry: Geometry) -> str:
+    """Two axes are what libraries are made for."""
+    return "" if geometry.ndim == 2 else f" {min(geometry.ndim, 3)}d"
+
+
+def pointwise(geometry: Geometry) -> str:
+    """A window of one tap is a matrix product for each group, of what strides leave."""
+    is_strided = any(axis.stride > 1 for axis in geometry.axes)
+    return "strided " * is_strided + "pointwise" + " grouped" * (geometry.groups > 1)
+
+
+def is_base_dilated(geometry: Geometry) -> bool:
+    return any(axis.base_dilation > 1 for axis in geometry.axes)
+
+
+def is_depthwise(geometry: Geometry) -> bool:
+    """One channel in and one out; three axes without dilation."""
+    is_single = geometry.inputs == geometry.outputs == 1
+    return geometry.groups > 1 and is_single and (geometry.ndim < 3 or is_plain(geometry))
+
+
+def is_plain(geometry: Geometry) -> bool:
+    """Whether the taps of a window lie side by side."""
+    return all(axis.window_dilation == 1 or axis.kernel == 1 for axis in geometry.axes)
+
+
+# JAX
+
+
+def eigen_counts(problem: Problem) -> Counts:
+    """XLA copies windows, the channels of a tap at once, and multiplies matrices (Eigen's spatial convolution); one
+    group after the other.
+    """
+    geometry, size = problem.geometry, in_floats(problem)
+    kind, groups = eigen_kind(geometry), geometry.groups
+    runs = geometry.batch * groups * prod(axis.output * axis.kernel for axis in geometry.axes) * size
+    columns, vectors = runs * geometry.inputs, in_vectors(geometry.outputs)
+    copied = {} if geometry.taps == 1 else {f"{kind} run": runs, f"{kind} column": columns}
+    return copied | {
+        "call": 1.0,
+        "group": float(geometry.batch * groups) if groups > 1 else 0.0,
+        kind: columns * vectors,
+        f"{kind} output": positions(geometry) * groups * vectors * size,
+        "output": prod(geometry.y_shape) * size,
+        "input": prod(geometry.x_shape) * size,
+        "kernel": prod(geometry.kernel_shape) * size,
+    }
+
+
+def eigen_kind(geometry: Geometry) -> str:
+    """Three axes have a way of their own, and so have elements of a window that don't lie side by side."""
+    if is_base_dilated(geometry):
+        kind = "base dilated" + " grouped" * (geometry.groups > 1)
+    elif geometry.taps == 1:
+        kind = pointwise(geometry)
+    else:
+        kind = "grouped" if geometry.groups > 1 else "dense"
+        kind += " dilated" * (not is_plain(geometry))
+    return kind + " 3d" * (geometry.ndim > 2)
+
+
+LIBRARIES: dict[str, Callable[[Problem], Counts]] = {"torch": onednn_counts, "jax": eigen_counts}
