@@ -12,6 +12,7 @@ import time
 from _thread import allocate_lock  # threading's Lock; the module would be loaded for nothing else
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib import import_module
 
 #: Seconds for which a crowd is expected back: its members read and write between their blocks.
 STAY = 0.1
@@ -64,9 +65,8 @@ def find_crowd() -> Crowd | None:
     try:
         from ctypes import PyDLL
 
-        from numpy._core import _multiarray_umath  # what NumPy is linked with has no public name
-
-        library = PyDLL(_multiarray_umath.__file__)
+        # What NumPy is linked with has no public name.
+        library = PyDLL(str(import_module("numpy._core._multiarray_umath").__file__))
     except (ImportError, OSError):
         return None
     for name in NAMES:
