@@ -28,7 +28,10 @@ EXPLICIT = Mesh(np.array(jax.devices()), ("a",), axis_types=(AxisType.Explicit,)
 
 
 class Case(NamedTuple):
-    """Specs are the shardings of x, the kernel, and y's cotangent (as x's by default); ``grow`` is an axis of x."""
+    """Specs are the shardings of x, the kernel, and y's cotangent (as x's by default); ``grow`` is an axis of x.
+
+    x holds NaN at the indices ``spoiled`` of that axis.
+    """
 
     op: Callable[..., Any]
     x_shape: tuple[int, ...]
@@ -40,6 +43,7 @@ class Case(NamedTuple):
     out: tuple[Any, ...] | None = None
     mesh: Mesh = ROW
     dtype: str = "int32"
+    spoiled: tuple[int, ...] = ()
 
     @property
     def y_spec(self) -> tuple[Any, ...]:
@@ -49,7 +53,7 @@ class Case(NamedTuple):
 def case(
     op: Callable[..., Any], x_spec: tuple[Any, ...], grow: int, x: tuple[int, ...], k: tuple[int, ...], **own: Any
 ) -> Case:
-    known = {name: own.pop(name) for name in ("k_spec", "out", "mesh", "dtype") if name in own}
+    known = {name: own.pop(name) for name in ("k_spec", "out", "mesh", "dtype", "spoiled") if name in own}
     return Case(op, x, k, x_spec, grow, {"padding": "same", **own}, **known)
 
 
@@ -77,6 +81,10 @@ CASES = {
     "image, both axes": case(ac.correlate, ("a", "b"), 0, (32, 16), (5, 3), mesh=GRID),
     "image, one axis over both": case(ac.convolve, (("a", "b"),), 0, (64, 8), (5, 3), mesh=GRID, padding="full"),
     "image and batch": case(ac.conv, ("b", None, "a"), 2, SMALL, PLAIN, mesh=GRID),
+    "NaN, uneven rows": case(ac.conv, ROWS, 2, (1, 2, 40, 8), (4, 2, 4, 3), stride=3, dtype="float32", spoiled=(0, 37)),
+    "NaN, uneven depthwise rows": case(
+        ac.depthwise_conv, ROWS, 2, (1, 2, 40, 8), (2, 2, 4, 3), padding="valid", dtype="float32", spoiled=(36,)
+    ),
     "explicit": case(ac.conv, ROWS, 2, (1, 2, 32, 8), (2, 2, 3, 3), mesh=EXPLICIT),
 }
 
@@ -95,6 +103,8 @@ def arrays(case: Case, factor: int) -> list[np.ndarray[Any, Any]]:
         random.integers(-9, 9, shape).astype(case.dtype),
         random.integers(-9, 9, case.k_shape).astype(case.dtype),
     )
+    if case.spoiled:
+        x[(*(0,) * case.grow, list(case.spoiled))] = np.nan
     y = jax.eval_shape(lambda x, kernel: case.op(x, kernel, **case.options), x, kernel)
     return [x, kernel, random.integers(-9, 9, y.shape).astype(case.dtype)]
 
@@ -144,7 +154,7 @@ def check(case: Case) -> dict[str, Any]:
     ]
     larger, _ = compiled(case, arrays(case, 4))
     return {
-        "errors": [abs(a - b).max() for a, b in pairs],
+        "errors": [np.nan_to_num(abs(a - b)).max() + (np.isnan(a) != np.isnan(b)).sum() for a, b in pairs],
         "kernel": prod(case.k_shape),
         "result": pairs[0][1].size,
         "spread": [not array.sharding.is_fully_replicated for array in got],

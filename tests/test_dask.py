@@ -22,7 +22,7 @@ from arrayconv.backends import dask as backend
 from arrayconv.backends import dask_parts
 from arrayconv.boundary import BOUNDARIES
 from arrayconv.operations.table import OPERATIONS
-from arrayconv.testing import assert_within_bound, problems
+from arrayconv.testing import assert_within_bound, problems, reference
 
 NumPyArray = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
@@ -127,6 +127,32 @@ def test_floats_keep_their_bound_in_any_chunking(name: str) -> None:
     check()
 
 
+@pytest.mark.parametrize("name", ["correlate", "convolve", "conv", "conv_transpose", "depthwise_conv"])
+def test_cotangents_of_floats_in_any_chunking_are_those_of_plain_loops(name: str) -> None:
+    """``<cotangent, v> = <dy, op(..., v, ...)>`` for each array and any v in its place: linear, but for the bias."""
+    op = OPERATIONS[name].function
+
+    @settings(max_examples=4)
+    @given(chunked_calls(name, "float32"), st.data())
+    def check(drawn: Any, data: st.DataObject) -> None:
+        (x, kernel, *bias), chunked, options = drawn
+        with any_halo(data):
+            y, pullback = ac.vjp(op, *chunked, **options)
+            dy = np.random.default_rng(0).standard_normal(y.shape, "float32")
+            cotangents = pullback(lazy(dy, data.draw(chunkings(dy.shape))))
+        assert [one.dtype for one in cotangents] == ["float32"] * len(chunked)
+        zeros = [np.zeros_like(array) for array in bias]
+        for place, found in enumerate(dask.compute(*cotangents)):
+            v = np.random.default_rng(1).standard_normal(found.shape, "float32")
+            given_arrays = [[v, kernel, *zeros], [x, v, *zeros], [np.zeros_like(x), kernel, v]][place]
+            change = reference(name, *given_arrays, **options)
+            sizes = reference(name, *map(np.abs, given_arrays), **options)
+            bound = 1e-5 * float(np.sum(np.abs(dy) * sizes))  # each product is rounded some K times eps, K < 100
+            assert abs(float(np.sum(found.astype(float) * v) - np.sum(dy * change))) <= bound
+
+    check()
+
+
 def pairs(draw: st.DrawFn, count: int, low: int, high: int) -> tuple[tuple[int, int], ...]:
     entry = st.integers(low, high)
     return draw(st.tuples(*[st.tuples(entry, entry)] * count))
@@ -211,6 +237,16 @@ def test_every_operation_in_every_chunk_size(name: str, example: Example) -> Non
         with dask.config.set(scheduler=refuse):
             y = op(*(lazy(array, size) for array in arrays), **example.options)
         np.testing.assert_array_equal(y.compute(), expected)
+
+
+@pytest.mark.parametrize(("name", "example"), CALLS)
+def test_empty_chunks_change_nothing(name: str, example: Example) -> None:
+    """Selections leave them; `map_blocks` of the result shows its blocks, whose type the metadata tell."""
+    op, arrays = OPERATIONS[name].function, samples(example, "int16")
+    hollow = [lazy(array, tuple((0, n - n // 2, 0, n // 2, 0) for n in array.shape)) for array in arrays]
+    y, expected = op(*hollow, **example.options), op(*arrays, **example.options)
+    assert y.dtype == y._meta.dtype == expected.dtype
+    np.testing.assert_array_equal(y.persist().map_blocks(np.negative).compute(), -expected)
 
 
 @pytest.mark.parametrize("chunks", [(5, 5), (1, 9), (2, 3, 1, 4), (0, 4, 0, 6), (1,) * 10])

@@ -276,12 +276,16 @@ def _tree_sum(shares: list[Array]) -> Array:
 
 
 def admit(array: Array) -> Array:
-    """Chunk sizes are what everything here is computed from."""
+    """Chunk sizes are what everything here is computed from; empty ones, which selections leave, are dropped."""
     if any(isnan(n) for n in array.shape):
         raise ValueError(
             f"of shape {array.shape} has unknown chunk sizes, and blocks are computed from them: "
             f"call its compute_chunk_sizes() first"
         )
+    for i, chunks in enumerate(array.chunks):
+        if 0 in chunks and len(chunks) > 1:
+            held = [place for place, n in enumerate(chunks) if n] or [0]
+            array = array.blocks[(slice(None),) * i + (held,)]
     return array
 
 

@@ -18,6 +18,7 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
 from ..backend import get_backend
+from .blas import one_of_many
 
 Array = Any
 
@@ -118,7 +119,8 @@ def run_task(task: Task, options: dict[str, Any], parts: Sequence[Part], *arrays
     """One task of `map_parts`."""
     edges = (0, *accumulate(len(part.taken) for part in parts))
     joined = (part.join(arrays[start:stop]) for part, start, stop in zip(parts, edges, edges[1:], strict=False))
-    return task(*joined, *arrays[edges[-1] :], **options)
+    with one_of_many():
+        return task(*joined, *arrays[edges[-1] :], **options)
 
 
 def _concat(xp: Any, pieces: Any, axis: int) -> Array:

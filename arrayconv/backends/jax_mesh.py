@@ -127,11 +127,13 @@ class Spread:
             program = replace(program, problem=replace(program.problem, dtype=program.problem.accumulator))
             x, other = (array.astype(program.problem.dtype) for array in (x, other))
         blocks = {i: blocks_of(axis, count[f"s{i}"]) for i, axis in enumerate(geometry.axes) if f"s{i}" in found}
+        own_taps, has_spaces = jnp.ones_like(other), False
         for i, block in blocks.items():
             names, axis = found[f"s{i}"], geometry.axes[i]
             x = fetch(x, i + 2, names, axis.size, block.starts, block.axis.size)
             if splits_taps(axis):
-                other = spaced(other, i + 2, names, axis.kernel, block)
+                other, own_taps = (spaced(array, i + 2, names, axis.kernel, block) for array in (other, own_taps))
+                has_spaces |= block.axis.kernel * len(block.starts) != axis.kernel
         own = replace(
             geometry,
             batch=geometry.batch // count.get("n", 1),
@@ -140,11 +142,30 @@ class Spread:
             outputs=geometry.outputs // count.get("o", 1),
             axes=tuple(blocks[i].axis if i in blocks else axis for i, axis in enumerate(geometry.axes)),
         )
-        y = self.run(self.planning.replan(program, own), x, other)
+        program = self.planning.replan(program, own)
+        y = self.run_apart(program, x, other, own_taps) if has_spaces else self.run(program, x, other)
         for i, block in blocks.items():
             if not splits_taps(geometry.axes[i]) and any(block.skips):
                 y = lax.dynamic_slice_in_dim(y, pick(block.skips, found[f"s{i}"]), block.tile, i + 2)
         return (lax.psum(y, sums) if sums else y).astype(dtype)
+
+    def run_apart(self, program: Program, x: Array, other: Array, own_taps: Array) -> Array:
+        """``run``, where zeros stand for taps that are not the device's own: times what is not finite they are NaN.
+
+        So x has zeros there, and NaN is written where taps of its own meet such an element, which ``own_taps``, ones
+        and zeros, count: for one output channel, as all meet the same.
+        """
+        problem = program.problem
+        if problem.is_integer:
+            return self.run(program, x, other)
+        finite, outputs = jnp.isfinite(x), program.geometry.outputs
+        y = self.run(program, jnp.where(finite, x, jnp.zeros_like(x)), other)
+        of_other, of_y = (1, 0) if self.swapped else (0, 1)
+        one = self.planning.replan(program, replace(program.geometry, outputs=1))
+        count = self.run(
+            one, (~finite).astype(x.dtype), own_taps[(slice(None),) * of_other + (slice(None, None, outputs),)]
+        )
+        return jnp.where(jnp.repeat(jnp.abs(count) > 0.5, outputs, axis=of_y), jnp.full_like(y, jnp.nan), y)
 
 
 def is_spread(context: Any) -> bool:
