@@ -51,7 +51,7 @@ FIRST_WITH_ARRAYS = ROOMS.index("backend")
 OWNERS = {
     "numpy": None,
     "array_api_compat": {"backend"},
-    "torch": {"backends.torch"},
+    "torch": {"backends.torch", "backends.torch_gradient"},
     "jax": {"backends.jax", "backends.jax_mesh", "cli.digits"},  # which trains under its jit; extra "digits"
     "dask": {"backends.dask", "backends.dask_parts"},
     "hypothesis": {"testing"},  # strategies for other test suites, imported when one is asked for
