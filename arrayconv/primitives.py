@@ -228,7 +228,7 @@ HELD = 2**19
 def sum_each(xp: Any, parts: Sequence[Array], kernel: Array, axes: Sequence[int]) -> list[Array]:
     """``sum(part * kernel, axes)`` for each part, some indices of the fifth axis at a time."""
     size, axis = parts[0].shape[4], tuple(axes)
-    own = prod(max(pair) for pair in zip(parts[0].shape, kernel.shape, strict=True))
+    own = prod([max(pair) for pair in zip(parts[0].shape, kernel.shape, strict=True)])
     pieces = [(slice(None),) * 4 + (slice(r.start, r.stop),) for r in split_ranges(size, max(1, size * HELD // own))]
     kernels = [kernel[piece] for piece in pieces]
 

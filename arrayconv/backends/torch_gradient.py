@@ -64,6 +64,10 @@ def close(backend: Backend, planning: Planning) -> Run:
         return None, dx, dk
 
     def run(program: Program, x: Tensor, kernel: Tensor) -> Tensor:
+        # A plan is for the types of its arrays: autocast would change those of some steps, and so of some results.
+        if not x.is_meta and torch.is_autocast_enabled(x.device.type):
+            with torch.autocast(x.device.type, enabled=False):
+                return run(program, x, kernel)
         recording = is_recorded(x, kernel)
         if recording and program.algorithm == "gemm" and program.requested == "auto" and is_dense(program.geometry):
             program = planning.replan(replace(program, requested="native"), program.geometry)
