@@ -44,8 +44,7 @@ def test_the_derivative_of_a_planned_call_is_one_node(name: str) -> None:
 def test_each_derivative_has_its_own_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel's gradient of an image filter is no filter of an image."""
     seen: list[str] = []
-    for name in ("direct", "reduce", "toeplitz", "fft"):
-        own = ALGORITHMS[name]
+    for name, own in list(ALGORITHMS.items()):
 
         def watched(program: Any, *arrays: Any, own: Any = own) -> Any:
             seen.append(own.name)
@@ -55,10 +54,11 @@ def test_each_derivative_has_its_own_plan(monkeypatch: pytest.MonkeyPatch) -> No
     backend, x, kernel = library_backend("torch"), draw(1, 1, 256, 256, recorded=False), draw(1, 1, 5, 5)
     program = ac.plan(ac.conv, x, kernel, algorithm="toeplitz").program
     y = execute(replace(program, requested="auto"), backend, x, kernel)
-    assert seen == ["toeplitz"]
+    assert seen.pop(0) == "toeplitz"
+    seen.clear()
     expected = derive(replace(program, requested="auto"), program.geometry.kernel_transpose()).algorithm
     torch.autograd.grad(y, kernel, torch.ones_like(y))
-    assert seen[1:] == [expected] != ["toeplitz"]
+    assert seen[0] == expected != "toeplitz"
 
 
 def test_a_product_of_many_channels_is_left_to_torch() -> None:
