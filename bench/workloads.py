@@ -67,7 +67,8 @@ def _layer(name: str, x: tuple[int, ...], kernel: tuple[int, ...], group: str = 
 
 
 def _depthwise(name: str, x: tuple[int, ...], taps: int = 3, **options: Any) -> Workload:
-    return Workload(name, "depthwise", "depthwise", ac.depthwise_conv, (x, (x[1], 1, taps, taps)), options)
+    group = "depthwise" if taps == 3 else "large depthwise"
+    return Workload(name, group, "depthwise", ac.depthwise_conv, (x, (x[1], 1, taps, taps)), options)
 
 
 def _transposed(name: str, x: tuple[int, ...], kernel: tuple[int, ...], **options: Any) -> Workload:

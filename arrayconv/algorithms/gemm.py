@@ -52,6 +52,9 @@ def counts(problem: Problem, backend: Backend) -> Counts:
 #: A product packs what it reads, and a larger one is faster: its columns may fill the next level of the cache too.
 CACHES = 2
 
+#: Terms from which a product is one of matrices.
+THIN = 4
+
 #: Stride from which a copy of neighbouring positions reads a cache line for hardly more than one element.
 SPARSE = 4
 
@@ -66,7 +69,7 @@ def is_taps_first(geometry: Geometry) -> bool:
 
 def product_counts(problem: Problem, tiles: float) -> Counts:
     """A product of few rows, or of short ones, is slower: by the columns and the outputs that it moves. Columns of one
-    tap without a stride are views of x.
+    tap without a stride are views of x, which products of few terms read no faster than others copy.
     """
     geometry, size = problem.geometry, in_floats(problem)
     columns = positions(geometry) * geometry.groups * geometry.terms
@@ -77,7 +80,7 @@ def product_counts(problem: Problem, tiles: float) -> Counts:
     return {
         "call": 1.0,
         "tile": tiles,
-        "viewed column": viewed * size,
+        "thin column" if geometry.inputs < THIN else "viewed column": viewed * size,
         "matrix": float(geometry.batch * geometry.groups),
         "column" if step == 1 else "strided column": copied * size,
         "run": copied / max(1, run),

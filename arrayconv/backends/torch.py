@@ -234,6 +234,16 @@ class Transposed(NamedTuple):
 #: layer of 15 x 15 taps (64 channels, 64 x 64) took 51 ms, and 0.8 ms where x brought its zeros.
 MOST_PADDING = 6
 
+#: Input channels of a group from which the slow kernels skip zeros: more zeros than elements are better left to them.
+SKIPPING = 4
+
+
+def adds_zeros(problem: Problem) -> bool:
+    """Whether x gets the zeros beside its last axis before the call."""
+    axis, is_cpu = problem.geometry.axes[-1], problem.device.startswith("cpu")
+    is_refused = is_cpu and axis.low > min(MOST_PADDING, axis.output)
+    return is_refused and (problem.geometry.inputs < SKIPPING or axis.low + axis.high <= axis.size)
+
 
 def native_prepare(problem: Problem) -> Convolution | Transposed:
     geometry = problem.geometry
@@ -250,7 +260,7 @@ def native_prepare(problem: Problem) -> Convolution | Transposed:
         return Transposed(TRANSPOSED[len(axes)], geometry, widths, (stride, nothing, nothing, groups, dilation))
     # torch itself pads evenly, and by nothing less than 0.
     added = [axis.low != axis.high or axis.low < 0 for axis in axes]
-    added[-1] |= problem.device.startswith("cpu") and axes[-1].low > min(MOST_PADDING, axes[-1].output)
+    added[-1] |= adds_zeros(problem)
     widths = tuple((axis.low, axis.high) if own else (0, 0) for axis, own in zip(axes, added, strict=True))
     padding = tuple(0 if own else axis.low for axis, own in zip(axes, added, strict=True))
     edges = widths if any(added) else None
