@@ -84,8 +84,8 @@ def onednn_kind(geometry: Geometry) -> tuple[str, int]:
         (geometry.taps == 1, pointwise(geometry), groups * outputs, False),
         (is_depthwise(geometry), "depthwise", in_vectors(groups), True),
         (groups > 1 and geometry.inputs % 4 == outputs % 4 == 0, "blocked", groups * outputs, True),
-        (groups > 1, "grouped", channels, True),
-        (is_dilated, "dense", channels, True),
+        (groups > 1, "grouped", groups * outputs if is_dilated else channels, True),
+        (is_dilated, "dense", outputs, True),  # as products of each element with all taps, which are many
         (outputs == 1 and geometry.taps >= LONG, "long", channels, True),
         (geometry.ndim > 2 and not is_plain(geometry), "dilated", channels, True),
         (geometry.inputs <= FEW, "thin", channels, True),
