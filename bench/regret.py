@@ -33,7 +33,7 @@ class Draw(NamedTuple):
     """Multiply-adds that are drawn, and the seconds of the fastest algorithm beyond which a geometry is drawn again.
 
     With ``taps``, all windows have that many, stride 1 and dilation 1. ``gradient``: of kernels, whose windows are as
-    large as the image. ``grouped``: of groups with multiples of 4 channels, as networks have them.
+    large as the image. ``grouped``: of groups with multiples of 4 channels, as networks have them. ``thin``: of images.
     """
 
     work: tuple[float, float]
@@ -42,16 +42,19 @@ class Draw(NamedTuple):
     taps: int | None = None
     gradient: bool = False
     grouped: bool = False
+    thin: bool = False
 
 
 USUAL = Draw((3e5, 4e9), 1e-4, 6e-2)
 
-#: What a call itself costs, what Winograd's algorithm does, gradients of kernels, and groups of several channels.
+#: What a call itself costs, what Winograd's algorithm does, gradients of kernels, groups of several channels, and
+#: gradients of image filters.
 DRAWS = {
     "small": Draw((10, 3e5), 1e-6, 1e-3),
     "normwise": Draw((3e6, 4e9), 1e-4, 6e-2, taps=3),
     "gradient": Draw((3e5, 4e9), 1e-4, 6e-2, gradient=True),
     "grouped": Draw((3e6, 4e9), 1e-4, 6e-2, taps=3, grouped=True),
+    "thin": Draw((3e6, 2e9), 1e-4, 1e-1, gradient=True, thin=True),
 }
 
 #: Elements of an array at most.
@@ -61,7 +64,7 @@ MOST_ELEMENTS = 2**24
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--library", action="append", choices=LIBRARIES, help="default: all three")
     parser.add_argument("--count", type=int, default=200, help="geometries for each library (default: %(default)s)")
-    others = "microseconds; 3 taps under accuracy='normwise'; gradients of kernels; groups of 4 channels"
+    others = "microseconds; 3 taps under accuracy='normwise'; gradients of kernels, of image filters; groups of 4 channels"
     parser.add_argument("--draw", choices=DRAWS, help=f"another draw: {others}")
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=0.2, help="for each geometry (default: %(default)s)")
@@ -130,7 +133,7 @@ def draw_window(rng: random.Random, ndim: int) -> list[int]:
 def draw_geometry(rng: random.Random, draw: Draw = USUAL) -> Geometry | None:
     """None where the draw makes arrays that are too large or too small for the work."""
     ndim = rng.choice((1, 2, 2, 3))
-    groups, inputs, outputs = draw_groups(rng) if draw.grouped else draw_channels(rng)
+    groups, inputs, outputs = (1, 1, 1) if draw.thin else draw_groups(rng) if draw.grouped else draw_channels(rng)
     window = [draw.taps] * ndim if draw.taps else draw_window(rng, ndim)
     batch = rng.choice((1, 1, 2, 4, 8, 32))
     stride = 1 if draw.taps else rng.choice((1, 1, 1, 1, 2, 3, 4))
