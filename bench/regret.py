@@ -64,7 +64,7 @@ MOST_ELEMENTS = 2**24
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--library", action="append", choices=LIBRARIES, help="default: all three")
     parser.add_argument("--count", type=int, default=200, help="geometries for each library (default: %(default)s)")
-    others = "microseconds; 3 taps under accuracy='normwise'; gradients of kernels, of image filters; groups of 4 channels"
+    others = "microseconds; 3 taps under 'normwise'; gradients of kernels, of image filters; groups of 4 channels"
     parser.add_argument("--draw", choices=DRAWS, help=f"another draw: {others}")
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=0.2, help="for each geometry (default: %(default)s)")
