@@ -81,7 +81,7 @@ def onednn_kind(geometry: Geometry) -> tuple[str, int]:
     channels = groups * in_vectors(outputs)
     is_dilated = is_base_dilated(geometry)
     ways = (
-        (geometry.taps == 1, pointwise(geometry), groups * outputs, False),
+        (geometry.taps == 1, pointwise(geometry), channels, False),
         (is_depthwise(geometry), "depthwise", in_vectors(groups), True),
         (groups > 1 and geometry.inputs % 4 == outputs % 4 == 0, "blocked", groups * outputs, True),
         (groups > 1, "grouped", groups * outputs if is_dilated else channels, True),
