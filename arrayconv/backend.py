@@ -63,6 +63,10 @@ def _total(function: Callable[..., Array], what: Any, backend: Backend, axes: An
     return function(what, backend, axes, x, y)
 
 
+def _in_double(function: Callable[..., Array], shape: tuple[int, ...], *arrays: Array) -> Array:
+    return function(*arrays)
+
+
 def _never(*_: Any) -> bool:
     return False
 
@@ -81,6 +85,8 @@ class Backend:
     - ``recompute`` calls a function of arrays so that a recorded gradient keeps its arguments only;
     - ``sum_each(parts, kernel, axes)`` sums the products of each part with the kernel over some axes, which are not the
       fifth, without ever holding all of them;
+    - ``has_double`` says whether a device of a kind computes in float64, and ``in_double(function, shape, *arrays)`` is
+      ``function(*arrays)``, of this shape and the first array's type, where `dtype` knows float64;
     - ``each_image(function, x)`` is ``function(x)``, or of one image after the other where that is faster;
     - ``empty`` makes a buffer that may be written; libraries without one join parts;
     - ``unless_finite(compute, otherwise, x)`` is ``compute(x)`` where all of it is finite, else ``otherwise(x)``; where
@@ -120,6 +126,8 @@ class Backend:
     pad_runs: Callable[..., Array] = lambda x, runs, value=0: x
     pad_runs_transpose: Callable[..., Array] = lambda dy, runs, sizes: dy
     matmul: Callable[[Array, Array], Array] = lambda a, b: a
+    has_double: Callable[[str], bool] = _never
+    in_double: Callable[..., Array] = _in_double
     each_image: Callable[[Callable[[Array], Array], Array], Array] = _call
     sum_products: Callable[[list[tuple[Array, Array]]], Array] = primitives.sum_products
     sum_each: Callable[[Sequence[Array], Array, Sequence[int]], list[Array]] | None = None
@@ -173,6 +181,7 @@ def standard_backend(name: str, xp: Any, **own: Any) -> Backend:
         "promote": lambda a, b: xp.result_type(a.dtype, b.dtype),
         "cast": lambda array, dtype: xp.astype(array, dtype, copy=False),
         "copy": lambda array: xp.asarray(array, copy=True),
+        "has_double": lambda device: backend.dtype("float64") is not None,
         "pad": _plain_pad(xp),
         "windows": lambda x, window, stride, dilation: primitives.windows(xp, x, window, stride, dilation),
         "pad_runs": lambda x, runs, value=0: primitives.pad_runs(xp, x, runs, value),

@@ -26,12 +26,9 @@ Array = Any
 def unsupported(problem: Problem, backend: Backend) -> str | None:
     if problem.is_integer:
         return "a transform of integers is not exact"
-    if problem.dtype == "float64" or problem.dtype == "complex128":
-        exact = True
-    else:
-        exact = problem.settings.accuracy == "normwise" or backend.dtype("float64") is not None
-    if not exact:
-        return f"{backend.name} has no float64 here; accuracy='normwise' admits float32 transforms"
+    is_exact = problem.dtype in _WIDE.values() or backend.has_double(problem.device)
+    if not is_exact and problem.settings.accuracy != "normwise":
+        return f"{backend.name} has no float64 on {problem.device}; accuracy='normwise' admits float32 transforms"
     if not hasattr(backend.xp, "fft"):
         return f"{backend.name} has no Fourier transforms"
     if (reason := base_dilated(problem)) is not None:
@@ -162,6 +159,13 @@ def counts(problem: Problem, backend: Backend) -> Counts:
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
+    if backend.has_double(program.problem.device):
+        return backend.in_double(partial(correlate, program, backend), program.geometry.y_shape, x, kernel)
+    return correlate(program, backend, x, kernel)
+
+
+def correlate(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
+    """In float64 where the backend has it."""
     problem, geometry, xp = program.problem, program.geometry, backend.xp
     axes = tuple(range(-geometry.ndim, 0))
     wide = backend.dtype(_WIDE[problem.dtype]) or x.dtype

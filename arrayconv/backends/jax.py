@@ -28,6 +28,11 @@ from ..program import Problem, Program
 from ..transposes import correlate_taps, kernel_for_input
 from .jax_mesh import Spread, is_spread
 
+try:
+    from jax import enable_x64
+except ImportError:  # before JAX 0.8
+    from jax.experimental import enable_x64
+
 Array = Any
 XP = jnp  # an array API namespace itself since JAX 0.4.32
 
@@ -98,6 +103,25 @@ def _primitive(name: str, spread: Spread, transposes: tuple[Any, Any], batch: An
     mlir.register_lowering(primitive, lower)
     dispatch.prim_requires_devices_during_lowering.add(primitive)
     return bind
+
+
+def in_double(function: Callable[..., Array], shape: tuple[int, ...], *arrays: Array) -> Array:
+    """Traced and lowered as under x64, whatever the user has: `close` makes sure that no transformation sees inside.
+
+    A primitive, since types of 64 bits must be there for both: tracing alone fails before JAX 0.6, as jax#5982 tells.
+    """
+    result: Array = _double.bind(*arrays, function=function, shape=shape)
+    return result
+
+
+def _lower_double(context: Any, *arrays: Any, function: Callable[..., Array], shape: tuple[int, ...]) -> Any:
+    with enable_x64(True):
+        return mlir.lower_fun(function, multiple_results=False)(context, *arrays)
+
+
+_double = Primitive("arrayconv_in_double")
+_double.def_abstract_eval(lambda x, *others, function, shape: ShapedArray(shape, x.dtype))
+mlir.register_lowering(_double, _lower_double)
 
 
 def _batch(bind: Run, planning: Planning, arrays: Any, mapped: Any, *, program: Program) -> tuple[Array, int]:
@@ -286,6 +310,8 @@ BACKEND = standard_backend(
     copy=lambda array: array,
     pad=pad,
     windows=windows,
+    has_double=lambda device: device == "cpu" or dtype("float64") is not None,
+    in_double=in_double,
     each_image=each_image,
     matmul=partial(jnp.matmul, precision=lax.Precision.HIGHEST),
     sum_each=sum_each,
