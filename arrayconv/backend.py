@@ -63,10 +63,6 @@ def _total(function: Callable[..., Array], what: Any, backend: Backend, axes: An
     return function(what, backend, axes, x, y)
 
 
-def _in_double(function: Callable[..., Array], shape: tuple[int, ...], *arrays: Array) -> Array:
-    return function(*arrays)
-
-
 def _never(*_: Any) -> bool:
     return False
 
@@ -85,8 +81,10 @@ class Backend:
     - ``recompute`` calls a function of arrays so that a recorded gradient keeps its arguments only;
     - ``sum_each(parts, kernel, axes)`` sums the products of each part with the kernel over some axes, which are not the
       fifth, without ever holding all of them;
-    - ``has_double`` says whether a device of a kind computes in float64, and ``in_double(function, shape, *arrays)`` is
-      ``function(*arrays)``, of this shape and the first array's type, where `dtype` knows float64;
+    - ``has_double`` says whether a device of a kind computes in float64, and ``in_double(function, *arrays)`` is
+      ``function(*arrays)`` where `dtype` knows it too;
+    - ``sweep(function, x, shape, size, places)`` is a result of this shape and x's type, made in one loop: a place is
+      two corners, and ``function`` of the piece of this size at the first of them, zeros around x, lies at the second;
     - ``each_image(function, x)`` is ``function(x)``, or of one image after the other where that is faster;
     - ``empty`` makes a buffer that may be written; libraries without one join parts;
     - ``unless_finite(compute, otherwise, x)`` is ``compute(x)`` where all of it is finite, else ``otherwise(x)``; where
@@ -127,7 +125,8 @@ class Backend:
     pad_runs_transpose: Callable[..., Array] = lambda dy, runs, sizes: dy
     matmul: Callable[[Array, Array], Array] = lambda a, b: a
     has_double: Callable[[str], bool] = _never
-    in_double: Callable[..., Array] = _in_double
+    in_double: Callable[..., Array] = _call
+    sweep: Callable[..., Array] | None = None
     each_image: Callable[[Callable[[Array], Array], Array], Array] = _call
     sum_products: Callable[[list[tuple[Array, Array]]], Array] = primitives.sum_products
     sum_each: Callable[[Sequence[Array], Array, Sequence[int]], list[Array]] | None = None

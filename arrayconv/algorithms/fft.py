@@ -8,17 +8,19 @@ is not finite would spread over its whole block, so it is taken out and put back
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache, partial
 from math import inf, log2, prod
 from typing import Any, NamedTuple
 
 from ..backend import Backend
-from ..geometry import Geometry
+from ..geometry import Geometry, WindowDimension
 from ..primitives import dilate
 from ..program import Problem, Program
 from .algorithm import Algorithm, Tile, Tiling, base_dilated, budget_of, make_tiling, prepared, run_tiled
 from .guard import guarded
 from .rates import Counts
+from .sweep import Sweep, make_sweep, read_by, run_swept
 
 Array = Any
 
@@ -57,26 +59,44 @@ def fast_lengths(words: int) -> list[int]:
 
 
 class Details(NamedTuple):
-    """Lengths of the transform, and where in it the results lie."""
+    """Zeros to add to a tile, lengths of its transform, and where in that the results lie."""
 
+    widths: tuple[tuple[int, int], ...]
     lengths: tuple[int, ...]
     results: tuple[slice, ...]
 
 
-def details(lengths: tuple[int, ...], geometry: Geometry) -> Details:
+def details(lengths: tuple[int, ...], wraps: tuple[bool, ...], geometry: Geometry) -> Details:
     """A correlation is a convolution with the flipped kernel, whose first full window ends at ``window - 1``."""
-    return Details(
-        lengths,
-        tuple(
-            slice(axis.window - 1, axis.window + (axis.output - 1) * axis.stride, axis.stride) for axis in geometry.axes
-        ),
-    )
+    widths, results = [], []
+    for axis, is_wrapped in zip(geometry.axes, wraps, strict=True):
+        low, high = (0, 0) if is_wrapped else (axis.low, axis.high)
+        first = axis.window - 1 - axis.low + low
+        widths.append((low, high))
+        results.append(slice(first, first + (axis.output - 1) * axis.stride + 1, axis.stride))
+    return Details(tuple(widths), lengths, tuple(results))
+
+
+def is_wrapped(axis: WindowDimension, count: int) -> bool:
+    """Whether ``count`` outputs need no zeros: a transform is of a period, and what goes around its end falls on
+    results outside of ``window - 1 - low`` to ``size + high``, if it is as long as x and the longer of its paddings.
+    """
+    is_usual = count == axis.output and 0 <= axis.low < axis.window and axis.high >= 0
+    return is_usual and around(axis) < read_by(axis, count)
+
+
+def around(axis: WindowDimension) -> int:
+    return max(axis.size + max(axis.low, axis.high), axis.window)
+
+
+def wraps_of(geometry: Geometry, block: tuple[int, ...]) -> tuple[bool, ...]:
+    return tuple([is_wrapped(axis, n) for axis, n in zip(geometry.axes, block[1:], strict=True)])
 
 
 def lengths_of(geometry: Geometry, block: tuple[int, ...]) -> tuple[int, ...]:
     """Lengths of the transform of a tile, from its outputs."""
     axes = zip(geometry.axes, block[1:], strict=True)
-    return tuple([fast_length(axis.window + (n - 1) * axis.stride) for axis, n in axes])
+    return tuple([fast_length(around(axis) if is_wrapped(axis, n) else read_by(axis, n)) for axis, n in axes])
 
 
 def tiles_of(geometry: Geometry, block: tuple[int, ...]) -> int:
@@ -91,7 +111,7 @@ def fixed(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
     geometry, number = problem.geometry, 16 if problem.is_complex else 8
     kernels = geometry.groups * geometry.inputs * geometry.outputs
     images = 2 * block[0] * geometry.groups * (geometry.inputs + geometry.outputs)
-    at_once = min(FFT.workers(backend), tiles_of(geometry, block))
+    at_once = min(FFT.workers(backend) * rows_of(problem, backend, block), tiles_of(geometry, block))
     return number * prod(lengths_of(geometry, block)) * (kernels + max(kernels, images * at_once))
 
 
@@ -99,24 +119,53 @@ def fixed(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
 POINTS = 2**16
 
 
+#: The same where tiles are swept, by a library whose threads share each; and of one axis, whose threads share several.
+SWEPT, SWEPT_LINE = 2**18, 2**14
+
+#: Bytes of tiles that are swept: an allocator that takes more from the system, and gives it back, at each call (glibc's
+#: from 32 MiB on) makes that as slow as the transforms.
+SWEPT_BYTES = 3 * 2**23
+
+
+def limit_of(backend: Backend, geometry: Geometry) -> float:
+    """Points of a tile with all its channels; a library with threads of its own and no loop transforms all at once."""
+    channels = geometry.groups * (geometry.inputs + geometry.outputs) / 2
+    if backend.workers is not None:
+        return geometry.ndim * POINTS / channels
+    if backend.sweep is not None:
+        return (SWEPT if geometry.ndim > 1 else SWEPT_LINE) / channels
+    return inf
+
+
+def rows_of(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
+    """Tiles of one axis that are transformed together."""
+    geometry = problem.geometry
+    if backend.sweep is None or geometry.ndim > 1:
+        return 1
+    channels = block[0] * geometry.groups * (geometry.inputs + geometry.outputs) / 2
+    wish = max(1, int(SWEPT / channels / lengths_of(geometry, block)[0]))
+    count = -(-geometry.out[0] // max(1, block[1]))
+    return -(-count // -(-count // wish))
+
+
 @lru_cache(maxsize=1024)  # whether it serves, what it costs and how it runs all ask for it
 def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
     """Overlap-save: the batch is halved, then the first axis, while a tile is long beside its window and too large.
 
-    A library with threads of its own transforms all at once, as far as the memory goes. All tiles share one spectrum of
-    the kernel.
+    All tiles share one spectrum of the kernel.
     """
     geometry = problem.geometry
+    if backend.sweep is not None:
+        return swept_block(problem, backend, budget)
     full = (geometry.batch, *geometry.out)
     own, lengths = [max(1, count) for count in full], [max(1, geometry.batch)]
-    lengths += [axis.window + (n - 1) * axis.stride for axis, n in zip(geometry.axes, own[1:], strict=True)]
-    channels = geometry.groups * (geometry.inputs + geometry.outputs) / 2
-    limit = geometry.ndim * POINTS / channels if backend.workers is not None else inf
+    lengths += [read_by(axis, n) for axis, n in zip(geometry.axes, own[1:], strict=True)]
+    limit = limit_of(backend, geometry)
     room = budget * FFT.workers(backend)
 
     def resize(i: int, count: int) -> None:
         own[i] = count
-        lengths[i] = geometry.axes[i - 1].window + (count - 1) * geometry.axes[i - 1].stride if i else count
+        lengths[i] = read_by(geometry.axes[i - 1], count) if i else count
 
     def fits() -> bool:
         return fixed(problem, backend, tuple(own)) <= room
@@ -132,9 +181,61 @@ def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
     return tuple(own)
 
 
-def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
+class Rows(NamedTuple):
+    """A sweep over pieces, and the tiles of a piece: how many there are, what each reads and how far it is to the next.
+
+    Only a line has several tiles a piece.
+    """
+
+    sweep: Sweep
+    details: Details
+    rows: int
+    window: int
+    step: int
+
+
+def swept_block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
+    """The batch is cut first, then each time the axis whose cut adds least to the transforms, till a tile is small; one
+    no longer than three windows is cut only if it does not fit the budget.
+    """
+    geometry = problem.geometry
+    counts, limit = (geometry.batch, *geometry.out), limit_of(backend, geometry)
+
+    def block_of(tiles: Sequence[int]) -> tuple[int, ...]:
+        return tuple([-(-max(1, n) // tile) for n, tile in zip(counts, tiles, strict=True)])
+
+    def cuts(tiles: Sequence[int], windows: int) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """Points of all transforms and the tiles along each axis, for one more cut of each that may be cut."""
+        block = block_of(tiles)
+        for i in range(1) if block[0] > 1 else range(1, len(tiles)):
+            more = (*tiles[:i], tiles[i] + max(1, tiles[i] // 4), *tiles[i + 1 :])
+            own = block_of(more)
+            if block[i] > 1 and (
+                not i or read_by(geometry.axes[i - 1], own[i]) >= windows * geometry.axes[i - 1].window
+            ):
+                yield prod(more[1:]) * prod(lengths_of(geometry, own)), more
+
+    def is_large(block: tuple[int, ...]) -> bool:
+        points, held = block[0] * prod(lengths_of(geometry, block)), fixed(problem, backend, block)
+        return points > limit or held > SWEPT_BYTES
+
+    tiles: tuple[int, ...] = (1,) * len(counts)
+    while is_large(block_of(tiles)) and (more := min(cuts(tiles, 3), default=None)):
+        tiles = more[1]
+    while fixed(problem, backend, block_of(tiles)) > budget and (more := min(cuts(tiles, 0), default=None)):
+        tiles = more[1]
+    return block_of(tiles)
+
+
+def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling | Rows:
     """One length for all tiles, so that the kernel has one spectrum."""
-    return make_tiling(problem, block, partial(details, lengths_of(problem.geometry, block)))
+    geometry = problem.geometry
+    own = partial(details, lengths_of(geometry, block), wraps_of(geometry, block))
+    if backend.sweep is None or tiles_of(geometry, block) < 2:
+        return make_tiling(problem, block, own, pads=False)
+    rows, axis = rows_of(problem, backend, block), geometry.axes[-1]
+    sweep, tile = make_sweep(geometry, block, rows), make_sweep(geometry, block).piece
+    return Rows(sweep, own(tile), rows, read_by(axis, block[-1]), block[-1] * axis.stride)
 
 
 def counts(problem: Problem, backend: Backend) -> Counts:
@@ -160,7 +261,7 @@ def counts(problem: Problem, backend: Backend) -> Counts:
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
     if backend.has_double(program.problem.device):
-        return backend.in_double(partial(correlate, program, backend), program.geometry.y_shape, x, kernel)
+        return backend.in_double(partial(correlate, program, backend), x, kernel)
     return correlate(program, backend, x, kernel)
 
 
@@ -172,20 +273,36 @@ def correlate(program: Program, backend: Backend, x: Array, kernel: Array) -> Ar
     forward, inverse = (xp.fft.fftn, xp.fft.ifftn) if problem.is_complex else (xp.fft.rfftn, xp.fft.irfftn)
     kernel = xp.flip(dilate(xp, kernel, [axis.window_dilation for axis in geometry.axes]), axis=axes)
     kernel = xp.reshape(kernel, (geometry.groups, geometry.outputs, geometry.inputs, *kernel.shape[2:]))
-    taps = forward(backend.cast(kernel, wide), s=prepared(program, backend).tiles[0].details.lengths, axes=axes)
+    taps = forward(backend.cast(kernel, wide), s=lengths_of(geometry, program.block), axes=axes)
 
     def compute(tile: Tile, x: Array, kernel: Array) -> Array:
-        return guarded(backend, tile.geometry, x, lambda x: transformed(tile, x))
+        return guarded(backend, tile.geometry, x, partial(transformed, tile.details))
 
-    def transformed(tile: Tile, x: Array) -> Array:
-        own, (lengths, results) = tile.geometry, tile.details
-        spectrum = forward(backend.cast(x, wide), s=lengths, axes=axes)
-        spectrum = xp.reshape(spectrum, (own.batch, own.groups, own.inputs, *spectrum.shape[2:]))
-        mixed = mix(backend, spectrum, taps)
-        y = xp.reshape(inverse(mixed, s=lengths, axes=axes), (own.batch, own.groups * own.outputs, *lengths))
-        return backend.cast(y[(slice(None), slice(None), *results)], x.dtype)
+    def transformed(own: Details, x: Array) -> Array:
+        if any(map(any, own.widths)):
+            x = backend.pad(x, own.widths)
+        spectrum = forward(backend.cast(x, wide), s=own.lengths, axes=axes)
+        spectrum = xp.reshape(spectrum, (x.shape[0], geometry.groups, geometry.inputs, *spectrum.shape[2:]))
+        y = inverse(mix(backend, spectrum, taps), s=own.lengths, axes=axes)
+        y = xp.reshape(y, (x.shape[0], geometry.groups * geometry.outputs, *own.lengths))
+        return backend.cast(y[(slice(None), slice(None), *own.results)], x.dtype)
 
-    return run_tiled(program, backend, x, kernel, compute)
+    made = prepared(program, backend)
+    if not isinstance(made, Rows):
+        return run_tiled(program, backend, x, kernel, compute)
+    together = partial(in_rows, backend, made, transformed)
+    return run_swept(problem, made.sweep, backend, x, lambda x: guarded(backend, made.sweep.piece, x, together))
+
+
+def in_rows(backend: Backend, made: Rows, transformed: Callable[[Details, Array], Array], x: Array) -> Array:
+    """A piece whose tiles are rows of the batch: ``(N, C, s)`` to ``(N * rows, C, window)`` and back."""
+    rows, own, xp = made.rows, made.details, backend.xp
+    if rows == 1:
+        return transformed(own, x)
+    x = xp.permute_dims(backend.windows(x, (made.window,), (made.step,), (1,)), (0, 2, 1, 3))
+    y = transformed(own, xp.reshape(x, (-1, *x.shape[2:])))
+    y = xp.permute_dims(xp.reshape(y, (-1, rows, *y.shape[1:])), (0, 2, 1, 3))
+    return xp.reshape(y, (*y.shape[:2], -1))
 
 
 def mix(backend: Backend, spectrum: Array, taps: Array) -> Array:

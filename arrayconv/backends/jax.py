@@ -18,7 +18,7 @@ import numpy as np
 from jax import lax
 from jax._src import dispatch  # no public way says that a primitive needs the devices; so does custom_partitioning
 from jax.core import ShapedArray
-from jax.extend.core import Primitive
+from jax.extend.core import Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
 from .. import primitives
@@ -92,6 +92,7 @@ def _primitive(name: str, spread: Spread, transposes: tuple[Any, Any], batch: An
         return primitive.bind(x, other, program=program)
 
     def lower(context: Any, x: Any, other: Any, *, program: Program) -> Any:
+        program = _for_platforms(spread.planning, program, context.module_context.platforms)
         run = spread if is_spread(context) else spread.run
         return mlir.lower_fun(partial(run, program), multiple_results=False)(context, x, other)
 
@@ -105,23 +106,67 @@ def _primitive(name: str, spread: Spread, transposes: tuple[Any, Any], batch: An
     return bind
 
 
-def in_double(function: Callable[..., Array], shape: tuple[int, ...], *arrays: Array) -> Array:
-    """Traced and lowered as under x64, whatever the user has: `close` makes sure that no transformation sees inside.
+def _for_platforms(planning: Planning, program: Program, platforms: Sequence[str]) -> Program:
+    """`jax.export` lowers on a CPU for others too: such a program is planned for one of them."""
+    others = [platform for platform in platforms if platform != "cpu"]
+    if not others or program.problem.device != "cpu":
+        return program
+    problem = replace(program.problem, device=others[0])
+    return planning.replan(replace(program, problem=problem), program.geometry)
 
-    A primitive, since types of 64 bits must be there for both: tracing alone fails before JAX 0.6, as jax#5982 tells.
+
+def in_double(function: Callable[..., Array], *arrays: Array) -> Array:
+    """As under x64, whatever the user has: no transformation sees inside, since a planned call is lowered as a whole.
+
+    A primitive of its own, because types of 64 bits must be there both for tracing and for lowering (jax#5982), and
+    a mesh lowers what one device computes long after its call is traced.
     """
-    result: Array = _double.bind(*arrays, function=function, shape=shape)
+    with enable_x64(True):
+        jaxpr = jax.make_jaxpr(function)(*(jax.ShapeDtypeStruct(array.shape, array.dtype) for array in arrays))
+    result: Array = _double.bind(*arrays, jaxpr=jaxpr)
     return result
 
 
-def _lower_double(context: Any, *arrays: Any, function: Callable[..., Array], shape: tuple[int, ...]) -> Any:
+def _double_shape(*arrays: Any, jaxpr: Any) -> Any:
+    """Within `shard_map` a result varies over the axes over which any operand does."""
+    over = frozenset().union(*(getattr(array, "vma", ()) for array in arrays))
+    return jaxpr.out_avals[0].update(vma=over) if over else jaxpr.out_avals[0]
+
+
+def _lower_double(context: Any, *arrays: Any, jaxpr: Any) -> Any:
     with enable_x64(True):
-        return mlir.lower_fun(function, multiple_results=False)(context, *arrays)
+        return mlir.lower_fun(jaxpr_as_fun(jaxpr))(context.replace(avals_in=jaxpr.in_avals), *arrays)
 
 
 _double = Primitive("arrayconv_in_double")
-_double.def_abstract_eval(lambda x, *others, function, shape: ShapedArray(shape, x.dtype))
+_double.def_abstract_eval(_double_shape)
 mlir.register_lowering(_double, _lower_double)
+
+
+def sweep(
+    function: Callable[[Array], Array], x: Array, shape: Sequence[int], size: Sequence[int], places: Sequence[Any]
+) -> Array:
+    """A loop that writes into its result: XLA would run many pieces at once, and hold the memory of them all.
+
+    A piece that reaches beyond x is moved inside, and back by a slice of its zero-padded self: no copy of x is padded.
+    """
+    sources, targets = (np.asarray(corners, np.int32) for corners in zip(*places, strict=True))
+    held = np.minimum(size, x.shape)
+    starts = np.clip(sources, 0, np.subtract(x.shape, held)).astype(np.int32)
+    low = np.max(starts - sources, axis=0).clip(0)
+    high = np.max(sources - starts + size - held, axis=0).clip(0)
+
+    def step(y: Array, place: tuple[Array, ...]) -> tuple[Array, None]:
+        start, shift, target = map(list, place)
+        piece = lax.dynamic_slice(x, start, held.tolist())
+        if low.any() or high.any():
+            widths = [(int(before), int(after), 0) for before, after in zip(low, high, strict=True)]
+            piece = lax.dynamic_slice(lax.pad(piece, jnp.zeros((), x.dtype), widths), shift, size)
+        return lax.dynamic_update_slice(y, function(piece), target), None
+
+    shifts = (sources - starts + low).astype(np.int32)
+    y, _ = lax.scan(step, jnp.zeros(shape, x.dtype), (starts, shifts, targets))
+    return y
 
 
 def _batch(bind: Run, planning: Planning, arrays: Any, mapped: Any, *, program: Program) -> tuple[Array, int]:
@@ -312,6 +357,7 @@ BACKEND = standard_backend(
     windows=windows,
     has_double=lambda device: device == "cpu" or dtype("float64") is not None,
     in_double=in_double,
+    sweep=sweep,
     each_image=each_image,
     matmul=partial(jnp.matmul, precision=lax.Precision.HIGHEST),
     sum_each=sum_each,
