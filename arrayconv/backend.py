@@ -180,7 +180,7 @@ def standard_backend(name: str, xp: Any, **own: Any) -> Backend:
         "promote": lambda a, b: xp.result_type(a.dtype, b.dtype),
         "cast": lambda array, dtype: xp.astype(array, dtype, copy=False),
         "copy": lambda array: xp.asarray(array, copy=True),
-        "has_double": lambda device: backend.dtype("float64") is not None,
+        "has_double": lambda device: hasattr(xp, "float64"),
         "pad": _plain_pad(xp),
         "windows": lambda x, window, stride, dilation: primitives.windows(xp, x, window, stride, dilation),
         "pad_runs": lambda x, runs, value=0: primitives.pad_runs(xp, x, runs, value),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
+from importlib import import_module
 from typing import Any
 
 import jax
@@ -28,10 +29,8 @@ from ..program import Problem, Program
 from ..transposes import correlate_taps, kernel_for_input
 from .jax_mesh import Spread, is_spread
 
-try:
-    from jax import enable_x64
-except ImportError:  # before JAX 0.8
-    from jax.experimental import enable_x64
+#: Where it lies since JAX 0.8, and before.
+enable_x64: Any = jax.enable_x64 if hasattr(jax, "enable_x64") else import_module("jax.experimental").enable_x64
 
 Array = Any
 XP = jnp  # an array API namespace itself since JAX 0.4.32
@@ -93,7 +92,10 @@ def _primitive(name: str, spread: Spread, transposes: tuple[Any, Any], batch: An
 
     def lower(context: Any, x: Any, other: Any, *, program: Program) -> Any:
         program = _for_platforms(spread.planning, program, context.module_context.platforms)
-        run = spread if is_spread(context) else spread.run
+        run: Any = spread
+        if not is_spread(context):  # one device's part: within `shard_map`, no matter of which
+            run = spread.run
+            context = context.replace(avals_in=[ShapedArray(own.shape, own.dtype) for own in context.avals_in])
         return mlir.lower_fun(partial(run, program), multiple_results=False)(context, x, other)
 
     jitted = jax.jit(bind, static_argnums=0)
@@ -122,24 +124,18 @@ def in_double(function: Callable[..., Array], *arrays: Array) -> Array:
     a mesh lowers what one device computes long after its call is traced.
     """
     with enable_x64(True):
-        jaxpr = jax.make_jaxpr(function)(*(jax.ShapeDtypeStruct(array.shape, array.dtype) for array in arrays))
+        jaxpr = jax.make_jaxpr(function)(*arrays)
     result: Array = _double.bind(*arrays, jaxpr=jaxpr)
     return result
 
 
-def _double_shape(*arrays: Any, jaxpr: Any) -> Any:
-    """Within `shard_map` a result varies over the axes over which any operand does."""
-    over = frozenset().union(*(getattr(array, "vma", ()) for array in arrays))
-    return jaxpr.out_avals[0].update(vma=over) if over else jaxpr.out_avals[0]
-
-
 def _lower_double(context: Any, *arrays: Any, jaxpr: Any) -> Any:
     with enable_x64(True):
-        return mlir.lower_fun(jaxpr_as_fun(jaxpr))(context.replace(avals_in=jaxpr.in_avals), *arrays)
+        return mlir.lower_fun(jaxpr_as_fun(jaxpr))(context, *arrays)
 
 
 _double = Primitive("arrayconv_in_double")
-_double.def_abstract_eval(_double_shape)
+_double.def_abstract_eval(lambda *arrays, jaxpr: jaxpr.out_avals[0])
 mlir.register_lowering(_double, _lower_double)
 
 
