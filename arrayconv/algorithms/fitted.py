@@ -274,9 +274,9 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "output": 2.06e-09,
         },
         "fft": {
-            "call": 1.07e-05, "plain product": 6.65e-10,
-            "point": 6.26e-11, "product": 1.12e-10,
-            "step": 9.49e-11, "tile": 0.00153,
+            "call": 2.5e-05, "plain product": 7e-10,
+            "point": 2e-09, "product": 4e-10,
+            "step": 9.5e-11, "tile": 5e-05,
         },
         "reduce": {
             "call": 7.38e-06, "moved": 1.54e-10,
