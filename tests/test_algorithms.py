@@ -170,7 +170,8 @@ def test_merged_residues_are_those_of_the_phases() -> None:
 
 @pytest.mark.parametrize("shape", [(3000,), (700, 90), (40, 60, 50)])
 def test_overlapping_blocks_meet(library: Library, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fft, "POINTS", 512)
+    for name, size in (("POINTS", 512), ("SWEPT", 1024), ("SWEPT_LINE", 128)):
+        monkeypatch.setattr(fft, name, size)
     kernel = normal(*(5,) * len(shape))
     x = normal(*shape)
     y = ac.correlate(library.asarray(x), library.asarray(kernel), padding=1, algorithm="fft")
