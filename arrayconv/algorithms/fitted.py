@@ -229,11 +229,12 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
         },
         "direct": {
             "call": 5.01e-06, "input": 2.33e-10,
+            "looped output": 1e-11, "looped part": 3e-06,
             "memory": 4.9e-12, "output": 1.55e-11,
-            "product": 3.2e-11, "product 1d": 3.45e-11,
+            "product": 1.55e-11, "product 1d": 1.55e-11,
             "run": 4.02e-10, "single run": 2.77e-10,
-            "slice": 9.61e-07, "strided product": 1.06e-10,
-            "strided product 1d": 5.2e-11,
+            "slice": 2e-07, "split input": 3e-10,
+            "strided product": 4e-11, "strided product 1d": 4e-11,
         },
         "gemm": {
             "call": 2.8e-06, "column": 7.09e-10,

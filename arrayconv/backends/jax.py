@@ -27,6 +27,7 @@ from ..primitives import Widths
 from ..program import Problem, Program
 from ..transposes import correlate_taps, kernel_for_input
 from .jax_mesh import Spread, is_spread
+from .jax_sums import passes, sum_products, sum_slices
 
 Array = Any
 XP = jnp  # an array API namespace itself since JAX 0.4.32
@@ -288,6 +289,9 @@ BACKEND = standard_backend(
     windows=windows,
     each_image=each_image,
     matmul=partial(jnp.matmul, precision=lax.Precision.HIGHEST),
+    sum_products=sum_products,
+    sum_slices=sum_slices,
+    passes=passes,
     sum_each=sum_each,
     close=close,
     close_taps=close_taps,
