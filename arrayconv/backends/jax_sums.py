@@ -82,11 +82,12 @@ def contiguous(x: Array, sources: Sequence[Source]) -> tuple[Array, Sequence[Sou
     step = sources[0][-1].step or 1
     if step == 1:
         return x, sources
-    x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, -x.shape[-1] % step)])
-    x = jnp.swapaxes(x.reshape(*x.shape[:-1], -1, step), -1, -2)
     count = len(range(sources[0][-1].start, sources[0][-1].stop, step))
-    places = [(source[:-1], source[-1].start) for source in sources]
-    return x, [(*others, at % step, slice(at // step, at // step + count)) for others, at in places]
+    places = [(source[:-1], *divmod(source[-1].start, step)) for source in sources]
+    missing = step * (max(block for _, block, _ in places) + count) - x.shape[-1]
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0)] * (x.ndim - 1) + [(0, missing, 0)])
+    x = jnp.stack([x[..., i::step] for i in range(step)])
+    return x, [(i, *others, slice(block, block + count)) for others, block, i in places]
 
 
 def moved(x: Array, source: Source, places: dict[int, Array]) -> Array:
