@@ -1,6 +1,7 @@
 """Shift and accumulate: one strided slice of x a tap, times that tap, summed.
 
-No temporaries beside the slices, and compilers fuse it: the way for one or few channels and small windows.
+No temporaries beside the slices, and compilers fuse it: the way for one or few channels and small windows, and for
+longer ones where the library adds them up in passes (`Backend.sum_slices`).
 """
 
 from __future__ import annotations
