@@ -79,6 +79,9 @@ class Backend:
       ``is_compiling`` (a compiler traces Python), each call reads its arrays anew;
     - ``fold`` calls a planning function with plain values: a compiler that traces Python must not look inside;
     - ``recompute`` calls a function of arrays so that a recorded gradient keeps its arguments only;
+    - ``sum_slices(x, sources, weights)`` adds ``x[source] * weight`` over sources that differ in their starts alone and
+      the rows of ``weights``, in ``passes(len(sources))`` loops over the result; without it, all products are spelled
+      out;
     - ``sum_each(parts, kernel, axes)`` sums the products of each part with the kernel over some axes, which are not the
       fifth, without ever holding all of them;
     - ``has_double`` says whether a device of a kind computes in float64, and ``in_double(function, *arrays)`` is
@@ -129,6 +132,8 @@ class Backend:
     sweep: Callable[..., Array] | None = None
     each_image: Callable[[Callable[[Array], Array], Array], Array] = _call
     sum_products: Callable[[list[tuple[Array, Array]]], Array] = primitives.sum_products
+    sum_slices: Callable[[Array, Sequence[tuple[Any, ...]], Array], Array] | None = None
+    passes: Callable[[int], int] = lambda count: 1
     sum_each: Callable[[Sequence[Array], Array, Sequence[int]], list[Array]] | None = None
     sum_rows: Callable[[Array, Iterable[tuple[Array, Array]]], Array] = lambda table, terms: table
     empty: Callable[..., Array] | None = None

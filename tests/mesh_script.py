@@ -85,6 +85,8 @@ CASES = {
     "NaN, uneven depthwise rows": case(
         ac.depthwise_conv, ROWS, 2, (1, 2, 40, 8), (2, 2, 4, 3), padding="valid", dtype="float32", spoiled=(36,)
     ),
+    "rows, long sums": case(ac.conv, ROWS, 2, (1, 2, 64, 8), (2, 2, 9, 7), algorithm="direct"),
+    "explicit, long sums": case(ac.conv, ROWS, 2, (1, 2, 64, 8), (2, 2, 9, 7), mesh=EXPLICIT, algorithm="direct"),
     "explicit": case(ac.conv, ROWS, 2, (1, 2, 32, 8), (2, 2, 3, 3), mesh=EXPLICIT),
 }
 

@@ -52,7 +52,12 @@ OWNERS = {
     "numpy": None,
     "array_api_compat": {"backend"},
     "torch": {"backends.torch", "backends.torch_gradient"},
-    "jax": {"backends.jax", "backends.jax_mesh", "cli.digits"},  # which trains under its jit; extra "digits"
+    "jax": {
+        "backends.jax",
+        "backends.jax_mesh",
+        "backends.jax_sums",
+        "cli.digits",
+    },  # which trains under its jit; extra "digits"
     "dask": {"backends.dask", "backends.dask_parts"},
     "hypothesis": {"testing"},  # strategies for other test suites, imported when one is asked for
     "PIL": {"cli"},  # reads and writes photographs; extra "cli"

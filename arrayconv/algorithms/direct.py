@@ -1,10 +1,12 @@
 """Shift and accumulate: one strided slice of x a tap, times that tap, summed.
 
-No temporaries beside the slices, and compilers fuse it: the way for one or few channels and small windows.
+No temporaries beside the slices, and compilers fuse it: the way for one or few channels and small windows, and for
+longer ones where the library adds them up in passes (`Backend.sum_slices`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 from math import prod
 from typing import Any, NamedTuple
@@ -31,10 +33,14 @@ from .rates import Counts
 
 Array = Any
 
+#: Slices of a sum in passes: they are listed, and other ways are faster long before.
+MOST_LOOPED = 4096
+
 
 def unsupported(problem: Problem, backend: Backend) -> str | None:
-    if problem.geometry.terms > backend.most_slices:
-        return f"{problem.geometry.terms} shifted slices; {backend.name} takes {backend.most_slices}"
+    most = backend.most_slices if backend.sum_slices is None else MOST_LOOPED
+    if problem.geometry.terms > most:
+        return f"{problem.geometry.terms} shifted slices; {backend.name} takes {most}"
     return base_dilated(problem)
 
 
@@ -48,16 +54,22 @@ def unit(problem: Problem, backend: Backend) -> int:
 def counts(problem: Problem, backend: Backend) -> Counts:
     """Short rows of the result cost more: by their number; and a single one, which XLA doesn't share among threads."""
     geometry, size = problem.geometry, in_floats(problem)
+    y_size, strided = prod(geometry.y_shape), geometry.axes[-1].stride > 1
     products = positions(geometry) * geometry.groups * geometry.outputs * geometry.terms * size
     kind = "product" if geometry.ndim > 1 else "product 1d"
+    tiles, passes = pieces(problem, backend, unit(problem, backend)), backend.passes(geometry.terms)
+    if passes == 1:
+        own = {"slice": geometry.terms * tiles, f"strided {kind}" if strided else kind: products}
+    else:
+        own = {"looped part": passes * tiles, "looped output": passes * y_size * size, kind: products}
+        own["split input"] = prod(geometry.x_shape) * size if strided else 0.0
     return {
         "call": 1.0,
-        "slice": geometry.terms * pieces(problem, backend, unit(problem, backend)),
-        kind if geometry.axes[-1].stride == 1 else f"strided {kind}": products,
+        **own,
         "run": products / max(1, geometry.out[-1]),
-        "single run": products if prod(geometry.y_shape) == geometry.out[-1] else 0.0,
+        "single run": products if y_size == geometry.out[-1] else 0.0,
         "input": prod(geometry.x_shape) * size,
-        "output": prod(geometry.y_shape) * size,
+        "output": y_size * size,
         "memory": beyond_cache(problem),
     }
 
@@ -99,6 +111,22 @@ def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tilin
     return make_tiling(problem, block, terms)
 
 
+def weights(backend: Backend, geometry: Geometry, kernel: Array) -> Array:
+    """What each term is multiplied by, ``(terms, G, 1...)``, or ``(terms, G, O, 1...)`` with channels."""
+    groups, ndim = geometry.groups, geometry.ndim
+    lead = (groups,) if is_plain(geometry) else (groups, geometry.outputs)
+    kernel = backend.xp.reshape(kernel, (prod(lead), geometry.inputs, prod(geometry.window)))
+    kernel = backend.xp.permute_dims(kernel, (2, 1, 0))
+    return backend.xp.reshape(kernel, (geometry.terms, *lead, *(1,) * ndim))
+
+
+def add_terms(backend: Backend, geometry: Geometry, terms: Sequence[Term], x: Array, kernel: Array) -> Array:
+    """The sum over a tile, by the backend's own loop where it has one."""
+    if backend.sum_slices is not None:
+        return backend.sum_slices(x, [term.source for term in terms], weights(backend, geometry, kernel))
+    return backend.sum_products([(x[source], kernel[weight]) for source, weight in terms])
+
+
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
     geometry = program.geometry
     groups, inputs, outputs = geometry.groups, geometry.inputs, geometry.outputs
@@ -107,9 +135,9 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
 
     def compute(tile: Tile, x: Array, kernel: Array) -> Array:
         if is_plain(geometry):
-            return backend.sum_products([(x[source], kernel[weight]) for source, weight in tile.details])
+            return add_terms(backend, geometry, tile.details, x, kernel)
         x = backend.xp.reshape(x, (tile.geometry.batch, groups, 1, inputs, *tile.geometry.sizes))
-        y = backend.sum_products([(x[source], kernel[weight]) for source, weight in tile.details])
+        y = add_terms(backend, geometry, tile.details, x, kernel)
         return backend.xp.reshape(y, tile.geometry.y_shape)
 
     return run_tiled(program, backend, x, kernel, compute)

@@ -28,6 +28,7 @@ from ..primitives import Widths
 from ..program import Problem, Program
 from ..transposes import correlate_taps, kernel_for_input
 from .jax_mesh import Spread, is_spread
+from .jax_sums import passes, sum_products, sum_slices
 
 #: Where it lies since JAX 0.8, and before.
 enable_x64: Any = jax.enable_x64 if hasattr(jax, "enable_x64") else import_module("jax.experimental").enable_x64
@@ -369,6 +370,9 @@ BACKEND = standard_backend(
     sweep=sweep,
     each_image=each_image,
     matmul=matmul,
+    sum_products=sum_products,
+    sum_slices=sum_slices,
+    passes=passes,
     sum_each=sum_each,
     close=close,
     close_taps=close_taps,
