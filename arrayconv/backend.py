@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol
 
@@ -85,8 +85,11 @@ class Backend:
     - ``empty`` makes a buffer that may be written; libraries without one join parts;
     - ``unless_finite(compute, otherwise, x)`` is ``compute(x)`` where all of it is finite, else ``otherwise(x)``; where
       looking at values is not allowed or not cheap, it is ``otherwise(x)``;
+    - ``if_finite(compute, otherwise, *arrays)`` is ``compute(*arrays)`` where all of the arrays are finite, else
+      ``otherwise(*arrays)``, which it may be anyway;
     - ``workers`` run the tiles of an algorithm that leaves cores idle in the library's own loops;
     - ``cache``: bytes of temporaries that stay in the cache, where the library does not tile its own loops;
+    - ``take_rows(table, index)`` is ``table[index]`` for indices that are within the table;
     - ``sum_rows(table, terms)`` adds ``weight[:, None] * table[index]`` over the terms ``(index, weight)``;
     - ``scatter_add`` adds rows, by their indices, to the rows of a total that it may overwrite;
     - ``scalar_on`` makes a zero on a device of a kind (`device_kind`);
@@ -123,6 +126,7 @@ class Backend:
     each_image: Callable[[Callable[[Array], Array], Array], Array] = _call
     sum_products: Callable[[list[tuple[Array, Array]]], Array] = primitives.sum_products
     sum_each: Callable[[Sequence[Array], Array, Sequence[int]], list[Array]] | None = None
+    take_rows: Callable[[Array, Array], Array] = lambda table, index: table
     sum_rows: Callable[[Array, Iterable[tuple[Array, Array]]], Array] = lambda table, terms: table
     empty: Callable[..., Array] | None = None
     close: Callable[[Backend, Planning], Run] | None = None
@@ -139,6 +143,7 @@ class Backend:
     fold: Callable[..., Any] = _call
     recompute: Callable[..., Array] = _call
     unless_finite: Callable[..., Array] = lambda compute, otherwise, x: otherwise(x)
+    if_finite: Callable[..., Any] = lambda compute, otherwise, *arrays: otherwise(*arrays)
     cache: int | None = None
     workers: Workers | None = None
     is_traced: Callable[[Array], bool] = _never
@@ -166,6 +171,10 @@ class Backend:
 
 def standard_backend(name: str, xp: Any, **own: Any) -> Backend:
     """A backend of the array API standard, with ``own`` fields in place of the standard's."""
+
+    def take_rows(table: Array, index: Array) -> Array:
+        return xp.take(table, index, axis=0)
+
     fields: dict[str, Any] = {
         "from_numpy": lambda array, like: xp.asarray(array, device=like.device),
         "to_numpy": np.asarray,
@@ -178,7 +187,8 @@ def standard_backend(name: str, xp: Any, **own: Any) -> Backend:
         "pad_runs": lambda x, runs, value=0: primitives.pad_runs(xp, x, runs, value),
         "pad_runs_transpose": lambda dy, runs, sizes: primitives.pad_runs_transpose(xp, dy, runs, sizes),
         "matmul": xp.matmul,
-        "sum_rows": lambda table, terms: primitives.sum_rows(xp, table, terms),
+        "take_rows": take_rows,
+        "sum_rows": partial(primitives.sum_rows, own.get("take_rows", take_rows)),
         "scalar_on": lambda kind: xp.zeros(()),
     }
     backend = Backend(name, xp, **(fields | own))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cmath
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from operator import index
@@ -152,6 +153,11 @@ def peek(array: Tensor) -> np.ndarray[Any, Any] | None:
     return to_numpy(array) if is_plain(array) else None
 
 
+def take_rows(table: Tensor, index: Tensor) -> Tensor:
+    """array-api-compat would look for negative indices."""
+    return torch.index_select(table, 0, index)
+
+
 def sum_rows(table: Tensor, terms: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     """One pass over all terms, which keeps no rows apart, in floating types of 32 and 64 bits.
 
@@ -161,7 +167,7 @@ def sum_rows(table: Tensor, terms: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     terms = list(terms)
     plain = table.dtype in (torch.float32, torch.float64) and all(map(is_plain, (table, *[own for _, own in terms])))
     if not plain:
-        total = primitives.sum_rows(XP, table, terms)
+        total = primitives.sum_rows(take_rows, table, terms)
         return total
     index, weights = (torch.stack(arrays, dim=1) for arrays in zip(*terms, strict=True))
     total = functional.embedding_bag(index, table, mode="sum", per_sample_weights=weights)
@@ -182,6 +188,12 @@ def unless_finite(compute: Compute, otherwise: Compute, x: Tensor) -> Tensor:
         return otherwise(x)
     y = compute(x)
     return y if bool(torch.isfinite(y.detach().sum())) else otherwise(x)
+
+
+def if_finite(compute: Callable[..., Any], otherwise: Callable[..., Any], *arrays: Tensor) -> Any:
+    """A sum is finite only where every term is."""
+    is_finite = all(has_values(array) and cmath.isfinite(array.detach().sum().item()) for array in arrays)
+    return (compute if is_finite else otherwise)(*arrays)
 
 
 def native_unsupported(problem: Problem) -> str | None:
@@ -295,6 +307,7 @@ BACKEND = standard_backend(
     close=close,
     accumulators=WIDER,
     unless_finite=unless_finite,
+    if_finite=if_finite,
     fold=fold,
     recompute=recompute,
     detach=lambda array: array.detach(),
@@ -302,6 +315,7 @@ BACKEND = standard_backend(
     scatter_add=lambda total, index, values: total.index_add(0, index, values),
     scalar_on=lambda kind: torch.zeros((), device=kind),
     peek=peek,
+    take_rows=take_rows,
     sum_rows=sum_rows,
     sum_each=partial(primitives.sum_each, XP),
     wait=wait,
