@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib import import_module
@@ -90,7 +90,8 @@ class Backend:
     - ``workers`` run the tiles of an algorithm that leaves cores idle in the library's own loops;
     - ``cache``: bytes of temporaries that stay in the cache, where the library does not tile its own loops;
     - ``take_rows(table, index)`` is ``table[index]`` for indices that are within the table;
-    - ``sum_rows(table, terms)`` adds ``weight[:, None] * table[index]`` over the terms ``(index, weight)``;
+    - ``sum_rows(table, row, shifts, weights)`` adds ``weight[:, None] * table[row + shift]`` over the pairs of these;
+    - ``keep(function, *key)`` is ``function(*key)``, a value of plain ones, which a library may keep for the next call;
     - ``scatter_add`` adds rows, by their indices, to the rows of a total that it may overwrite;
     - ``scalar_on`` makes a zero on a device of a kind (`device_kind`);
     - ``peek`` shows the values of a kernel that is no more than values: None for one that is traced, or recorded for a
@@ -127,7 +128,8 @@ class Backend:
     sum_products: Callable[[list[tuple[Array, Array]]], Array] = primitives.sum_products
     sum_each: Callable[[Sequence[Array], Array, Sequence[int]], list[Array]] | None = None
     take_rows: Callable[[Array, Array], Array] = lambda table, index: table
-    sum_rows: Callable[[Array, Iterable[tuple[Array, Array]]], Array] = lambda table, terms: table
+    sum_rows: Callable[[Array, Array, Sequence[int], list[Array]], Array] = lambda table, row, shifts, weights: table
+    keep: Callable[..., Any] = _call
     empty: Callable[..., Array] | None = None
     close: Callable[[Backend, Planning], Run] | None = None
     close_taps: Callable[[Backend, Planning], Run] | None = None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import cmath
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from operator import index
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -36,6 +36,10 @@ TRANSPOSED: dict[int, Any] = {
     3: functional.conv_transpose3d,
 }
 CONVOLUTIONS: dict[int, Any] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
+
+
+def _call(function: Callable[..., Any], *key: Any) -> Any:
+    return function(*key)
 
 
 def from_numpy(array: np.ndarray[Any, Any], like: Tensor) -> Tensor:
@@ -158,20 +162,31 @@ def take_rows(table: Tensor, index: Tensor) -> Tensor:
     return torch.index_select(table, 0, index)
 
 
-def sum_rows(table: Tensor, terms: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
-    """One pass over all terms, which keeps no rows apart, in floating types of 32 and 64 bits.
+def sum_rows(table: Tensor, row: Tensor, shifts: Sequence[int], weights: list[Tensor]) -> Tensor:
+    """One pass over all corners, which keeps no rows apart, in floating types of 32 and 64 bits.
 
     Its weights have no second derivative, so it is not for recorded ones.
     """
     total: Tensor
-    terms = list(terms)
-    plain = table.dtype in (torch.float32, torch.float64) and all(map(is_plain, (table, *[own for _, own in terms])))
-    if not plain:
-        total = primitives.sum_rows(take_rows, table, terms)
+    if table.dtype not in (torch.float32, torch.float64) or not all(map(is_plain, (table, *weights))):
+        total = primitives.sum_rows(take_rows, table, row, shifts, weights)
         return total
-    index, weights = (torch.stack(arrays, dim=1) for arrays in zip(*terms, strict=True))
-    total = functional.embedding_bag(index, table, mode="sum", per_sample_weights=weights)
+    index = row[:, None] + keep(_numbers, tuple(shifts), row.dtype, row.device)
+    total = functional.embedding_bag(index, table, mode="sum", per_sample_weights=torch.stack(weights, dim=1))
     return total
+
+
+def _numbers(values: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=dtype, device=device)
+
+
+_kept = lru_cache(maxsize=16)(_call)
+
+
+def keep(function: Callable[..., Any], *key: Any) -> Any:
+    """Not what a compiler, a transform or a mode would make of it."""
+    is_traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    return (_call if is_traced or torch._C._len_torch_dispatch_stack() else _kept)(function, *key)
 
 
 def wait(array: Tensor) -> None:
@@ -308,6 +323,7 @@ BACKEND = standard_backend(
     accumulators=WIDER,
     unless_finite=unless_finite,
     if_finite=if_finite,
+    keep=keep,
     fold=fold,
     recompute=recompute,
     detach=lambda array: array.detach(),

@@ -15,7 +15,7 @@ from ..primitives import concat, full, split_ranges
 from ..program import ITEM_SIZES, Settings
 from .conv import channel_shape, read_conv, read_ranks
 from .linear import WORDS, Options, promote, read_dtype
-from .sampling import Grid, pull_tile, row_table, run_tile, table_rows
+from .sampling import Grid, make_table, pull_tile, row_table, run_tile, table_rows
 
 Array = Any
 Shape = tuple[int, ...]
@@ -34,7 +34,8 @@ class Arrays(NamedTuple):
 
 class Layouts(NamedTuple):
     """``x (N, *sizes, C)``, ``offset (D, N, L, fields, K)``, ``mask (1, N, L, fields, K)``,
-    ``y (groups, N, L, O / groups)`` and the kernel in `Grid.kernel_shape`, with L outputs, K taps, and a field for each offset group.
+    ``y (groups, N, L, O / groups)`` and the kernel in `Grid.kernel_shape`, with L outputs, K taps, and a field for each
+    offset group.
     """
 
     x: Layout
@@ -170,7 +171,7 @@ def plan_deform(chosen: Settings, library: str, result: Any, *given: Any) -> Def
     real = _REAL_OF.get(name, name)
     wide = max(real, dtype_name(dtypes.offset), key=ITEM_SIZES.__getitem__)
     fields = read_fields(shapes, geometry, options.channels)
-    grid = Grid(geometry, fields, *(backend.dtype(kind) for kind in (name, real, wide)))
+    grid = Grid(geometry, fields, *map(backend.dtype, (name, real, wide)), make_table(geometry, fields))
     item, room = ITEM_SIZES[name], chosen.workspace
     return DeformCall(
         grid,

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from ..backend import Backend
 from ..geometry import Geometry
-from ..primitives import full, placement
+from ..primitives import full, placement, sum_products
 
 Array = Any
 
@@ -34,6 +34,7 @@ class Grid(NamedTuple):
     compute: Any
     real: Any
     coordinate: Any
+    table: Table
 
     @property
     def positions(self) -> int:
@@ -60,28 +61,48 @@ class Grid(NamedTuple):
         groups, outputs = self.geometry.groups, self.geometry.outputs
         return groups, self.geometry.taps * self.geometry.inputs, outputs
 
-    @property
-    def widths(self) -> list[tuple[int, int]]:
-        """Zeros beside x in its table: two rows of corners that lie outside, at either end of each axis.
-
-        Those below an axis are those above it one place earlier along the axis before; the first has its own, and a
-        third where the others' come before them.
-        """
-        return [(0 if axis else 3, 2) for axis in range(self.geometry.ndim)]
-
-    @property
-    def pitches(self) -> tuple[int, ...]:
-        """Sizes of x in its table."""
-        return tuple(low + n + high for n, (low, high) in zip(self.geometry.sizes, self.widths, strict=True))
-
-    @property
-    def reach(self) -> int:
-        """An offset from which on every position lies outside."""
-        return max(abs(a.low) + a.output * a.stride + a.window + a.size + 4 for a in self.geometry.axes)
-
     def rows(self, images: int) -> int:
         """Rows of the table that hold x."""
-        return images * prod(self.pitches) * self.fields
+        return images * self.table.image
+
+
+class Table(NamedTuple):
+    """How x lies in the table of its rows, one an element and field, among zeros; in numbers of rows.
+
+    ``widths`` are the zeros beside each axis and ``pitches`` its size with them, ``steps`` the way from an element to
+    the next along each axis, ``shifts`` that from the first corner of a cell to each, ``image`` that to the next image.
+    From an offset of ``reach`` on, every position lies outside.
+    """
+
+    widths: tuple[tuple[int, int], ...]
+    pitches: tuple[int, ...]
+    steps: tuple[int, ...]
+    shifts: tuple[int, ...]
+    image: int
+    reach: int
+
+
+def make_table(geometry: Geometry, fields: int) -> Table:
+    """Two zeros after an axis serve corners on both sides of it: those before it are those after the element before
+    along the axis before. The first axis has its own, and a third, where the other axes' come before them.
+    """
+    widths = tuple((0 if axis else 3, 2) for axis in range(geometry.ndim))
+    pitches = tuple(low + n + high for n, (low, high) in zip(geometry.sizes, widths, strict=True))
+    steps = tuple(fields * prod(pitches[axis + 1 :]) for axis in range(geometry.ndim))
+    shifts = tuple(sum(map(mul, bits, steps)) for bits in product((0, 1), repeat=geometry.ndim))
+    reach = max(abs(axis.low) + axis.output * axis.stride + axis.window + axis.size for axis in geometry.axes)
+    return Table(widths, pitches, steps, shifts, fields * prod(pitches), 2 * reach + 8)
+
+
+class Places(NamedTuple):
+    """What depends on shapes alone: each tap's integer position ``base (D, 1, outputs, 1, taps)``, cut off between
+    ``low`` and ``high (D, 1, 1, 1, 1)`` after the offset is added, and the row where each image and field starts.
+    """
+
+    base: Array
+    low: Array
+    high: Array
+    start: Array
 
 
 class Cells(NamedTuple):
@@ -117,15 +138,15 @@ class Corner(NamedTuple):
 
 def row_table(backend: Backend, grid: Grid, x: Array) -> Array:
     """``x (images, *sizes, C)`` among zeros as rows ``(images * pitches * fields, channels)``."""
-    padded = backend.pad(backend.cast(x, grid.compute), [*grid.widths, (0, 0)])
+    padded = backend.pad(backend.cast(x, grid.compute), [*grid.table.widths, (0, 0)])
     return backend.xp.reshape(padded, (grid.rows(x.shape[0]), grid.channels))
 
 
 def table_rows(backend: Backend, grid: Grid, table: Array) -> Array:
     """The transpose of `row_table`."""
-    xp, sizes = backend.xp, grid.pitches
-    padded = xp.reshape(table, (table.shape[0] // (prod(sizes) * grid.fields), *sizes, grid.channel_count))
-    return backend.pad(padded, [*((-low, -high) for low, high in grid.widths), (0, 0)])
+    images = table.shape[0] // grid.table.image
+    padded = backend.xp.reshape(table, (images, *grid.table.pitches, grid.channel_count))
+    return backend.pad(padded, [*((-low, -high) for low, high in grid.table.widths), (0, 0)])
 
 
 def with_finite(backend: Backend, table: Array) -> Array:
@@ -138,50 +159,61 @@ def with_finite(backend: Backend, table: Array) -> Array:
     return xp.concat([table, xp.where(xp.isfinite(table), table, xp.zeros_like(table))], axis=0)
 
 
+def find_places(backend: Backend, grid: Grid, images: int, outputs: range, device: Any) -> Places:
+    """``outputs`` counts positions row by row."""
+    xp, geometry, table = backend.xp, grid.geometry, grid.table
+    new = {"dtype": _index_type(backend, grid, images)} | ({} if device is None else {"device": device})
+
+    def column(values: list[int]) -> Array:
+        return xp.reshape(xp.asarray(values, **new), (geometry.ndim, 1, 1, 1, 1))
+
+    taps, bases = list(product(*map(range, geometry.window))), []
+    positions = unravel(xp.arange(outputs.start, outputs.stop, **new), geometry.out)
+    starts = [low for low, _ in table.widths]
+    for i, (axis, position) in enumerate(zip(geometry.axes, positions, strict=True)):
+        steps = [tap[i] * axis.window_dilation - axis.low + starts[i] for tap in taps]
+        bases.append((position * axis.stride)[:, None] + xp.asarray(steps, **new))
+    ends = [start + axis.size for start, axis in zip(starts, geometry.axes, strict=True)]
+    image, field = xp.arange(images, **new), xp.arange(grid.fields, **new)
+    return Places(
+        xp.stack(bases)[:, None, :, None, :],
+        column([start - 2 for start in starts]),
+        column(ends),
+        (image * table.image)[:, None, None, None] + field[:, None],
+    )
+
+
 def find_cells(backend: Backend, grid: Grid, offset: Array, outputs: range, *, is_finite: bool) -> Cells:
-    """For ``offset (D, images, outputs, fields, taps)``; ``outputs`` counts positions row by row.
+    """For ``offset (D, images, outputs, fields, taps)``.
 
     An offset is cut off where every position is outside anyway, so that it has an integer; a NaN stays in the weights.
     """
-    xp, geometry, shape = backend.xp, grid.geometry, offset.shape[1:]
-    index, limit = _index_type(backend, grid, shape[0]), 2.0 * grid.reach
-    offset = xp.clip(xp.reshape(backend.cast(offset, grid.coordinate), (geometry.ndim, prod(shape))), -limit, limit)
+    xp, table, (ndim, *shape) = backend.xp, grid.table, offset.shape
+    places = backend.keep(find_places, backend, grid, shape[0], outputs, placement(offset).get("device"))
+    offset = xp.reshape(backend.cast(offset, grid.coordinate), (ndim, prod(shape)))
+    offset = xp.clip(offset, -float(table.reach), float(table.reach))
     below = xp.floor(offset)
     upper = backend.cast(offset - below, grid.real)
     if not is_finite:
         below = xp.where(xp.isnan(below), xp.zeros_like(below), below)
-    whole = xp.reshape(backend.cast(below, index), (geometry.ndim, *shape))
-    row = _count(xp, offset, range(shape[0]), index)[:, None, None, None]
-    positions = unravel(_count(xp, offset, outputs, index), geometry.out)
-    taps = list(product(*map(range, geometry.window)))
-    for i, (axis, (low, _), pitch) in enumerate(zip(geometry.axes, grid.widths, grid.pitches, strict=True)):
-        steps = [tap[i] * axis.window_dilation - axis.low + low for tap in taps]
-        base = (positions[i] * axis.stride)[:, None] + xp.asarray(steps, dtype=index, **placement(offset))
-        row = row * pitch + xp.clip(whole[i, ...] + base[:, None, :], low - 2, low + axis.size)
-    if grid.fields > 1:
-        row = row * grid.fields + _count(xp, offset, range(grid.fields), index)[:, None]
+    whole = xp.reshape(backend.cast(below, places.base.dtype), (ndim, *shape))
+    at, row = xp.clip(whole + places.base, places.low, places.high), places.start
+    for axis, step in enumerate(table.steps):
+        row = row + (at[axis, ...] if step == 1 else at[axis, ...] * step)
     return Cells(xp.reshape(row, (prod(shape),)), 1.0 - upper, upper)
 
 
 def corners(grid: Grid, cells: Cells) -> Iterator[Corner]:
     """The 2**D of them."""
-    for bits in product((0, 1), repeat=grid.geometry.ndim):
-        shift, pitch = 0, grid.fields
-        for bit, size in zip(bits[::-1], grid.pitches[::-1], strict=True):
-            shift, pitch = shift + bit * pitch, pitch * size
+    for bits, shift in zip(product((0, 1), repeat=grid.geometry.ndim), grid.table.shifts, strict=True):
         yield Corner(bits, cells.row + shift if shift else cells.row, cells.factors(bits))
 
 
 def _index_type(backend: Backend, grid: Grid, images: int) -> Any:
     """Asked when it is used: JAX's 64-bit types can be switched."""
     wide = backend.dtype("int64")
-    fits = max(3 * grid.reach, 2 * grid.rows(images)) < 2**31
+    fits = max(2 * grid.table.reach, grid.rows(images)) < 2**31
     return backend.dtype("int32") if fits or wide is None else wide
-
-
-def _count(xp: Any, like: Array, numbers: range, dtype: Any) -> Array:
-    """A range as an array beside ``like``."""
-    return xp.arange(numbers.start, numbers.stop, dtype=dtype, **placement(like))
 
 
 def unravel(index: Array, sizes: Sequence[int]) -> list[Array]:
@@ -231,26 +263,21 @@ def column_samples(backend: Backend, grid: Grid, columns: Array) -> Array:
 
 
 def sample(
-    backend: Backend,
-    grid: Grid,
-    outputs: range,
-    is_finite: bool,
-    table: Array,
-    offset: Array,
-    mask: Array | None = None,
+    backend: Backend, grid: Grid, outputs: range, is_finite: bool, table: Array, offset: Array, *mask: Array
 ) -> Array:
     """``(M, channels)`` from `row_table`; where all arrays are finite, zero weights need no care."""
     xp, cells = backend.xp, find_cells(backend, grid, offset, outputs, is_finite=is_finite)
-    apart = 0 if is_finite else table.shape[0]
-    table = table if is_finite else with_finite(backend, table)
-    factor = None if mask is None else xp.reshape(backend.cast(mask, grid.real), cells.row.shape)
-
-    def terms() -> Iterator[tuple[Array, Array]]:
-        for corner in corners(grid, cells):
-            weight = corner.weight
-            yield corner_rows(xp, corner, weight, apart), weight if factor is None else weight * factor
-
-    return backend.sum_rows(table, terms())
+    own = list(corners(grid, cells))
+    weights = shares = [corner.weight for corner in own]
+    for factor in mask:
+        factor = xp.reshape(backend.cast(factor, grid.real), cells.row.shape)
+        shares = [weight * factor for weight in weights]
+    if is_finite:
+        return backend.sum_rows(table, cells.row, grid.table.shifts, shares)
+    apart, table = table.shape[0], with_finite(backend, table)
+    rows = [corner_rows(xp, corner, weight, apart) for corner, weight in zip(own, weights, strict=True)]
+    terms = zip(shares, rows, strict=True)
+    return sum_products((share[:, None], backend.take_rows(table, row)) for share, row in terms)
 
 
 def run_tile(
@@ -258,7 +285,7 @@ def run_tile(
 ) -> Array:
     """``y (groups, images, outputs, O / groups)`` from ``kernel`` in `Grid.kernel_shape`."""
     simple, careful = (partial(sample, backend, grid, outputs, is_finite) for is_finite in (True, False))
-    samples = backend.if_finite(simple, careful, *((table, offset) if mask is None else (table, offset, mask)))
+    samples = backend.if_finite(simple, careful, table, offset, *(() if mask is None else (mask,)))
     y = backend.matmul(sample_columns(backend, grid, samples), kernel)
     return backend.xp.reshape(y, (y.shape[0], *offset.shape[1:3], y.shape[2]))
 
