@@ -171,13 +171,17 @@ def sum_rows(table: Tensor, row: Tensor, shifts: Sequence[int], weights: list[Te
     if table.dtype not in (torch.float32, torch.float64) or not all(map(is_plain, (table, *weights))):
         total = primitives.sum_rows(take_rows, table, row, shifts, weights)
         return total
-    index = row[:, None] + keep(_numbers, tuple(shifts), row.dtype, row.device)
-    total = functional.embedding_bag(index, table, mode="sum", per_sample_weights=torch.stack(weights, dim=1))
+    factors = torch.stack(weights, dim=1)
+    shift, starts = keep(_bags, tuple(shifts), *factors.shape, row.dtype, row.device)
+    index = (row[:, None] + shift).reshape(-1)
+    total = functional.embedding_bag(index, table, starts, mode="sum", per_sample_weights=factors.reshape(-1))
     return total
 
 
-def _numbers(values: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.tensor(values, dtype=dtype, device=device)
+def _bags(shifts: tuple[int, ...], count: int, size: int, dtype: torch.dtype, device: torch.device) -> Any:
+    """The shifts, and where each of ``count`` bags starts."""
+    starts = torch.arange(0, count * size, size, dtype=dtype, device=device)
+    return torch.tensor(shifts, dtype=dtype, device=device), starts
 
 
 _kept = lru_cache(maxsize=16)(_call)

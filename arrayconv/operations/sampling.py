@@ -70,7 +70,8 @@ class Table(NamedTuple):
     """How x lies in the table of its rows, one an element and field, among zeros; in numbers of rows.
 
     ``widths`` are the zeros beside each axis and ``pitches`` its size with them, ``steps`` the way from an element to
-    the next along each axis, ``shifts`` that from the first corner of a cell to each, ``image`` that to the next image.
+    the next along each axis, ``shifts`` that from the first corner of a cell to each, ``image`` that to the next image,
+    and ``start`` that to the first element.
     From an offset of ``reach`` on, every position lies outside.
     """
 
@@ -79,6 +80,7 @@ class Table(NamedTuple):
     steps: tuple[int, ...]
     shifts: tuple[int, ...]
     image: int
+    start: int
     reach: int
 
 
@@ -91,38 +93,32 @@ def make_table(geometry: Geometry, fields: int) -> Table:
     steps = tuple(fields * prod(pitches[axis + 1 :]) for axis in range(geometry.ndim))
     shifts = tuple(sum(map(mul, bits, steps)) for bits in product((0, 1), repeat=geometry.ndim))
     reach = max(abs(axis.low) + axis.output * axis.stride + axis.window + axis.size for axis in geometry.axes)
-    return Table(widths, pitches, steps, shifts, fields * prod(pitches), 2 * reach + 8)
+    return Table(widths, pitches, steps, shifts, fields * prod(pitches), widths[0][0] * steps[0], 2 * reach + 8)
 
 
 class Places(NamedTuple):
-    """What depends on shapes alone: each tap's integer position ``base (D, 1, outputs, 1, taps)``, cut off between
-    ``low`` and ``high (D, 1, 1, 1, 1)`` after the offset is added, and the row where each image and field starts.
+    """What depends on shapes alone: the integer position of each tap, ``(D, 1, outputs, 1, taps)``, and the row where
+    each image and field starts, ``(images, 1, fields, 1)``.
     """
 
     base: Array
-    low: Array
-    high: Array
     start: Array
 
 
 class Cells(NamedTuple):
-    """Where samples lie in the table: ``row (M,)`` of the first corner, and ``upper`` and ``lower (D, M)``, the weights
-    of an axis' two neighbours. M counts images, outputs, fields and taps.
+    """Where samples lie in the table: ``row (M,)`` of the first corner, and for each axis the weights ``(M,)`` of the
+    lower and the upper neighbour. M counts images, outputs, fields and taps.
     """
 
     row: Array
-    lower: Array
-    upper: Array
-
-    def factors(self, bits: Sequence[int]) -> list[Array]:
-        return [(self.upper if bit else self.lower)[axis, :] for axis, bit in enumerate(bits)]
+    weights: list[tuple[Array, Array]]
 
 
 class Corner(NamedTuple):
-    """One neighbour of every sample: its row in the table, and its weight as one factor an axis."""
+    """One neighbour of every sample: the way to its row from the first's, and its weight as one factor an axis."""
 
     bits: tuple[int, ...]
-    row: Array
+    shift: int
     factors: list[Array]
 
     @property
@@ -161,25 +157,16 @@ def with_finite(backend: Backend, table: Array) -> Array:
 
 def find_places(backend: Backend, grid: Grid, images: int, outputs: range, device: Any) -> Places:
     """``outputs`` counts positions row by row."""
-    xp, geometry, table = backend.xp, grid.geometry, grid.table
+    xp, geometry, table, bases = backend.xp, grid.geometry, grid.table, []
     new = {"dtype": _index_type(backend, grid, images)} | ({} if device is None else {"device": device})
-
-    def column(values: list[int]) -> Array:
-        return xp.reshape(xp.asarray(values, **new), (geometry.ndim, 1, 1, 1, 1))
-
-    taps, bases = list(product(*map(range, geometry.window))), []
     positions = unravel(xp.arange(outputs.start, outputs.stop, **new), geometry.out)
-    starts = [low for low, _ in table.widths]
+    taps = list(product(*map(range, geometry.window)))
     for i, (axis, position) in enumerate(zip(geometry.axes, positions, strict=True)):
-        steps = [tap[i] * axis.window_dilation - axis.low + starts[i] for tap in taps]
+        steps = [tap[i] * axis.window_dilation - axis.low for tap in taps]
         bases.append((position * axis.stride)[:, None] + xp.asarray(steps, **new))
-    ends = [start + axis.size for start, axis in zip(starts, geometry.axes, strict=True)]
-    image, field = xp.arange(images, **new), xp.arange(grid.fields, **new)
+    image = xp.arange(images, **new) * table.image + table.start
     return Places(
-        xp.stack(bases)[:, None, :, None, :],
-        column([start - 2 for start in starts]),
-        column(ends),
-        (image * table.image)[:, None, None, None] + field[:, None],
+        xp.stack(bases)[:, None, :, None, :], image[:, None, None, None] + xp.arange(grid.fields, **new)[:, None]
     )
 
 
@@ -194,19 +181,21 @@ def find_cells(backend: Backend, grid: Grid, offset: Array, outputs: range, *, i
     offset = xp.clip(offset, -float(table.reach), float(table.reach))
     below = xp.floor(offset)
     upper = backend.cast(offset - below, grid.real)
+    lower = 1.0 - upper
     if not is_finite:
         below = xp.where(xp.isnan(below), xp.zeros_like(below), below)
-    whole = xp.reshape(backend.cast(below, places.base.dtype), (ndim, *shape))
-    at, row = xp.clip(whole + places.base, places.low, places.high), places.start
-    for axis, step in enumerate(table.steps):
-        row = row + (at[axis, ...] if step == 1 else at[axis, ...] * step)
-    return Cells(xp.reshape(row, (prod(shape),)), 1.0 - upper, upper)
+    whole = xp.reshape(backend.cast(below, places.base.dtype), (ndim, *shape)) + places.base
+    row = places.start
+    for i, (axis, step) in enumerate(zip(grid.geometry.axes, table.steps, strict=True)):
+        at = xp.clip(whole[i, ...], -2, axis.size)
+        row = row + (at if step == 1 else at * step)
+    return Cells(xp.reshape(row, (prod(shape),)), [(lower[i, :], upper[i, :]) for i in range(ndim)])
 
 
 def corners(grid: Grid, cells: Cells) -> Iterator[Corner]:
     """The 2**D of them."""
     for bits, shift in zip(product((0, 1), repeat=grid.geometry.ndim), grid.table.shifts, strict=True):
-        yield Corner(bits, cells.row + shift if shift else cells.row, cells.factors(bits))
+        yield Corner(bits, shift, [pair[bit] for pair, bit in zip(cells.weights, bits, strict=True)])
 
 
 def _index_type(backend: Backend, grid: Grid, images: int) -> Any:
@@ -225,9 +214,10 @@ def unravel(index: Array, sizes: Sequence[int]) -> list[Array]:
     return [index, *digits[::-1]]
 
 
-def corner_rows(xp: Any, corner: Corner, weight: Array, apart: int) -> Array:
+def corner_rows(xp: Any, cells: Cells, corner: Corner, weight: Array, apart: int) -> Array:
     """Where the samples of a corner lie in the table, or, where their weight is zero, in a copy that lies ``apart``."""
-    return xp.where(weight == 0, corner.row + apart, corner.row) if apart else corner.row
+    row = cells.row + corner.shift if corner.shift else cells.row
+    return xp.where(weight == 0, row + apart, row) if apart else row
 
 
 def scatter(backend: Backend, total: Array, index: Array, values: Array) -> Array:
@@ -275,7 +265,7 @@ def sample(
     if is_finite:
         return backend.sum_rows(table, cells.row, grid.table.shifts, shares)
     apart, table = table.shape[0], with_finite(backend, table)
-    rows = [corner_rows(xp, corner, weight, apart) for corner, weight in zip(own, weights, strict=True)]
+    rows = [corner_rows(xp, cells, corner, weight, apart) for corner, weight in zip(own, weights, strict=True)]
     terms = zip(shares, rows, strict=True)
     return sum_products((share[:, None], backend.take_rows(table, row)) for share, row in terms)
 
@@ -342,17 +332,17 @@ def _pull_samples(
     apart = 0 if is_finite else table.shape[0]
     table = table if is_finite else with_finite(backend, table)
     factor = None if mask is None else xp.reshape(backend.cast(mask, grid.real), cells.row.shape)
-    samples, d_mask, slopes = None, xp.zeros_like(cells.upper[0, :]), [None] * grid.geometry.ndim
+    samples, d_mask, slopes = None, xp.zeros_like(cells.weights[0][0]), [None] * grid.geometry.ndim
     for corner in corners(grid, cells):
         weight = corner.weight
-        values = backend.take_rows(table, corner_rows(xp, corner, weight, apart))
+        values = backend.take_rows(table, corner_rows(xp, cells, corner, weight, apart))
         inner = xp.sum(back * values, axis=-1, dtype=back.dtype)
         if factor is not None:
             d_mask = d_mask + weight * inner
             weight, inner = weight * factor, inner * factor
         slopes = [_plus(slope, corner.slope(i) * inner) for i, slope in enumerate(slopes)]
         samples = _plus(samples, weight[:, None] * values)
-        total = scatter(backend, total, corner.row, weight[:, None] * back)
+        total = scatter(backend, total, cells.row + corner.shift, weight[:, None] * back)
     return total, samples, xp.stack(slopes), d_mask
 
 
