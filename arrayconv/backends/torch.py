@@ -158,8 +158,8 @@ def peek(array: Tensor) -> np.ndarray[Any, Any] | None:
 
 
 def take_rows(table: Tensor, index: Tensor) -> Tensor:
-    """array-api-compat would look for negative indices."""
-    return torch.index_select(table, 0, index)
+    """array-api-compat would look for negative indices. Adding up the gradient is 5 times slower by 32-bit ones."""
+    return torch.index_select(table, 0, index.to(torch.int64))
 
 
 def sum_rows(table: Tensor, row: Tensor, shifts: Sequence[int], weights: list[Tensor]) -> Tensor:
@@ -332,7 +332,7 @@ BACKEND = standard_backend(
     recompute=recompute,
     detach=lambda array: array.detach(),
     constant=lambda array: array.detach(),
-    scatter_add=lambda total, index, values: total.index_add(0, index, values),
+    scatter_add=lambda total, index, values: total.index_add(0, index.to(torch.int64), values),
     scalar_on=lambda kind: torch.zeros((), device=kind),
     peek=peek,
     take_rows=take_rows,

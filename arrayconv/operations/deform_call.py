@@ -171,7 +171,8 @@ def plan_deform(chosen: Settings, library: str, result: Any, *given: Any) -> Def
     real = _REAL_OF.get(name, name)
     wide = max(real, dtype_name(dtypes.offset), key=ITEM_SIZES.__getitem__)
     fields = read_fields(shapes, geometry, options.channels)
-    grid = Grid(geometry, fields, *map(backend.dtype, (name, real, wide)), make_table(geometry, fields))
+    compute, precise, coordinate = (backend.dtype(kind) for kind in (name, real, wide))
+    grid = Grid(geometry, fields, compute, precise, coordinate, make_table(geometry, fields))
     item, room = ITEM_SIZES[name], chosen.workspace
     return DeformCall(
         grid,
