@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol
 
@@ -92,9 +92,13 @@ class Backend:
     - ``empty`` makes a buffer that may be written; libraries without one join parts;
     - ``unless_finite(compute, otherwise, x)`` is ``compute(x)`` where all of it is finite, else ``otherwise(x)``; where
       looking at values is not allowed or not cheap, it is ``otherwise(x)``;
+    - ``if_finite(compute, otherwise, *arrays)`` is ``compute(*arrays)`` where all of the arrays are finite, else
+      ``otherwise(*arrays)``, which it may be anyway;
     - ``workers`` run the tiles of an algorithm that leaves cores idle in the library's own loops;
     - ``cache``: bytes of temporaries that stay in the cache, where the library does not tile its own loops;
-    - ``sum_rows(table, terms)`` adds ``weight[:, None] * table[index]`` over the terms ``(index, weight)``;
+    - ``take_rows(table, index)`` is ``table[index]`` for indices that are within the table;
+    - ``sum_rows(table, row, shifts, weights)`` adds ``weight[:, None] * table[row + shift]`` over the pairs of these;
+    - ``keep(function, *key)`` is ``function(*key)``, a value of plain ones, which a library may keep for the next call;
     - ``scatter_add`` adds rows, by their indices, to the rows of a total that it may overwrite;
     - ``scalar_on`` makes a zero on a device of a kind (`device_kind`);
     - ``peek`` shows the values of a kernel that is no more than values: None for one that is traced, or recorded for a
@@ -135,7 +139,9 @@ class Backend:
     sum_slices: Callable[[Array, Sequence[tuple[Any, ...]], Array], Array] | None = None
     passes: Callable[[int], int] = lambda count: 1
     sum_each: Callable[[Sequence[Array], Array, Sequence[int]], list[Array]] | None = None
-    sum_rows: Callable[[Array, Iterable[tuple[Array, Array]]], Array] = lambda table, terms: table
+    take_rows: Callable[[Array, Array], Array] = lambda table, index: table
+    sum_rows: Callable[[Array, Array, Sequence[int], list[Array]], Array] = lambda table, row, shifts, weights: table
+    keep: Callable[..., Any] = _call
     empty: Callable[..., Array] | None = None
     close: Callable[[Backend, Planning], Run] | None = None
     close_taps: Callable[[Backend, Planning], Run] | None = None
@@ -151,6 +157,7 @@ class Backend:
     fold: Callable[..., Any] = _call
     recompute: Callable[..., Array] = _call
     unless_finite: Callable[..., Array] = lambda compute, otherwise, x: otherwise(x)
+    if_finite: Callable[..., Any] = lambda compute, otherwise, *arrays: otherwise(*arrays)
     cache: int | None = None
     workers: Workers | None = None
     is_traced: Callable[[Array], bool] = _never
@@ -178,6 +185,10 @@ class Backend:
 
 def standard_backend(name: str, xp: Any, **own: Any) -> Backend:
     """A backend of the array API standard, with ``own`` fields in place of the standard's."""
+
+    def take_rows(table: Array, index: Array) -> Array:
+        return xp.take(table, index, axis=0)
+
     fields: dict[str, Any] = {
         "from_numpy": lambda array, like: xp.asarray(array, device=like.device),
         "to_numpy": np.asarray,
@@ -191,7 +202,8 @@ def standard_backend(name: str, xp: Any, **own: Any) -> Backend:
         "pad_runs": lambda x, runs, value=0: primitives.pad_runs(xp, x, runs, value),
         "pad_runs_transpose": lambda dy, runs, sizes: primitives.pad_runs_transpose(xp, dy, runs, sizes),
         "matmul": xp.matmul,
-        "sum_rows": lambda table, terms: primitives.sum_rows(xp, table, terms),
+        "take_rows": take_rows,
+        "sum_rows": partial(primitives.sum_rows, own.get("take_rows", take_rows)),
         "scalar_on": lambda kind: xp.zeros(()),
     }
     backend = Backend(name, xp, **(fields | own))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import product
 from math import prod
 from typing import Any
@@ -129,9 +129,12 @@ def sum_products(pairs: Iterable[tuple[Array, Array]]) -> Array:
     return total
 
 
-def sum_rows(xp: Any, table: Array, terms: Iterable[tuple[Array, Array]]) -> Array:
-    """``weight[:, None] * table[index]`` of all terms ``(index, weight)``, added up in order."""
-    return sum_products((weight[:, None], xp.take(table, index, axis=0)) for index, weight in terms)
+def sum_rows(
+    take_rows: Callable[[Array, Array], Array], table: Array, row: Array, shifts: Sequence[int], weights: list[Array]
+) -> Array:
+    """``weight[:, None] * table[row + shift]``, added up in order."""
+    pairs = zip(shifts, weights, strict=True)
+    return sum_products((weight[:, None], take_rows(table, row + shift if shift else row)) for shift, weight in pairs)
 
 
 #: Taps above which windows are not stacked at once, and those of one axis doubled: a traced graph grows with slices.

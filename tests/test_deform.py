@@ -167,6 +167,22 @@ def test_what_is_not_finite_stays_local(library: Library, value: float, reach: f
     np.testing.assert_allclose(np.where(touched, 0, y), np.where(touched, 0, expected), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("recorded", [False, True])
+def test_zero_weights_beside_what_is_not_finite_in_torch(recorded: bool) -> None:
+    """All weights of a corner are zero where offsets are; a call that autograd records takes other steps."""
+    given = arrays(Case((5, 4), (3, 2), with_mask=True, options={"padding": 1}), reach=0.0, dtype="float32")
+    given["offset"] = np.zeros_like(given["offset"])
+    finite = ac.deform_conv(**given, padding=1)
+    given["x"][0, 1, 2, 2], given["x"][1, 3, 0, 0] = np.nan, np.inf
+    with np.errstate(invalid="ignore"):
+        touched = ~np.isfinite(reference(**given, padding=1))
+    tensors = {name: torch.tensor(array, requires_grad=recorded) for name, array in given.items()}
+    y = ac.deform_conv(**tensors, padding=1)
+    assert y.requires_grad is recorded
+    np.testing.assert_array_equal(~np.isfinite(y.detach().numpy()), touched)
+    np.testing.assert_allclose(np.where(touched, 0, y.detach().numpy()), np.where(touched, 0, finite), atol=1e-5)
+
+
 # Errors
 
 

@@ -167,6 +167,16 @@ def test_jax_maps_over_any_array() -> None:
         np.testing.assert_allclose(function(mapped), expected, rtol=0, atol=1e-12)
 
 
+def test_jax_maps_over_an_example_that_is_not_finite() -> None:
+    """One answer to "is all of it finite" serves all examples."""
+    given = arrays(CASES["1d"])
+    x = np.stack([given["x"], given["x"]])
+    x[1, 0, 0, 4] = np.nan
+    function = jax.jit(jax.vmap(lambda x: ac.deform_conv(**(given | {"x": x}), **CASES["1d"].options)))
+    expected = [reference(**(given | {"x": own}), **CASES["1d"].options) for own in x]
+    np.testing.assert_allclose(function(x), expected, rtol=0, atol=1e-12)
+
+
 def test_jax_in_32_bits() -> None:
     given = {name: array.astype("float32") for name, array in arrays(CASES["2d"]).items()}
     with jax.enable_x64(False):

@@ -262,6 +262,30 @@ def unless_finite(compute: Any, otherwise: Any, x: Array) -> Array:
     return lax.cond(jnp.all(jnp.isfinite(y)), lambda x, y: y, lambda x, y: otherwise(x), x, y)
 
 
+@jax.custom_batching.custom_vmap
+def all_finite(arrays: list[Array]) -> Array:
+    return jnp.stack([jnp.isfinite(array).all() for array in arrays]).all()
+
+
+@all_finite.def_vmap
+def _all_finite_mapped(size: int, mapped: Any, arrays: list[Array]) -> tuple[Array, bool]:
+    """One answer for all examples, so that vmap still runs one branch."""
+    return all_finite(arrays), False
+
+
+def if_finite(compute: Callable[..., Any], otherwise: Callable[..., Any], *arrays: Array) -> Any:
+    """On CPUs; the branches keep nothing but their arguments for a gradient."""
+    if jax.default_backend() != "cpu":
+        return otherwise(*arrays)
+    is_finite = all_finite([lax.stop_gradient(array) for array in arrays])
+    return lax.cond(is_finite, jax.checkpoint(compute), jax.checkpoint(otherwise), *arrays)
+
+
+def take_rows(table: Array, index: Array) -> Array:
+    """Without XLA's look at every index."""
+    return table.at[index].get(mode="promise_in_bounds")
+
+
 def windows(x: Array, window: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Array:
     """Windows over the last axes; long ones that move far are joined from neighbouring blocks.
 
@@ -378,6 +402,8 @@ BACKEND = standard_backend(
     close_taps=close_taps,
     native=Native(lambda problem: None, native_prepare, native_execute),
     unless_finite=unless_finite,
+    if_finite=if_finite,
+    take_rows=take_rows,
     most_slices=256,
     is_traced=lambda array: isinstance(array, jax.core.Tracer),
     scan=lax.scan,

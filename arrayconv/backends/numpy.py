@@ -77,6 +77,10 @@ def unless_finite(compute: Compute, otherwise: Compute, x: Array) -> Array:
     return y if np.isfinite(y).all() else otherwise(x)
 
 
+def if_finite(compute: Callable[..., Any], otherwise: Callable[..., Any], *arrays: Array) -> Any:
+    return (compute if all(np.isfinite(array).all() for array in arrays) else otherwise)(*arrays)
+
+
 def promote(a: Array, b: Array) -> Any:
     return np.result_type(a.dtype, b.dtype)
 
@@ -182,6 +186,7 @@ BACKEND = standard_backend(
     sum_products=sum_products,
     empty=np.empty,
     unless_finite=unless_finite,
+    if_finite=if_finite,
     cache=2**21,
     workers=WORKERS,
     scatter_add=scatter_add,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+import cmath
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from operator import index
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -35,6 +36,10 @@ TRANSPOSED: dict[int, Any] = {
     3: functional.conv_transpose3d,
 }
 CONVOLUTIONS: dict[int, Any] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
+
+
+def _call(function: Callable[..., Any], *key: Any) -> Any:
+    return function(*key)
 
 
 def from_numpy(array: np.ndarray[Any, Any], like: Tensor) -> Tensor:
@@ -152,20 +157,40 @@ def peek(array: Tensor) -> np.ndarray[Any, Any] | None:
     return to_numpy(array) if is_plain(array) else None
 
 
-def sum_rows(table: Tensor, terms: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
-    """One pass over all terms, which keeps no rows apart, in floating types of 32 and 64 bits.
+def take_rows(table: Tensor, index: Tensor) -> Tensor:
+    """array-api-compat would look for negative indices. Adding up the gradient is 5 times slower by 32-bit ones."""
+    return torch.index_select(table, 0, index.to(torch.int64))
+
+
+def sum_rows(table: Tensor, row: Tensor, shifts: Sequence[int], weights: list[Tensor]) -> Tensor:
+    """One pass over all corners, which keeps no rows apart, in floating types of 32 and 64 bits.
 
     Its weights have no second derivative, so it is not for recorded ones.
     """
     total: Tensor
-    terms = list(terms)
-    plain = table.dtype in (torch.float32, torch.float64) and all(map(is_plain, (table, *[own for _, own in terms])))
-    if not plain:
-        total = primitives.sum_rows(XP, table, terms)
+    if table.dtype not in (torch.float32, torch.float64) or not all(map(is_plain, (table, *weights))):
+        total = primitives.sum_rows(take_rows, table, row, shifts, weights)
         return total
-    index, weights = (torch.stack(arrays, dim=1) for arrays in zip(*terms, strict=True))
-    total = functional.embedding_bag(index, table, mode="sum", per_sample_weights=weights)
+    factors = torch.stack(weights, dim=1)
+    shift, starts = keep(_bags, tuple(shifts), *factors.shape, row.dtype, row.device)
+    index = (row[:, None] + shift).reshape(-1)
+    total = functional.embedding_bag(index, table, starts, mode="sum", per_sample_weights=factors.reshape(-1))
     return total
+
+
+def _bags(shifts: tuple[int, ...], count: int, size: int, dtype: torch.dtype, device: torch.device) -> Any:
+    """The shifts, and where each of ``count`` bags starts."""
+    starts = torch.arange(0, count * size, size, dtype=dtype, device=device)
+    return torch.tensor(shifts, dtype=dtype, device=device), starts
+
+
+_kept = lru_cache(maxsize=16)(_call)
+
+
+def keep(function: Callable[..., Any], *key: Any) -> Any:
+    """Not what a compiler, a transform or a mode would make of it."""
+    is_traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    return (_call if is_traced or torch._C._len_torch_dispatch_stack() else _kept)(function, *key)
 
 
 def wait(array: Tensor) -> None:
@@ -182,6 +207,12 @@ def unless_finite(compute: Compute, otherwise: Compute, x: Tensor) -> Tensor:
         return otherwise(x)
     y = compute(x)
     return y if bool(torch.isfinite(y.detach().sum())) else otherwise(x)
+
+
+def if_finite(compute: Callable[..., Any], otherwise: Callable[..., Any], *arrays: Tensor) -> Any:
+    """A sum is finite only where every term is."""
+    is_finite = all(has_values(array) and cmath.isfinite(array.detach().sum().item()) for array in arrays)
+    return (compute if is_finite else otherwise)(*arrays)
 
 
 def native_unsupported(problem: Problem) -> str | None:
@@ -299,14 +330,17 @@ BACKEND = standard_backend(
     close=close,
     accumulators=WIDER,
     unless_finite=unless_finite,
+    if_finite=if_finite,
+    keep=keep,
     cache=CACHE,
     fold=fold,
     recompute=recompute,
     detach=lambda array: array.detach(),
     constant=lambda array: array.detach(),
-    scatter_add=lambda total, index, values: total.index_add(0, index, values),
+    scatter_add=lambda total, index, values: total.index_add(0, index.to(torch.int64), values),
     scalar_on=lambda kind: torch.zeros((), device=kind),
     peek=peek,
+    take_rows=take_rows,
     sum_rows=sum_rows,
     sum_each=partial(primitives.sum_each, XP),
     wait=wait,

@@ -15,7 +15,7 @@ from ..primitives import concat, full, split_ranges
 from ..program import ITEM_SIZES, Settings
 from .conv import channel_shape, read_conv, read_ranks
 from .linear import WORDS, Options, promote, read_dtype
-from .sampling import Grid, pull_tile, row_table, run_tile
+from .sampling import Grid, make_table, pull_tile, row_table, run_tile, table_rows
 
 Array = Any
 Shape = tuple[int, ...]
@@ -33,8 +33,9 @@ class Arrays(NamedTuple):
 
 
 class Layouts(NamedTuple):
-    """``x (N, size, C)``, ``offset (D, fields, N, L, K)``, ``mask (fields, N, L, K)``, ``y (groups, N, L, O / groups)``
-    and the kernel in `Grid.kernel_shape`, with L outputs, K taps, and a field for each offset group.
+    """``x (N, *sizes, C)``, ``offset (D, N, L, fields, K)``, ``mask (1, N, L, fields, K)``,
+    ``y (groups, N, L, O / groups)`` and the kernel in `Grid.kernel_shape`, with L outputs, K taps, and a field for each
+    offset group.
     """
 
     x: Layout
@@ -82,8 +83,7 @@ class DeformCall(NamedTuple):
         d_x, d_offset, d_mask, d_kernel = [], [], [], full(xp, kernel, kernel.shape)
         for images, spans in self._tiles(self.pull_block):
             table = row_table(backend, self.grid, x[images.start : images.stop, ...])
-            count = self.grid.rows(len(images))
-            total, offsets, masks = full(xp, table, (count + 1, self.grid.channels)), [], []
+            total, offsets, masks = xp.zeros_like(table), [], []
             for span in spans:
                 own = [cut(array, images, span) for array in (offset, dy)]
                 own.append(None if mask is None else cut(mask, images, span))
@@ -91,12 +91,12 @@ class DeformCall(NamedTuple):
                 total, d_kernel = part.total, d_kernel + part.kernel
                 offsets.append(part.offset)
                 masks.append(part.mask)
-            d_x.append(xp.reshape(total[:count, :], (len(images), *x.shape[1:])))
-            d_offset.append(concat(xp, offsets, 3))
+            d_x.append(table_rows(backend, self.grid, total))
+            d_offset.append(concat(xp, offsets, 2))
             d_mask.append(None if mask is None else concat(xp, masks, 2))
         return Arrays(
             self.layouts.x.undo(xp, concat(xp, d_x, 0)),
-            self.layouts.offset.undo(xp, concat(xp, d_offset, 2)),
+            self.layouts.offset.undo(xp, concat(xp, d_offset, 1)),
             self.layouts.kernel.undo(xp, d_kernel),
             None if arrays.bias is None else xp.reshape(xp.sum(dy, axis=(1, 2), dtype=dy.dtype), arrays.bias.shape),
             None if mask is None else self.layouts.mask.undo(xp, concat(xp, d_mask, 1)),
@@ -135,8 +135,8 @@ class DeformCall(NamedTuple):
 
 
 def cut(array: Array, images: range, outputs: range) -> Array:
-    """The part of ``array (..., N, L, rest)`` that a tile needs."""
-    return array[..., images.start : images.stop, outputs.start : outputs.stop, :]
+    """The part of ``array (first, N, L, ...)`` that a tile needs."""
+    return array[:, images.start : images.stop, outputs.start : outputs.stop, ...]
 
 
 def call_key(backend: Backend, arrays: Arrays, options: Options) -> tuple[Any, ...]:
@@ -171,7 +171,8 @@ def plan_deform(chosen: Settings, library: str, result: Any, *given: Any) -> Def
     real = _REAL_OF.get(name, name)
     wide = max(real, dtype_name(dtypes.offset), key=ITEM_SIZES.__getitem__)
     fields = read_fields(shapes, geometry, options.channels)
-    grid = Grid(geometry, fields, *(backend.dtype(kind) for kind in (name, real, wide)))
+    compute, precise, coordinate = (backend.dtype(kind) for kind in (name, real, wide))
+    grid = Grid(geometry, fields, compute, precise, coordinate, make_table(geometry, fields))
     item, room = ITEM_SIZES[name], chosen.workspace
     return DeformCall(
         grid,
@@ -247,21 +248,22 @@ def make_layouts(grid: Grid, shapes: Arrays, channels: str) -> Layouts:
     """Splits of the caller's axes, and the permutation of the parts."""
     geometry, fields = grid.geometry, grid.fields
     batch, taps, ndim, positions = geometry.batch, geometry.taps, geometry.ndim, grid.positions
-    groups, parts, height, outputs = grid.kernel_shape
-    inner = grid.channel_count // grid.blocks
+    groups, _, outputs = grid.kernel_shape
+    parts, inner = grid.blocks // groups, grid.channel_count // grid.blocks
+    to_last = (0, *range(2, ndim + 2), 1)
     steps: dict[str, tuple[Shape, Shape]] = {
-        "x": ((batch, grid.channel_count, grid.size), (0, 2, 1)),
-        "offset": ((batch, fields, taps, ndim, positions), (3, 1, 0, 4, 2)),
+        "x": ((batch, grid.channel_count, *geometry.sizes), to_last),
+        "offset": ((batch, fields, taps, ndim, positions), (3, 0, 4, 1, 2)),
         "kernel": ((groups, outputs, parts, inner, taps), (0, 2, 4, 3, 1)),
-        "mask": ((batch, fields, taps, positions), (1, 0, 3, 2)),
+        "mask": ((1, batch, fields, taps, positions), (0, 1, 4, 2, 3)),
         "y": ((batch, groups, outputs, positions), (1, 0, 3, 2)),
     }
     if channels == "last":
         steps = {
-            "x": ((batch, grid.size, grid.channel_count), (0, 1, 2)),
-            "offset": ((batch, positions, fields, taps, ndim), (4, 2, 0, 1, 3)),
+            "x": ((batch, *geometry.sizes, grid.channel_count), tuple(range(ndim + 2))),
+            "offset": ((batch, positions, fields, taps, ndim), (4, 0, 1, 2, 3)),
             "kernel": ((taps, parts, inner, groups, outputs), (3, 1, 0, 2, 4)),
-            "mask": ((batch, positions, fields, taps), (2, 0, 1, 3)),
+            "mask": ((1, batch, positions, fields, taps), (0, 1, 2, 3, 4)),
             "y": ((batch, positions, groups, outputs), (2, 0, 1, 3)),
         }
     lead = shapes.x[: len(shapes.x) - ndim - 1]
@@ -269,7 +271,7 @@ def make_layouts(grid: Grid, shapes: Arrays, channels: str) -> Layouts:
         "mask": channel_shape(lead, fields * taps, geometry.out, channels),
         "y": channel_shape(lead, groups * outputs, geometry.out, channels),
     }
-    merged = {"kernel": (groups, parts, height, outputs)}
+    merged = {"kernel": grid.kernel_shape}
     return Layouts(
         **{
             name: identity_or(own[name], split=split, axes=axes, merged=merged.get(name))
@@ -284,10 +286,10 @@ def tile_shape(grid: Grid, item: int, room: int, *, tables: int, samples: int) -
     The images' tables are needed whatever the tile, so where they fill the room, a quarter of it serves the outputs.
     """
     geometry = grid.geometry
-    _, parts, _, outputs = grid.kernel_shape
+    _, _, outputs = grid.kernel_shape
     indices = 8 * grid.fields * geometry.taps * (6 * geometry.ndim + 8 + 3 * 2**geometry.ndim)  # of every corner
-    columns = item * (samples * grid.channel_count * geometry.taps + geometry.groups * outputs * (parts + 3))
-    table, unit = tables * grid.size * grid.channel_count * item, indices + columns
+    columns = item * (samples * grid.channel_count * geometry.taps + geometry.groups * outputs * 4)
+    table, unit = tables * grid.rows(1) * grid.channels * item, indices + columns
     images = room // (table + grid.positions * unit)
     if images:
         return min(images, max(1, geometry.batch)), grid.positions

@@ -9,15 +9,15 @@ origin. ``floor`` is a constant to every derivative: where p is an integer, that
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import reduce
+from functools import partial, reduce
 from itertools import product
 from math import lcm, prod
-from operator import and_, mul
+from operator import mul
 from typing import Any, NamedTuple
 
 from ..backend import Backend
-from ..geometry import Geometry, WindowDimension
-from ..primitives import full
+from ..geometry import Geometry
+from ..primitives import full, placement, sum_products
 
 Array = Any
 
@@ -34,11 +34,7 @@ class Grid(NamedTuple):
     compute: Any
     real: Any
     coordinate: Any
-
-    @property
-    def size(self) -> int:
-        """Elements of one image and channel."""
-        return prod(self.geometry.sizes)
+    table: Table
 
     @property
     def positions(self) -> int:
@@ -60,27 +56,70 @@ class Grid(NamedTuple):
         return lcm(self.geometry.groups, self.fields)
 
     @property
-    def kernel_shape(self) -> tuple[int, int, int, int]:
-        """Blocks by group, taps times channels of a block, outputs of a group."""
-        groups = self.geometry.groups
-        height = self.geometry.taps * (self.channel_count // self.blocks)
-        return groups, self.blocks // groups, height, self.geometry.outputs
+    def kernel_shape(self) -> tuple[int, int, int]:
+        """Groups; blocks of a group times taps times channels of a block; outputs of a group."""
+        groups, outputs = self.geometry.groups, self.geometry.outputs
+        return groups, self.geometry.taps * self.geometry.inputs, outputs
 
     def rows(self, images: int) -> int:
         """Rows of the table that hold x."""
-        return images * self.size * self.fields
+        return images * self.table.image
+
+
+class Table(NamedTuple):
+    """How x lies in the table of its rows, one an element and field, among zeros; in numbers of rows.
+
+    ``widths`` are the zeros beside each axis and ``pitches`` its size with them, ``steps`` the way from an element to
+    the next along each axis, ``shifts`` that from the first corner of a cell to each, ``image`` that to the next image,
+    and ``start`` that to the first element.
+    From an offset of ``reach`` on, every position lies outside.
+    """
+
+    widths: tuple[tuple[int, int], ...]
+    pitches: tuple[int, ...]
+    steps: tuple[int, ...]
+    shifts: tuple[int, ...]
+    image: int
+    start: int
+    reach: int
+
+
+def make_table(geometry: Geometry, fields: int) -> Table:
+    """Two zeros after an axis serve corners on both sides of it: those before it are those after the element before
+    along the axis before. The first axis has its own, and a third, where the other axes' come before them.
+    """
+    widths = tuple((0 if axis else 3, 2) for axis in range(geometry.ndim))
+    pitches = tuple(low + n + high for n, (low, high) in zip(geometry.sizes, widths, strict=True))
+    steps = tuple(fields * prod(pitches[axis + 1 :]) for axis in range(geometry.ndim))
+    shifts = tuple(sum(map(mul, bits, steps)) for bits in product((0, 1), repeat=geometry.ndim))
+    reach = max(abs(axis.low) + axis.output * axis.stride + axis.window + axis.size for axis in geometry.axes)
+    return Table(widths, pitches, steps, shifts, fields * prod(pitches), widths[0][0] * steps[0], 2 * reach + 8)
+
+
+class Places(NamedTuple):
+    """What depends on shapes alone: the integer position of each tap, ``(D, 1, outputs, 1, taps)``, and the row where
+    each image and field starts, ``(images, 1, fields, 1)``.
+    """
+
+    base: Array
+    start: Array
+
+
+class Cells(NamedTuple):
+    """Where samples lie in the table: ``row (M,)`` of the first corner, and for each axis the weights ``(M,)`` of the
+    lower and the upper neighbour. M counts images, outputs, fields and taps.
+    """
+
+    row: Array
+    weights: list[tuple[Array, Array]]
 
 
 class Corner(NamedTuple):
-    """One neighbour of every sample, each array ``(fields, images, outputs, taps)``.
-
-    ``row`` is its row of x where it is ``inside``; its weight is the product of the ``factors``, one an axis.
-    """
+    """One neighbour of every sample: the way to its row from the first's, and its weight as one factor an axis."""
 
     bits: tuple[int, ...]
-    row: Array
-    inside: Array
-    factors: tuple[Array, ...]
+    shift: int
+    factors: list[Array]
 
     @property
     def weight(self) -> Array:
@@ -93,155 +132,152 @@ class Corner(NamedTuple):
         return reduce(mul, others) * sign if others else self.factors[axis] * 0.0 + sign
 
 
-class Side(NamedTuple):
-    """The lower or upper neighbour along one axis."""
-
-    index: Array
-    inside: Array
-    factor: Array
-
-
 def row_table(backend: Backend, grid: Grid, x: Array) -> Array:
-    """``x (images, size, channels)`` as rows: x, x once more with zeros for what is not finite, and one row of zeros.
+    """``x (images, *sizes, C)`` among zeros as rows ``(images * pitches * fields, channels)``."""
+    padded = backend.pad(backend.cast(x, grid.compute), [*grid.table.widths, (0, 0)])
+    return backend.xp.reshape(padded, (grid.rows(x.shape[0]), grid.channels))
 
-    A corner outside reads the zeros, one of weight zero reads the finite copy: ``0 * nan`` would carry a NaN into
-    samples that do not touch it. (Leaving that corner out would do as well for the value, but not for its derivative.)
+
+def table_rows(backend: Backend, grid: Grid, table: Array) -> Array:
+    """The transpose of `row_table`."""
+    images = table.shape[0] // grid.table.image
+    padded = backend.xp.reshape(table, (images, *grid.table.pitches, grid.channel_count))
+    return backend.pad(padded, [*((-low, -high) for low, high in grid.table.widths), (0, 0)])
+
+
+def with_finite(backend: Backend, table: Array) -> Array:
+    """The table, and once more with zeros for what is not finite.
+
+    A corner of weight zero reads the copy: ``0 * nan`` would carry a NaN into samples that do not touch it. (Leaving
+    that corner out would do as well for the value, but not for its derivative.)
     """
     xp = backend.xp
-    rows = xp.reshape(backend.cast(x, grid.compute), (grid.rows(x.shape[0]), grid.channels))
-    finite = xp.where(xp.isfinite(rows), rows, xp.zeros_like(rows))
-    return xp.concat([rows, finite, full(xp, rows, (1, grid.channels))], axis=0)
+    return xp.concat([table, xp.where(xp.isfinite(table), table, xp.zeros_like(table))], axis=0)
 
 
-def corners(backend: Backend, grid: Grid, offset: Array, outputs: range) -> Iterator[Corner]:
-    """The 2**D corners for ``offset (D, fields, images, outputs, taps)``; ``outputs`` counts positions row by row."""
-    geometry = grid.geometry
-    positions = unravel(_count(backend, offset, outputs), geometry.out)
-    taps = unravel(_count(backend, offset, range(geometry.taps)), geometry.window)
-    sides = []
-    for i, (axis, j, t) in enumerate(zip(geometry.axes, positions, taps, strict=True)):
-        base = (j * axis.stride - axis.low)[:, None] + (t * axis.window_dilation)[None, :]
-        sides.append(_sides(backend, grid, axis, base, backend.cast(offset[i, ...], grid.coordinate)))
-    images = _count(backend, offset, range(offset.shape[2]))[None, :, None, None]
-    fields = _count(backend, offset, range(grid.fields))[:, None, None, None]
-    for bits in product((0, 1), repeat=geometry.ndim):
-        chosen = [pair[bit] for pair, bit in zip(sides, bits, strict=True)]
-        place = images
-        for side, axis in zip(chosen, geometry.axes, strict=True):
-            place = place * axis.size + side.index
-        inside = reduce(and_, [side.inside for side in chosen])
-        yield Corner(bits, place * grid.fields + fields, inside, tuple(side.factor for side in chosen))
-
-
-def _sides(backend: Backend, grid: Grid, axis: WindowDimension, base: Array, offset: Array) -> tuple[Side, Side]:
-    """Both neighbours along one axis of positions ``base + offset``.
-
-    An offset is cut off where every position is outside anyway, so that it has an integer; a NaN stays in the factors.
-    """
-    xp = backend.xp
-    last = (axis.output - 1) * axis.stride + axis.window - 1
-    limit = 2.0 * (abs(axis.low) + last + axis.size + 2)
-    offset = xp.clip(offset, -limit, limit)
-    below = xp.floor(offset)
-    fraction = backend.cast(offset - below, grid.real)
-    whole = xp.where(xp.isnan(below), xp.zeros_like(below), below)
-    lower = backend.cast(whole, _index_type(backend)) + base
-    upper = lower + 1
-    return (
-        Side(lower, (lower >= 0) & (lower < axis.size), 1.0 - fraction),
-        Side(upper, (upper >= 0) & (upper < axis.size), fraction),
+def find_places(backend: Backend, grid: Grid, images: int, outputs: range, device: Any) -> Places:
+    """``outputs`` counts positions row by row."""
+    xp, geometry, table, bases = backend.xp, grid.geometry, grid.table, []
+    new = {"dtype": _index_type(backend, grid, images)} | ({} if device is None else {"device": device})
+    positions = unravel(xp.arange(outputs.start, outputs.stop, **new), geometry.out)
+    taps = list(product(*map(range, geometry.window)))
+    for i, (axis, position) in enumerate(zip(geometry.axes, positions, strict=True)):
+        steps = [tap[i] * axis.window_dilation - axis.low for tap in taps]
+        bases.append((position * axis.stride)[:, None] + xp.asarray(steps, **new))
+    image = xp.arange(images, **new) * table.image + table.start
+    return Places(
+        xp.stack(bases)[:, None, :, None, :], image[:, None, None, None] + xp.arange(grid.fields, **new)[:, None]
     )
 
 
-def _index_type(backend: Backend) -> Any:
+def find_cells(backend: Backend, grid: Grid, offset: Array, outputs: range, *, is_finite: bool) -> Cells:
+    """For ``offset (D, images, outputs, fields, taps)``.
+
+    An offset is cut off where every position is outside anyway, so that it has an integer; a NaN stays in the weights.
+    """
+    xp, table, (ndim, *shape) = backend.xp, grid.table, offset.shape
+    places = backend.keep(find_places, backend, grid, shape[0], outputs, placement(offset).get("device"))
+    offset = xp.reshape(backend.cast(offset, grid.coordinate), (ndim, prod(shape)))
+    offset = xp.clip(offset, -float(table.reach), float(table.reach))
+    below = xp.floor(offset)
+    upper = backend.cast(offset - below, grid.real)
+    lower = 1.0 - upper
+    if not is_finite:
+        below = xp.where(xp.isnan(below), xp.zeros_like(below), below)
+    whole = xp.reshape(backend.cast(below, places.base.dtype), (ndim, *shape)) + places.base
+    row = places.start
+    for i, (axis, step) in enumerate(zip(grid.geometry.axes, table.steps, strict=True)):
+        at = xp.clip(whole[i, ...], -2, axis.size)
+        row = row + (at if step == 1 else at * step)
+    return Cells(xp.reshape(row, (prod(shape),)), [(lower[i, :], upper[i, :]) for i in range(ndim)])
+
+
+def corners(grid: Grid, cells: Cells) -> Iterator[Corner]:
+    """The 2**D of them."""
+    for bits, shift in zip(product((0, 1), repeat=grid.geometry.ndim), grid.table.shifts, strict=True):
+        yield Corner(bits, shift, [pair[bit] for pair, bit in zip(cells.weights, bits, strict=True)])
+
+
+def _index_type(backend: Backend, grid: Grid, images: int) -> Any:
     """Asked when it is used: JAX's 64-bit types can be switched."""
     wide = backend.dtype("int64")
-    return backend.dtype("int32") if wide is None else wide
-
-
-def _count(backend: Backend, like: Array, numbers: range) -> Array:
-    """A range as an array beside ``like`` (see `primitives.full` on devices)."""
-    xp, dtype = backend.xp, _index_type(backend)
-    device = getattr(like, "device", None)
-    if device is None or hasattr(device, "device_set"):
-        return xp.arange(numbers.start, numbers.stop, dtype=dtype)
-    return xp.arange(numbers.start, numbers.stop, dtype=dtype, device=device)
+    fits = max(2 * grid.table.reach, grid.rows(images)) < 2**31
+    return backend.dtype("int32") if fits or wide is None else wide
 
 
 def unravel(index: Array, sizes: Sequence[int]) -> list[Array]:
     """A row-major index as one index an axis."""
     digits = []
-    for size in reversed(sizes):
+    for size in reversed(sizes[1:]):
         digits.append(index % size)
         index = index // size
-    return digits[::-1]
+    return [index, *digits[::-1]]
 
 
-def corner_rows(xp: Any, grid: Grid, corner: Corner, weight: Array) -> Array:
-    """Where the samples of a corner lie in `row_table`, flat."""
-    shape = corner.row.shape
-    rows = grid.rows(shape[1])
-    index = xp.where(weight == 0, corner.row + rows, corner.row)
-    index = xp.where(corner.inside, index, xp.full_like(index, 2 * rows))
-    return xp.reshape(index, (prod(shape),))
+def corner_rows(xp: Any, cells: Cells, corner: Corner, weight: Array, apart: int) -> Array:
+    """Where the samples of a corner lie in the table, or, where their weight is zero, in a copy that lies ``apart``."""
+    row = cells.row + corner.shift if corner.shift else cells.row
+    return xp.where(weight == 0, row + apart, row) if apart else row
 
 
-def gather(backend: Backend, grid: Grid, table: Array, corner: Corner, weight: Array) -> Array:
-    """The rows at a corner, ``(fields, images, outputs, taps, channels)``, from `row_table`."""
-    values = backend.xp.take(table, corner_rows(backend.xp, grid, corner, weight), axis=0)
-    return backend.xp.reshape(values, (*corner.row.shape, grid.channels))
-
-
-def scatter(backend: Backend, grid: Grid, total: Array, corner: Corner, values: Array) -> Array:
-    """The transpose of `gather`, added to ``total (rows + 1, channels)``; what is outside goes to its last row."""
-    xp, shape = backend.xp, corner.row.shape
-    index = xp.where(corner.inside, corner.row, xp.full_like(corner.row, grid.rows(shape[1])))
-    index = xp.reshape(index, (prod(shape),))
-    values = xp.reshape(values, (prod(shape), grid.channels))
+def scatter(backend: Backend, total: Array, index: Array, values: Array) -> Array:
+    """``values`` added to the rows of ``total`` that they were read from."""
     if backend.scatter_add is not None:
         return backend.scatter_add(total, index, values)
-    return total + sum_equal_rows(xp, index, values, total.shape[0])
+    return total + sum_equal_rows(backend.xp, index, values, total.shape[0])
 
 
 def sample_columns(backend: Backend, grid: Grid, samples: Array) -> Array:
-    """Samples as ``(groups, parts, images * outputs, height)``; a copy only where a field has several blocks."""
-    xp = backend.xp
-    fields, images, outputs, taps, channels = samples.shape
-    each = grid.blocks // fields
-    groups, parts, height, _ = grid.kernel_shape
-    if each > 1:
-        samples = xp.reshape(samples, (fields, images, outputs, taps, each, channels // each))
-        samples = xp.permute_dims(samples, (0, 4, 1, 2, 3, 5))
-    return xp.reshape(samples, (groups, parts, images * outputs, height))
+    """``(M, channels)`` as ``(groups, images * outputs, height)``: a copy only where there are groups."""
+    xp, (groups, height, _) = backend.xp, grid.kernel_shape
+    count = samples.shape[0] // (grid.fields * grid.geometry.taps)
+    if groups > 1:
+        fields, taps, each = grid.fields, grid.geometry.taps, grid.blocks // grid.fields
+        samples = xp.reshape(samples, (count, fields, taps, each, grid.channels // each))
+        samples = xp.permute_dims(samples, (1, 3, 0, 2, 4))
+        samples = xp.reshape(samples, (groups, grid.blocks // groups, count, taps * grid.channels // each))
+        samples = xp.permute_dims(samples, (0, 2, 1, 3))
+    return xp.reshape(samples, (groups, count, height))
 
 
-def column_samples(backend: Backend, grid: Grid, columns: Array, shape: tuple[int, ...]) -> Array:
-    """The inverse of `sample_columns`, back to ``shape``."""
-    xp = backend.xp
-    fields, images, outputs, taps, channels = shape
-    each = grid.blocks // fields
-    if each > 1:
-        columns = xp.reshape(columns, (fields, each, images, outputs, taps, channels // each))
-        columns = xp.permute_dims(columns, (0, 2, 3, 4, 1, 5))
-    return xp.reshape(columns, shape)
+def column_samples(backend: Backend, grid: Grid, columns: Array) -> Array:
+    """The inverse of `sample_columns`."""
+    xp, (groups, count, _) = backend.xp, columns.shape
+    fields, taps, each = grid.fields, grid.geometry.taps, grid.blocks // grid.fields
+    if groups > 1:
+        columns = xp.reshape(columns, (groups, count, grid.blocks // groups, taps * grid.channels // each))
+        columns = xp.permute_dims(columns, (0, 2, 1, 3))
+        columns = xp.reshape(columns, (fields, each, count, taps, grid.channels // each))
+        columns = xp.permute_dims(columns, (2, 0, 3, 1, 4))
+    return xp.reshape(columns, (count * fields * taps, grid.channels))
+
+
+def sample(
+    backend: Backend, grid: Grid, outputs: range, is_finite: bool, table: Array, offset: Array, *mask: Array
+) -> Array:
+    """``(M, channels)`` from `row_table`; where all arrays are finite, zero weights need no care."""
+    xp, cells = backend.xp, find_cells(backend, grid, offset, outputs, is_finite=is_finite)
+    own = list(corners(grid, cells))
+    weights = shares = [corner.weight for corner in own]
+    for factor in mask:
+        factor = xp.reshape(backend.cast(factor, grid.real), cells.row.shape)
+        shares = [weight * factor for weight in weights]
+    if is_finite:
+        return backend.sum_rows(table, cells.row, grid.table.shifts, shares)
+    apart, table = table.shape[0], with_finite(backend, table)
+    rows = [corner_rows(xp, cells, corner, weight, apart) for corner, weight in zip(own, weights, strict=True)]
+    terms = zip(shares, rows, strict=True)
+    return sum_products((share[:, None], backend.take_rows(table, row)) for share, row in terms)
 
 
 def run_tile(
     backend: Backend, grid: Grid, outputs: range, table: Array, offset: Array, kernel: Array, mask: Array | None = None
 ) -> Array:
     """``y (groups, images, outputs, O / groups)`` from ``kernel`` in `Grid.kernel_shape`."""
-    xp, mask = backend.xp, _factors(backend, grid, mask)
-
-    def terms() -> Iterator[tuple[Array, Array]]:
-        for corner in corners(backend, grid, offset, outputs):
-            weight = corner.weight
-            share = weight if mask is None else weight * mask
-            yield corner_rows(xp, grid, corner, weight), xp.reshape(share, (prod(share.shape),))
-
-    samples = xp.reshape(backend.sum_rows(table, terms()), (*offset.shape[1:], grid.channels))
+    simple, careful = (partial(sample, backend, grid, outputs, is_finite) for is_finite in (True, False))
+    samples = backend.if_finite(simple, careful, table, offset, *(() if mask is None else (mask,)))
     y = backend.matmul(sample_columns(backend, grid, samples), kernel)
-    y = y[:, 0, :, :] if y.shape[1] == 1 else xp.sum(y, axis=1, dtype=y.dtype)
-    return xp.reshape(y, (y.shape[0], *offset.shape[2:4], y.shape[2]))
+    return backend.xp.reshape(y, (y.shape[0], *offset.shape[1:3], y.shape[2]))
 
 
 class Cotangents(NamedTuple):
@@ -271,27 +307,43 @@ def pull_tile(
     ``m <ds, v> dw/dp`` to the offset's cotangent; <,> sums over the channels of a field.
     """
     xp = backend.xp
-    shape = (*offset.shape[1:], grid.channels)
-    dy = xp.reshape(dy, (dy.shape[0], 1, shape[1] * shape[2], dy.shape[3]))
-    back = column_samples(backend, grid, backend.matmul(dy, xp.matrix_transpose(kernel)), shape)
-    samples, d_mask, slopes = None, None, [None] * grid.geometry.ndim
-    mask = _factors(backend, grid, mask)
-    for corner in corners(backend, grid, offset, outputs):
-        weight = corner.weight
-        values = gather(backend, grid, table, corner, weight)
-        inner = xp.sum(back * values, axis=-1, dtype=back.dtype)
-        if mask is not None:
-            d_mask = _plus(d_mask, weight * inner)
-            weight, inner = weight * mask, inner * mask
-        slopes = [_plus(slope, corner.slope(i) * inner) for i, slope in enumerate(slopes)]
-        samples = _plus(samples, weight[..., None] * values)
-        total = scatter(backend, grid, total, corner, weight[..., None] * back)
+    dy = xp.reshape(dy, (dy.shape[0], dy.shape[1] * dy.shape[2], dy.shape[3]))
+    back = column_samples(backend, grid, backend.matmul(dy, xp.matrix_transpose(kernel)))
+    pull = partial(_pull_samples, backend, grid, outputs, total, back, mask)
+    total, samples, d_offset, d_mask = backend.if_finite(partial(pull, True), partial(pull, False), table, offset)
     columns = xp.matrix_transpose(sample_columns(backend, grid, samples))
-    return Cotangents(total, xp.stack(slopes), backend.matmul(columns, dy), d_mask)
+    d_mask = None if mask is None else xp.reshape(d_mask, mask.shape)
+    return Cotangents(total, xp.reshape(d_offset, offset.shape), backend.matmul(columns, dy), d_mask)
 
 
-def _factors(backend: Backend, grid: Grid, mask: Array | None) -> Array | None:
-    return None if mask is None else backend.cast(mask, grid.real)
+def _pull_samples(
+    backend: Backend,
+    grid: Grid,
+    outputs: range,
+    total: Array,
+    back: Array,
+    mask: Array | None,
+    is_finite: bool,
+    table: Array,
+    offset: Array,
+) -> tuple[Array, Array, Array, Array]:
+    """The table's cotangent, the samples, and the cotangents of the offset and of a mask, flat."""
+    xp, cells = backend.xp, find_cells(backend, grid, offset, outputs, is_finite=is_finite)
+    apart = 0 if is_finite else table.shape[0]
+    table = table if is_finite else with_finite(backend, table)
+    factor = None if mask is None else xp.reshape(backend.cast(mask, grid.real), cells.row.shape)
+    samples, d_mask, slopes = None, xp.zeros_like(cells.weights[0][0]), [None] * grid.geometry.ndim
+    for corner in corners(grid, cells):
+        weight = corner.weight
+        values = backend.take_rows(table, corner_rows(xp, cells, corner, weight, apart))
+        inner = xp.sum(back * values, axis=-1, dtype=back.dtype)
+        if factor is not None:
+            d_mask = d_mask + weight * inner
+            weight, inner = weight * factor, inner * factor
+        slopes = [_plus(slope, corner.slope(i) * inner) for i, slope in enumerate(slopes)]
+        samples = _plus(samples, weight[:, None] * values)
+        total = scatter(backend, total, cells.row + corner.shift, weight[:, None] * back)
+    return total, samples, xp.stack(slopes), d_mask
 
 
 def _plus(total: Array | None, share: Array) -> Array:
