@@ -16,7 +16,7 @@ from .arguments import read_int, read_word
 from .backend import Backend, Planning, Run, library_backend
 from .geometry import Geometry
 from .program import ACCURACIES, Problem, Program, Settings
-from .transposes import correlate_taps
+from .transposes import correlate_input, correlate_taps
 from .tuning import Tuning, measured_seconds
 
 Array = Any
@@ -213,8 +213,13 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     return _closed(backend.close, backend)(program, x, kernel)
 
 
+def execute_input(program: Program, backend: Backend, dy: Array, kernel: Array) -> Array:
+    """x's cotangent from y's and the kernel, by a program for `Geometry.input_transpose`."""
+    return correlate_input(backend.xp, lambda program, *arrays: execute(program, backend, *arrays), program, dy, kernel)
+
+
 def execute_taps(program: Program, backend: Backend, x: Array, dy: Array) -> Array:
     """The kernel's cotangent from x and y's, by a program for `Geometry.kernel_transpose`."""
     if backend.close_taps is None:
-        return correlate_taps(backend.xp, lambda program, x, dy: execute(program, backend, x, dy), program, x, dy)
+        return correlate_taps(backend.xp, lambda program, *arrays: execute(program, backend, *arrays), program, x, dy)
     return _closed(backend.close_taps, backend)(program, x, dy)

@@ -23,12 +23,12 @@ from ..planner import (
     current_settings,
     derive,
     execute,
+    execute_input,
     execute_taps,
     make_problem,
     make_program,
 )
 from ..program import ITEM_SIZES, Program, Settings
-from ..transposes import kernel_for_input
 
 Array = Any
 Pullback = Callable[[Array], tuple[Array, ...]]
@@ -96,8 +96,7 @@ class LinearCall:
 
     def _pull_x(self, backend: Backend, dy: Array, kernel: Array) -> Array:
         assert self.transposed is not None
-        geometry, (back, _) = self.program.geometry, self.transposed
-        dx = execute(back, backend, dy, kernel_for_input(backend.xp, geometry, kernel))
+        dx = execute_input(self.transposed[0], backend, dy, kernel)
         if self.pieces is not None:
             dx = backend.pad_runs_transpose(dx, self.pieces, self.x_layout.result[2:])
         return self.x_layout.undo(backend.xp, dx)
