@@ -53,11 +53,13 @@ class WindowDimension(_Lengths):
     base_dilation: int = 1
 
     def __post_init__(self) -> None:
-        put = object.__setattr__
-        put(self, "base", base := dilated(self.size, self.base_dilation))
-        put(self, "window", window := dilated(self.kernel, self.window_dilation))
-        put(self, "padded", padded := max(0, base + self.low + self.high))
-        put(self, "output", max(0, (padded - window) // self.stride + 1))
+        put, low, high = object.__setattr__, self.low, self.high
+        base, window = dilated(self.size, self.base_dilation), dilated(self.kernel, self.window_dilation)
+        padded = base + low + high if base + low + high > 0 else 0
+        put(self, "base", base)
+        put(self, "window", window)
+        put(self, "padded", padded)
+        put(self, "output", (padded - window) // self.stride + 1 if padded >= window else 0)
         put(self, "_hash", hash(self._key()))
 
     def _key(self) -> tuple[int, ...]:

@@ -161,6 +161,22 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     }
 
 
+def least(problem: Problem, backend: Backend) -> Counts:
+    """A tile of n outputs is ``window + (n - 1) * stride`` long: all tiles together are no shorter than this."""
+    geometry = problem.geometry
+    inputs, outputs, axes = geometry.inputs, geometry.outputs, geometry.axes
+    window = prod([axis.window for axis in axes])
+    images = prod([max(axis.window, axis.output * min(axis.window, axis.stride)) for axis in axes])
+    images *= geometry.batch * geometry.groups
+    transformed = images * (inputs + outputs) + geometry.groups * inputs * outputs * window
+    return {
+        "call": 1.0,
+        "step": transformed * log2(window + 1),
+        "point": transformed,
+        "product" if inputs > 1 else "plain product": float(images * inputs * outputs),
+    }
+
+
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
     problem, geometry, xp = program.problem, program.geometry, backend.xp
     axes = tuple(range(-geometry.ndim, 0))
@@ -208,4 +224,6 @@ _WIDE = {
     "complex128": "complex128",
 }
 
-FFT = Algorithm("fft", unsupported, counts, execute, prepare=prepare, block=block, fixed=fixed, threaded=True)
+FFT = Algorithm(
+    "fft", unsupported, counts, execute, prepare=prepare, block=block, fixed=fixed, threaded=True, least=least
+)

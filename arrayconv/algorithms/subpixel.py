@@ -82,6 +82,11 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     }
 
 
+def least(problem: Problem, backend: Backend) -> Counts:
+    """Those of the interleaving."""
+    return {"call": 1.0, "output": prod(problem.geometry.y_shape) * in_floats(problem)}
+
+
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
     xp, geometry = backend.xp, program.geometry
     merged = [merge(axis) for axis in geometry.axes]
@@ -121,4 +126,4 @@ def shuffle(xp: Any, geometry: Geometry, y: Array, residues: list[int]) -> Array
     return y[(..., *(slice(0, n) for n in geometry.out))]
 
 
-SUBPIXEL = Algorithm("subpixel", unsupported, counts, execute, parts=parts, fixed=fixed)
+SUBPIXEL = Algorithm("subpixel", unsupported, counts, execute, parts=parts, fixed=fixed, least=least)

@@ -79,7 +79,8 @@ def best_fold(geometry: Geometry, runner: str) -> tuple[Fold, Geometry]:
         for axis in geometry.axes[first:stop]:
             choices = spread_choices(choices, axis)
         shares = {n: 1 + half / (geometry.outputs * n) for n in BLOCKS}
-        found += [(products * shares[n], fold + (1,) * (ndim - stop)) for products, n, fold in choices if n > 1]
+        effort, fold = min([(products * shares[n], fold) for products, n, fold in choices if n > 1])
+        found.append((effort, fold + (1,) * (ndim - stop)))
     fold = min(found)[1]
     return fold, folded(geometry, fold)
 
@@ -92,7 +93,7 @@ def spread_choices(choices: list[Choice], axis: WindowDimension) -> list[Choice]
     """Each with each block of one axis more: a band's zeros are to be weighed against a product with few outputs."""
     blocks = [(n, -(-axis.output // n) * n * ((n - 1) * axis.stride + axis.window)) for n in BLOCKS]
     return [
-        (products * more, outputs * n, (*fold, n))
+        (products * more, outputs * n, fold + (n,))
         for products, outputs, fold in choices
         for n, more in blocks
         if outputs * n <= BLOCKS[-1]
@@ -206,6 +207,16 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     }
 
 
+def least(problem: Problem, backend: Backend) -> Counts:
+    """One axis at least has a band of the smallest block."""
+    geometry, size = problem.geometry, in_floats(problem)
+    found = {"call": 1.0, "unfolded": prod(geometry.y_shape) * size}
+    if inner(problem, backend) == "gemm":
+        bands = min([((BLOCKS[1] - 1) * axis.stride + axis.window) / axis.kernel for axis in geometry.axes])
+        found["product"] = prod(geometry.y_shape) * geometry.terms * bands * size
+    return found
+
+
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
     """Tiles that pad themselves, each with the program of its folded correlation."""
     fold, name = fold_of(problem, backend)[0], inner(problem, backend)
@@ -233,4 +244,4 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     return run_tiled(program, backend, x, band(xp, program.geometry, kernel, fold), compute)
 
 
-TOEPLITZ = Algorithm("toeplitz", unsupported, counts, execute, unit, prepare, block=block, fixed=fixed)
+TOEPLITZ = Algorithm("toeplitz", unsupported, counts, execute, unit, prepare, block=block, fixed=fixed, least=least)
