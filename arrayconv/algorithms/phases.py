@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from itertools import product
 from math import gcd, prod
 from typing import Any, NamedTuple
@@ -31,11 +32,12 @@ class Phase(NamedTuple):
     axis: WindowDimension
 
 
-def axis_phases(axis: WindowDimension) -> list[Phase]:
+@lru_cache(maxsize=1024)  # both rewrites ask for it, to plan and to run
+def axis_phases(axis: WindowDimension) -> tuple[Phase, ...]:
     """The residues of one axis in order, each padded to the same number of outputs."""
     base, window_dilation = axis.base_dilation, axis.window_dilation
     shared, period = gcd(window_dilation, base), base // gcd(axis.stride, base)
-    every = base // shared
+    every, steps, stride = base // shared, window_dilation // shared, axis.stride // gcd(axis.stride, base)
     count = -(-axis.output // period)
     phases = []
     for residue in range(period):
@@ -43,16 +45,11 @@ def axis_phases(axis: WindowDimension) -> list[Phase]:
         start = next((t for t in range(every) if (first + t * window_dilation) % base == 0), axis.kernel)
         start = min(start, axis.kernel)
         kernel = len(range(start, axis.kernel, every))
-        sub = WindowDimension(
-            size=axis.size,
-            kernel=kernel,
-            stride=axis.stride // gcd(axis.stride, base),
-            low=-((first + start * window_dilation) // base),
-            window_dilation=window_dilation // shared,
-        )
-        padded = dilated(count, sub.stride) + sub.window - 1
-        phases.append(Phase(slice(start, None, every), replace(sub, high=padded - sub.size - sub.low)))
-    return phases
+        low = -((first + start * window_dilation) // base)
+        high = dilated(count, stride) + dilated(kernel, steps) - 1 - axis.size - low
+        sub = WindowDimension(axis.size, kernel, stride, low, high, steps)
+        phases.append(Phase(slice(start, None, every), sub))
+    return tuple(phases)
 
 
 def phases(geometry: Geometry) -> Iterator[tuple[Phase, ...]]:
