@@ -12,7 +12,7 @@ those of XLA's ``WindowDimension`` (xla/xla_data.proto).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -192,12 +192,8 @@ class Geometry(_Shapes):
 
     def input_transpose(self) -> Geometry:
         """(y, kernel) -> x. The kernel array is flipped and its channels swapped within each group."""
-        return replace(
-            self,
-            inputs=self.outputs,
-            outputs=self.inputs,
-            axes=tuple(axis.input_transpose() for axis in self.axes),
-        )
+        axes = tuple([axis.input_transpose() for axis in self.axes])
+        return Geometry(self.batch, self.groups, self.outputs, self.inputs, axes)
 
     def kernel_transpose(self) -> Geometry:
         """(x, y) -> kernel, with the batch as the channels that are summed over.
@@ -205,9 +201,5 @@ class Geometry(_Shapes):
         x is read as ``(inputs, groups * batch, *sizes)``, y as ``(groups * outputs, batch, *out)``, and the
         result comes as ``(inputs, groups * outputs, *window)``.
         """
-        return replace(
-            self,
-            batch=self.inputs,
-            inputs=self.batch,
-            axes=tuple(axis.kernel_transpose() for axis in self.axes),
-        )
+        axes = tuple([axis.kernel_transpose() for axis in self.axes])
+        return Geometry(self.inputs, self.groups, self.batch, self.outputs, axes)

@@ -10,7 +10,6 @@ layer?").
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import lru_cache
 from itertools import product
 from math import gcd, prod
@@ -58,7 +57,8 @@ def phases(geometry: Geometry) -> Iterator[tuple[Phase, ...]]:
 
 
 def parts(geometry: Geometry) -> tuple[Geometry, ...]:
-    return tuple(replace(geometry, axes=tuple(phase.axis for phase in combination)) for combination in phases(geometry))
+    channels = geometry.batch, geometry.groups, geometry.inputs, geometry.outputs
+    return tuple([Geometry(*channels, tuple([phase.axis for phase in own])) for own in phases(geometry)])
 
 
 def unsupported(problem: Problem, backend: Backend) -> str | None:

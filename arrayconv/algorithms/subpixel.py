@@ -7,7 +7,6 @@ the channels (Shi et al. 2016, "Real-time single image and video super-resolutio
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
@@ -57,7 +56,8 @@ def merge(axis: WindowDimension) -> Merged:
 def parts(geometry: Geometry) -> tuple[Geometry, ...]:
     merged = [merge(axis) for axis in geometry.axes]
     residues = prod(len(entry.taps) for entry in merged)
-    return (replace(geometry, outputs=geometry.outputs * residues, axes=tuple(entry.axis for entry in merged)),)
+    axes = tuple([entry.axis for entry in merged])
+    return (Geometry(geometry.batch, geometry.groups, geometry.inputs, geometry.outputs * residues, axes),)
 
 
 def unsupported(problem: Problem, backend: Backend) -> str | None:
@@ -80,11 +80,6 @@ def counts(problem: Problem, backend: Backend) -> Counts:
         "kernel": fixed(problem, backend) / 8,
         "output": prod(problem.geometry.y_shape) * in_floats(problem),
     }
-
-
-def least(problem: Problem, backend: Backend) -> Counts:
-    """Those of the interleaving."""
-    return {"call": 1.0, "output": prod(problem.geometry.y_shape) * in_floats(problem)}
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
@@ -126,4 +121,4 @@ def shuffle(xp: Any, geometry: Geometry, y: Array, residues: list[int]) -> Array
     return y[(..., *(slice(0, n) for n in geometry.out))]
 
 
-SUBPIXEL = Algorithm("subpixel", unsupported, counts, execute, parts=parts, fixed=fixed, least=least)
+SUBPIXEL = Algorithm("subpixel", unsupported, counts, execute, parts=parts, fixed=fixed)

@@ -73,10 +73,9 @@ def best_fold(geometry: Geometry, runner: str) -> tuple[Fold, Geometry]:
         ways = [(ndim - 1, ndim, NATIVE)]
     else:
         ways = [(max(0, ndim - 2), ndim, WINDOWS), (0, 1, ROWS)][:ndim]
-    products = [band_products(axis) for axis in geometry.axes]
     for first, stop, half in ways:
         others = prod([axis.output * axis.window for axis in geometry.axes[:first] + geometry.axes[stop:]])
-        *firsts, last = products[first:stop]
+        *firsts, last = [band_products(axis) for axis in geometry.axes[first:stop]]
         one, pairs = (firsts[0], PAIRS) if firsts else ((1,), PAIRS[: len(BLOCKS) - 1])
         shares = {n: 1 + half / (outputs * n) for n in BLOCKS}
         effort, i, k = min([(others * one[i] * last[k] * shares[n], i, k) for i, k, n in pairs])

@@ -334,7 +334,7 @@ def window_axes(
         raise ValueError(f"{op}: kernel has spatial shape {window}; every axis needs at least one tap")
     stride = read_per_axis(op, "stride", options.stride, ndim, 1)
     dilation = read_per_axis(op, "dilation", options.dilation, ndim, 1)
-    covered = tuple(dilated(k, d) for k, d in zip(window, dilation, strict=True))
+    covered = tuple(map(dilated, window, dilation))
     widths = resolve(read_padding(op, options.padding, ndim), sizes, covered, stride)
     for i, (n, (low, high), k) in enumerate(zip(sizes, widths, covered, strict=True)):
         if n + low + high < k:
@@ -348,7 +348,7 @@ def window_axes(
         sizes = tuple(n + low + high for n, (low, high) in zip(sizes, widths, strict=True))
         widths = ((0, 0),) * ndim
     axes = zip(sizes, window, stride, widths, dilation, strict=True)
-    return pieces, tuple(WindowDimension(n, k, s, low, high, d) for n, k, s, (low, high), d in axes)
+    return pieces, tuple([WindowDimension(n, k, s, low, high, d) for n, k, s, (low, high), d in axes])
 
 
 def boundary_pieces(
