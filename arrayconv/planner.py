@@ -99,6 +99,9 @@ def make_program(problem: Problem, backend: Backend, requested: str = "auto", op
     rows = options(problem, backend, requested, beaten=False)
     serving = [row for row in rows if row.serves]
     if not serving:
+        if requested == "auto":
+            why = "; ".join(dict.fromkeys(row.reason for row in rows if row.name != "empty"))
+            raise ValueError(f"{op}: no algorithm can serve this call: {why}")
         reason = next(row.reason for row in rows if row.name == requested)
         raise ValueError(f"{op}: algorithm={requested!r} can't serve this call: {reason}; use algorithm='auto'")
     best = min(serving, key=lambda row: (row.name not in ("empty", requested), row.rank))

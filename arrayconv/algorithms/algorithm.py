@@ -164,6 +164,14 @@ class Tiling(NamedTuple):
     tiles: tuple[Tile, ...]
 
 
+#: Tiles of a result that no memory holds; a list of them wouldn't fit either.
+MOST_TILES = 2**22
+
+
+def tiles_of(geometry: Geometry, block: tuple[int, ...]) -> int:
+    return prod([-(-count // n) for count, n in zip((geometry.batch, *geometry.out), block, strict=True)])
+
+
 def padded_axis(axis: WindowDimension) -> WindowDimension:
     """The same window over an input that holds its padding."""
     if not axis.low and not axis.high:
@@ -180,6 +188,11 @@ def make_tiling(
     """
     geometry = problem.geometry
     channels = geometry.groups, geometry.inputs, geometry.outputs
+    if tiles_of(geometry, block) > MOST_TILES:
+        raise ValueError(
+            f"a result of {geometry.y_shape} takes more than {MOST_TILES} tiles of {block}; pad less, or admit larger "
+            f"tiles by settings(workspace=...)"
+        )
     images, *outputs = (split_ranges(n, step) for n, step in zip((geometry.batch, *geometry.out), block, strict=True))
     known: dict[WindowDimension, WindowDimension] = {}  # inner pieces of an axis are alike
 

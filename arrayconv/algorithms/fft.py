@@ -16,7 +16,7 @@ from ..backend import Backend
 from ..geometry import Geometry
 from ..primitives import dilate
 from ..program import Problem, Program
-from .algorithm import Algorithm, Tile, Tiling, base_dilated, budget_of, make_tiling, prepared, run_tiled
+from .algorithm import Algorithm, Tile, Tiling, base_dilated, budget_of, make_tiling, prepared, run_tiled, tiles_of
 from .guard import guarded
 from .rates import Counts
 
@@ -80,10 +80,6 @@ def lengths_of(geometry: Geometry, block: tuple[int, ...]) -> tuple[int, ...]:
     """Lengths of the transform of a tile, from its outputs."""
     axes = zip(geometry.axes, block[1:], strict=True)
     return tuple([fast_length(axis.window + (n - 1) * axis.stride) for axis, n in axes])
-
-
-def tiles_of(geometry: Geometry, block: tuple[int, ...]) -> int:
-    return prod([-(-count // n) for count, n in zip((geometry.batch, *geometry.out), block, strict=True)])
 
 
 def fixed(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:

@@ -39,16 +39,26 @@ def axis_phases(axis: WindowDimension) -> tuple[Phase, ...]:
     every, steps, stride = base // shared, window_dilation // shared, axis.stride // gcd(axis.stride, base)
     count = -(-axis.output // period)
     phases = []
+    inverse = pow(steps, -1, every)
     for residue in range(period):
+        # the least t with (first + t * window_dilation) % base == 0, if there is one
         first = residue * axis.stride - axis.low
-        start = next((t for t in range(every) if (first + t * window_dilation) % base == 0), axis.kernel)
-        start = min(start, axis.kernel)
+        start = axis.kernel if first % shared else min(axis.kernel, -(first // shared) * inverse % every)
         kernel = len(range(start, axis.kernel, every))
         low = -((first + start * window_dilation) // base)
         high = dilated(count, stride) + dilated(kernel, steps) - 1 - axis.size - low
         sub = WindowDimension(axis.size, kernel, stride, low, high, steps)
         phases.append(Phase(slice(start, None, every), sub))
     return tuple(phases)
+
+
+def residues(geometry: Geometry) -> int:
+    """Of all axes together."""
+    return prod([axis.base_dilation // gcd(axis.stride, axis.base_dilation) for axis in geometry.axes])
+
+
+#: Residues that are worth a program each.
+MOST_PARTS = 2**16
 
 
 def phases(geometry: Geometry) -> Iterator[tuple[Phase, ...]]:
@@ -64,14 +74,15 @@ def parts(geometry: Geometry) -> tuple[Geometry, ...]:
 def unsupported(problem: Problem, backend: Backend) -> str | None:
     if all(axis.base_dilation == 1 for axis in problem.geometry.axes):
         return "no axis has a base dilation"
+    if (count := residues(problem.geometry)) > MOST_PARTS:
+        return f"{count} residues; it takes {MOST_PARTS}"
     return None
 
 
 def counts(problem: Problem, backend: Backend) -> Counts:
     """Of the interleaving; the planner adds the parts."""
     size = in_floats(problem)
-    residues = prod([axis.base_dilation // gcd(axis.stride, axis.base_dilation) for axis in problem.geometry.axes])
-    return {"call": 1.0, "part": float(residues), "output": prod(problem.geometry.y_shape) * size}
+    return {"call": 1.0, "part": float(residues(problem.geometry)), "output": prod(problem.geometry.y_shape) * size}
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
@@ -94,4 +105,4 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     return y[(..., *(slice(0, n) for n in geometry.out))]
 
 
-PHASES = Algorithm("phases", unsupported, counts, execute, parts=parts)
+PHASES = Algorithm("phases", unsupported, counts, execute, parts=parts, least=counts)

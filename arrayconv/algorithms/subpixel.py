@@ -60,9 +60,15 @@ def parts(geometry: Geometry) -> tuple[Geometry, ...]:
     return (Geometry(geometry.batch, geometry.groups, geometry.inputs, geometry.outputs * residues, axes),)
 
 
+#: The longest base dilation; each residue of an axis is a row of the kernel.
+MOST = 2**16
+
+
 def unsupported(problem: Problem, backend: Backend) -> str | None:
     if all(axis.base_dilation == 1 for axis in problem.geometry.axes):
         return "no axis has a base dilation"
+    if (most := max(axis.base_dilation for axis in problem.geometry.axes)) > MOST:
+        return f"a base dilation of {most}; it takes {MOST}"
     if (held := fixed(problem, backend)) > problem.settings.workspace // 2:
         return f"the kernel of all residues takes {held} bytes; settings(workspace=...) admits more"
     return None

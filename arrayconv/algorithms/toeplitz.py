@@ -79,8 +79,8 @@ def best_fold(geometry: Geometry, runner: str) -> tuple[Fold, Geometry]:
         one, pairs = (firsts[0], PAIRS) if firsts else ((1,), PAIRS[: len(BLOCKS) - 1])
         shares = {n: 1 + half / (outputs * n) for n in BLOCKS}
         effort, i, k = min([(others * one[i] * last[k] * shares[n], i, k) for i, k, n in pairs])
-        fold = (BLOCKS[i], BLOCKS[k]) if firsts else (BLOCKS[k],)
-        found.append((effort, (1,) * first + fold + (1,) * (ndim - stop)))
+        own = (BLOCKS[i], BLOCKS[k]) if firsts else (BLOCKS[k],)
+        found.append((effort, (1,) * first + own + (1,) * (ndim - stop)))
     fold = min(found)[1]
     return fold, folded(geometry, fold)
 

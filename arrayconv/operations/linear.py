@@ -5,16 +5,17 @@ Data flows one way: arguments, geometry, program, arrays; `LinearCall.pull` walk
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from operator import is_
 from typing import Any, NamedTuple
 
 from ..algorithms import prepare_all
-from ..arguments import Pairs, read_int, read_padding, read_per_axis, read_word, resolve
+from ..arguments import Pairs, is_sequence, read_int, read_padding, read_per_axis, read_word, resolve
 from ..backend import Backend, dtype_name, gather_arrays, library_backend, signed_backend
-from ..boundary import BOUNDARIES, Run, runs
+from ..boundary import BOUNDARIES, Run, check_depth, runs
 from ..geometry import Geometry, WindowDimension, dilated
 from ..layout import Layout
 from ..planner import (
@@ -136,7 +137,7 @@ def freeze(op: str, name: str, value: Any) -> Any:
     """Ints, words and nested tuples of them, hashable; bools and floats, which equal ints, are refused here."""
     if type(value) is int or value is None or isinstance(value, str):
         return value
-    if isinstance(value, Iterable):
+    if is_sequence(value):
         return tuple(freeze(op, f"{name}[{i}]", entry) for i, entry in enumerate(value))
     return read_int(op, name, value)
 
@@ -279,6 +280,7 @@ def plan_call(
     for option, words in WORDS.items():
         read_word(op, option, getattr(options, option), words)
     x_layout, kernel_layout, y_layout, pieces, geometry = read(op, x_shape, kernel_shape, options)
+    check_sizes(op, geometry, x_shape, kernel_shape, options)
     count = geometry.groups * geometry.outputs
     if bias_shape not in (None, (count,)):
         raise ValueError(f"{op}: bias must have shape ({count},), one number an output channel, got {bias_shape}")
@@ -302,6 +304,24 @@ def plan_call(
         program,
         back,
     )
+
+
+#: Elements that no array has: their number is a signed integer of 64 bits in every library.
+TOO_MANY = 2**63
+
+
+def check_sizes(
+    op: str, geometry: Geometry, x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], options: Options
+) -> None:
+    """Refuses a result, or a padded x, of more elements than an array can have."""
+    channels = geometry.groups * geometry.inputs
+    padded = (geometry.batch, channels, *[axis.padded for axis in geometry.axes])
+    for name, shape in (("padded x", padded), ("result", geometry.y_shape)):
+        if prod(shape) >= TOO_MANY:
+            raise ValueError(
+                f"{op}: padding={options.padding!r} and the other options give a {name} of {prod(shape)} elements "
+                f"{shape}, an array has fewer than 2**63 (x: {x_shape}, kernel: {kernel_shape}); pad less"
+            )
 
 
 #: What a type can be turned into without losing its nature: integers to anything, floats not to integers.
@@ -365,6 +385,7 @@ def boundary_pieces(
     for i, (n, pair) in enumerate(zip(sizes, widths, strict=True)):
         if n == 0 and max(pair) > 0:
             raise ValueError(f"{op}: boundary={boundary!r} can't pad spatial axis {i} of size 0; use 'constant'")
+        check_depth(op, boundary, n, *pair)
     if all(low <= 0 and high <= 0 for low, high in widths):
         return None
     return tuple(runs(boundary, n, low, high) for n, (low, high) in zip(sizes, widths, strict=True))
