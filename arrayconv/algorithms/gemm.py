@@ -91,7 +91,7 @@ def product_counts(problem: Problem, tiles: float) -> Counts:
 
 
 def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
-    return block_shape(problem.geometry, unit(problem, backend), cache_budget(backend, budget, CACHES))
+    return block_shape(problem.geometry, unit(problem, backend), cache_budget(problem, backend, budget, CACHES))
 
 
 class Columns(NamedTuple):

@@ -64,7 +64,7 @@ def onednn_counts(problem: Problem) -> Counts:
         "group": float(geometry.batch * geometry.groups) if kind.startswith(("grouped", "blocked")) else 0.0,
         kind: pairs * vectors,
         f"{kind} output": results,
-        "fresh": sum(count for count in (prod(geometry.x_shape) * size, results) if count > FRESH),
+        "fresh": sum(count for count in copies(geometry, kind) if count * size > FRESH) * size,
         **moved,
     }
 
@@ -95,6 +95,19 @@ def onednn_kind(geometry: Geometry) -> tuple[str, int]:
     )
     _, word, vectors, has_ranks = next(way for way in ways if way[0])
     return ("base dilated " + word if is_dilated else word + ranks(geometry) * has_ranks), vectors
+
+
+#: Ways that take arrays as they lie; others copy x, and write channels in vectors.
+PLAIN = ("grouped", "wide", "long", "base dilated")
+
+
+def copies(geometry: Geometry, kind: str) -> tuple[int, int]:
+    """Elements of x and y in an order of oneDNN's own; the few channels of a first layer are read where they are."""
+    if any(word in kind for word in PLAIN):
+        return 0, prod(geometry.y_shape)
+    is_first = geometry.groups == 1 and geometry.inputs <= FEW
+    written = positions(geometry) * in_vectors(geometry.groups * geometry.outputs)
+    return 0 if is_first else prod(geometry.x_shape), written
 
 
 def in_vectors(channels: int) -> int:
