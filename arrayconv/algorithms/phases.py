@@ -10,7 +10,6 @@ layer?").
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 from itertools import product
 from math import gcd, prod
 from typing import Any, NamedTuple
@@ -31,7 +30,6 @@ class Phase(NamedTuple):
     axis: WindowDimension
 
 
-@lru_cache(maxsize=1024)  # both rewrites ask for it, to plan and to run
 def axis_phases(axis: WindowDimension) -> tuple[Phase, ...]:
     """The residues of one axis in order, each padded to the same number of outputs."""
     base, window_dilation = axis.base_dilation, axis.window_dilation

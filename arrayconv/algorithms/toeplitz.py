@@ -89,7 +89,6 @@ def best_fold(geometry: Geometry, runner: str) -> tuple[Fold, Geometry]:
 PAIRS = tuple((i, k, n * m) for i, n in enumerate(BLOCKS) for k, m in enumerate(BLOCKS) if 1 < n * m <= BLOCKS[-1])
 
 
-@lru_cache(maxsize=1024)
 def band_products(axis: WindowDimension) -> list[int]:
     """Multiply-adds of an axis in each of the blocks: a band's zeros are weighed against a product of few outputs."""
     output, stride, window = axis.output, axis.stride, axis.window
