@@ -129,7 +129,7 @@ def budget_of(problem: Problem) -> int:
 
 
 def cache_budget(problem: Problem, backend: Backend, budget: int, caches: int = 1) -> int:
-    """Bytes of temporaries that stay in a CPU's cache, for methods that read them again at once, some caches full."""
+    """Bytes of temporaries that stay in a CPU's cache, for methods that read them again soon; or of several caches."""
     is_tiled = backend.cache is not None and problem.device.startswith("cpu")
     return min(budget, caches * backend.cache) if is_tiled else budget
 

@@ -149,14 +149,18 @@ def eigen_counts(problem: Problem) -> Counts:
     """
     geometry, size = problem.geometry, in_floats(problem)
     kind, groups = eigen_kind(geometry), geometry.groups
-    runs = geometry.batch * groups * prod(axis.output * axis.kernel for axis in geometry.axes) * size
-    columns, vectors = runs * geometry.inputs, in_vectors(geometry.outputs)
+    batch, outputs, taps = geometry.batch, geometry.outputs, geometry.taps
+    if kind.startswith("swapped"):
+        batch, outputs, taps = outputs, batch, prod(geometry.sizes)
+    places = batch * groups * prod(geometry.out)
+    runs, vectors = places * taps * size, in_vectors(outputs)
+    columns = runs * geometry.inputs
     copied = {} if geometry.taps == 1 else {f"{kind} run": runs, f"{kind} column": columns}
     return copied | {
         "call": 1.0,
         "group": float(geometry.batch * groups) if groups > 1 else 0.0,
         kind: columns * vectors,
-        f"{kind} output": positions(geometry) * groups * vectors * size,
+        f"{kind} output": places * vectors * size,
         "output": prod(geometry.y_shape) * size,
         "input": prod(geometry.x_shape) * size,
         "kernel": prod(geometry.kernel_shape) * size,
@@ -164,11 +168,16 @@ def eigen_counts(problem: Problem) -> Counts:
 
 
 def eigen_kind(geometry: Geometry) -> str:
-    """Three axes have a way of their own, and so have elements of a window that don't lie side by side."""
+    """Three axes have a way of their own, and so have elements of a window that don't lie side by side. A window of
+    more elements than the image is moved as the image, and the image as the window (``SwapConvOperands`` in XLA's
+    algebraic simplifier).
+    """
     if is_base_dilated(geometry):
         kind = "base dilated" + " grouped" * (geometry.groups > 1)
     elif geometry.taps == 1:
         kind = pointwise(geometry)
+    elif geometry.groups == 1 and geometry.taps > prod(geometry.sizes):
+        kind = "swapped"
     else:
         kind = "grouped" if geometry.groups > 1 else "dense"
         kind += " dilated" * (not is_plain(geometry))
