@@ -14,13 +14,18 @@ Pairs = tuple[tuple[int, int], ...]
 PADDING_WORDS = ("valid", "same", "same_lower", "full", "causal")
 
 
+def is_sequence(value: Any) -> bool:
+    """Whether there is an entry an axis: words and arrays without axes stand for themselves."""
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes) and getattr(value, "ndim", 1) != 0
+
+
 def read_int(op: str, name: str, value: Any, minimum: int | None = None) -> int:
-    """An int of Python's, NumPy's or anybody's with ``__index__``; no bool, no float."""
+    """An int of Python's, or anybody's with ``__index__``: NumPy's, an array of one element; no bool, no float."""
     try:
         number = index(value)
     except TypeError:
         number = None
-    if number is None or isinstance(value, bool):
+    if number is None or isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool"):
         raise TypeError(f"{op}: {name} must be an int, got {value!r} of type {type(value).__name__}")
     if minimum is not None and number < minimum:
         raise ValueError(f"{op}: {name} must be >= {minimum}, got {number}")
@@ -29,14 +34,14 @@ def read_int(op: str, name: str, value: Any, minimum: int | None = None) -> int:
 
 def read_ints(op: str, name: str, value: Any, minimum: int | None = None) -> tuple[int, ...]:
     """A sequence of ints, as a tuple."""
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+    if not is_sequence(value):
         raise TypeError(f"{op}: {name} must be a tuple of ints, got {value!r}; write for example ({value!r},)")
     return tuple(read_int(op, f"{name}[{i}]", entry, minimum) for i, entry in enumerate(value))
 
 
 def read_per_axis(op: str, name: str, value: Any, ndim: int, minimum: int | None = None) -> tuple[int, ...]:
     """One int for every axis, or a sequence with one int an axis."""
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+    if not is_sequence(value):
         return (read_int(op, name, value, minimum),) * ndim
     entries = read_ints(op, name, value, minimum)
     if len(entries) != ndim:
@@ -66,7 +71,7 @@ def read_flag(op: str, name: str, value: Any) -> bool:
 
 def read_pair(op: str, name: str, value: Any) -> tuple[int, int]:
     """``n`` as ``(n, n)``, or a pair ``(low, high)``."""
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+    if not is_sequence(value):
         number = read_int(op, name, value)
         return number, number
     pair = read_ints(op, name, value)
@@ -79,7 +84,7 @@ def read_padding(op: str, padding: Any, ndim: int) -> str | Pairs:
     """A word of `PADDING_WORDS`, or one ``(low, high)`` pair an axis."""
     if isinstance(padding, str):
         return read_word(op, "padding", padding, PADDING_WORDS)
-    if not isinstance(padding, Iterable):
+    if not is_sequence(padding):
         return (read_pair(op, "padding", padding),) * ndim
     entries = tuple(padding)
     if len(entries) != ndim:

@@ -12,6 +12,7 @@ The words and their meaning are `numpy.pad`'s; the maps hold at any depth, howev
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 IndexMap = Callable[[int, int], int | None]
 
@@ -54,6 +55,27 @@ BOUNDARIES: dict[str, IndexMap] = {
 Run = tuple[int | None, int, int]
 
 
+#: Folds of a padded axis at most, each of which is a run.
+MOST_FOLDS = 2**20
+
+
+def fold_of(boundary: str, n: int) -> int | None:
+    """Elements of padding that are one run; None where all of one side is."""
+    if n == 1 or boundary in ("constant", "edge"):
+        return None
+    return n - 1 if boundary == "reflect" else n
+
+
+def check_depth(op: str, boundary: str, n: int, low: int, high: int) -> None:
+    """Refuses what would take longer to plan than anybody waits."""
+    fold = fold_of(boundary, n)
+    if fold is not None and max(low, high) > MOST_FOLDS * fold:
+        raise ValueError(
+            f"{op}: padding {(low, high)} of {n} elements folds boundary={boundary!r} more than {MOST_FOLDS} times; "
+            f"pad less or use 'edge' or 'constant'"
+        )
+
+
 def runs(boundary: str, n: int, low: int, high: int) -> tuple[Run, ...]:
     """The padded axis as a few runs of step 1, -1 or 0: slices, where a gather would copy element by element.
 
@@ -62,40 +84,15 @@ def runs(boundary: str, n: int, low: int, high: int) -> tuple[Run, ...]:
     >>> runs("constant", 4, 2, -1)
     ((None, 2, 0), (0, 3, 1))
     """
-    index_map = BOUNDARIES[boundary]
-    inside_start, inside_stop = max(0, -low), n - max(0, -high)
-    if inside_start < inside_stop:
-        below = _merge([index_map(i, n) for i in range(-low, 0)])
-        above = _merge([index_map(i, n) for i in range(n, n + high)])
-        return (*below, (inside_start, inside_stop - inside_start, 1), *above)
-    return _merge([index_map(i, n) for i in range(-low, n + high)])
-
-
-def zero_runs(n: int, low: int, high: int) -> tuple[Run, ...]:
-    """`runs` of zeros, without a look at every element of the padding."""
-    total = n + low + high
-    before = min(max(0, low), total)
-    inside = max(0, min(total, low + n) - before)
-    pieces = ((None, before, 0), (max(0, -low), inside, 1), (None, total - before - inside, 0))
-    return tuple(run for run in pieces if run[1])
-
-
-def _merge(indices: list[int | None]) -> tuple[Run, ...]:
-    """Consecutive indices of equal step, gathered greedily."""
-    merged: list[Run] = []
-    for i in indices:
-        if merged:
-            start, length, step = merged[-1]
-            if i is None and start is None:
-                merged[-1] = (None, length + 1, 0)
-                continue
-            if i is not None and start is not None:
-                last = start + (length - 1) * step
-                if length == 1 and abs(i - start) <= 1:
-                    merged[-1] = (start, 2, i - start)
-                    continue
-                if length > 1 and i - last == step:
-                    merged[-1] = (start, length + 1, step)
-                    continue
-        merged.append((i, 1, 0 if i is None else 1))
-    return tuple(merged)
+    index_map, fold = BOUNDARIES[boundary], fold_of(boundary, n)
+    below, above = max(0, low), max(0, high)
+    step = fold or max(1, below, above)
+    cuts = [*range(-below // step * step, 0, step), 0, *range(n, n + above, step), n + above]
+    found: list[Run] = []
+    for start, stop in pairwise(cuts):
+        start, stop = max(start, -low), min(stop, n + high)
+        if start < stop:
+            first, second = index_map(start, n), index_map(min(start + 1, stop - 1), n)
+            turn = 0 if first is None or second is None else second - first
+            found.append((first, stop - start, 1 if first is not None and stop - start == 1 else turn))
+    return tuple(found)

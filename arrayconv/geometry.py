@@ -12,7 +12,7 @@ those of XLA's ``WindowDimension`` (xla/xla_data.proto).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -53,11 +53,13 @@ class WindowDimension(_Lengths):
     base_dilation: int = 1
 
     def __post_init__(self) -> None:
-        put = object.__setattr__
-        put(self, "base", base := dilated(self.size, self.base_dilation))
-        put(self, "window", window := dilated(self.kernel, self.window_dilation))
-        put(self, "padded", padded := max(0, base + self.low + self.high))
-        put(self, "output", max(0, (padded - window) // self.stride + 1))
+        put, low, high = object.__setattr__, self.low, self.high
+        base, window = dilated(self.size, self.base_dilation), dilated(self.kernel, self.window_dilation)
+        padded = base + low + high if base + low + high > 0 else 0
+        put(self, "base", base)
+        put(self, "window", window)
+        put(self, "padded", padded)
+        put(self, "output", (padded - window) // self.stride + 1 if padded >= window else 0)
         put(self, "_hash", hash(self._key()))
 
     def _key(self) -> tuple[int, ...]:
@@ -190,12 +192,8 @@ class Geometry(_Shapes):
 
     def input_transpose(self) -> Geometry:
         """(y, kernel) -> x. The kernel array is flipped and its channels swapped within each group."""
-        return replace(
-            self,
-            inputs=self.outputs,
-            outputs=self.inputs,
-            axes=tuple(axis.input_transpose() for axis in self.axes),
-        )
+        axes = tuple([axis.input_transpose() for axis in self.axes])
+        return Geometry(self.batch, self.groups, self.outputs, self.inputs, axes)
 
     def kernel_transpose(self) -> Geometry:
         """(x, y) -> kernel, with the batch as the channels that are summed over.
@@ -203,9 +201,5 @@ class Geometry(_Shapes):
         x is read as ``(inputs, groups * batch, *sizes)``, y as ``(groups * outputs, batch, *out)``, and the
         result comes as ``(inputs, groups * outputs, *window)``.
         """
-        return replace(
-            self,
-            batch=self.inputs,
-            inputs=self.batch,
-            axes=tuple(axis.kernel_transpose() for axis in self.axes),
-        )
+        axes = tuple([axis.kernel_transpose() for axis in self.axes])
+        return Geometry(self.inputs, self.groups, self.batch, self.outputs, axes)

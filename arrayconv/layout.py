@@ -56,7 +56,7 @@ def identity_or(shape: tuple[int, ...], **steps: Any) -> Layout:
     before = shape if split is None else split
     if axes is not None and tuple(axes) == tuple(range(len(before))):
         axes = None
-    after = before if axes is None else tuple(before[axis] for axis in axes)
+    after = before if axes is None else tuple([before[axis] for axis in axes])
     if split == shape:
         split = None
     if merged == after:

@@ -11,12 +11,12 @@ from math import inf
 from typing import Any, NamedTuple
 
 from .algorithms import ALGORITHMS, run
-from .algorithms.algorithm import budget_of
+from .algorithms.algorithm import Algorithm, budget_of
 from .arguments import read_int, read_word
 from .backend import Backend, Planning, Run, library_backend
 from .geometry import Geometry
 from .program import ACCURACIES, Problem, Program, Settings
-from .transposes import correlate_taps
+from .transposes import correlate_input, correlate_taps
 from .tuning import Tuning, measured_seconds
 
 Array = Any
@@ -96,9 +96,12 @@ def make_problem(geometry: Geometry, dtype: str, backend: Backend, device: str, 
 @lru_cache(maxsize=4096)
 def make_program(problem: Problem, backend: Backend, requested: str = "auto", op: str = "conv") -> Program:
     """The requested algorithm, or for "auto" the cheapest that serves."""
-    rows = options(problem, backend, requested)
+    rows = options(problem, backend, requested, beaten=False)
     serving = [row for row in rows if row.serves]
     if not serving:
+        if requested == "auto":
+            why = "; ".join(dict.fromkeys(row.reason for row in rows if row.name != "empty"))
+            raise ValueError(f"{op}: no algorithm can serve this call: {why}")
         reason = next(row.reason for row in rows if row.name == requested)
         raise ValueError(f"{op}: algorithm={requested!r} can't serve this call: {reason}; use algorithm='auto'")
     best = min(serving, key=lambda row: (row.name not in ("empty", requested), row.rank))
@@ -132,7 +135,7 @@ def _program(
     block = algorithm.blocks(problem, backend, budget_of(problem))
     workspace, parts, rank = algorithm.held(problem, backend, block), row.parts, 1
     if algorithm.is_conditional:
-        rows = options(problem, backend) if rows is None else rows
+        rows = options(problem, backend, beaten=False) if rows is None else rows
         others = [own for own in rows if own.serves and not ALGORITHMS[own.name].is_conditional]
         other = min(others, key=lambda row: row.rank)
         parts, rank = (_program(problem, backend, "auto", other),), algorithm.rank(problem, backend, other.seconds)
@@ -142,35 +145,55 @@ def _program(
     return Program(problem, row.name, requested, block, workspace, parts, rank)
 
 
-def options(problem: Problem, backend: Backend, requested: str = "auto") -> list[Option]:
-    """One `Option` for each algorithm that the request admits; rewrites are asked too, since they run it in parts."""
+def options(problem: Problem, backend: Backend, requested: str = "auto", *, beaten: bool = True) -> list[Option]:
+    """One `Option` for each algorithm that the request admits; rewrites are asked too, since they run it in parts.
+
+    Without ``beaten``, an algorithm whose least cost is above another's is not looked at any further.
+    """
     rows: list[Option] = []
+    known, best = measured_seconds(problem), inf
     hollow = ALGORITHMS["empty"].unsupported(problem, backend) is None
-    known = measured_seconds(problem)
     for name, algorithm in ALGORITHMS.items():
         if requested not in ("auto", name) and name != "empty" and algorithm.parts is None:
             continue
         if hollow and name != "empty":
             rows.append(Option(name, inf, reason="there is nothing to compute"))
             continue
-        reason = algorithm.unsupported(problem, backend)
-        if reason is not None:
-            rows.append(Option(name, inf, reason=reason))
+        limit = inf if beaten or known or requested != "auto" else best
+        if algorithm.least is not None and limit < inf and algorithm.least_cost(problem, backend) > limit:
             continue
-        wish = "auto" if requested == name else requested
-        try:
-            parts = tuple(
-                make_program.__wrapped__(problem.with_geometry(geometry), backend, wish)
-                for geometry in (algorithm.parts(problem.geometry) if algorithm.parts else ())
-            )
-        except ValueError as error:
-            rows.append(Option(name, inf, reason=str(error)))
-            continue
-        seconds = known.get(name)
-        if seconds is None:
-            seconds = algorithm.cost(problem, backend) + sum(expected_seconds(part, backend) for part in parts)
-        rows.append(Option(name, seconds, parts, measured=name in known))
+        row = _option(algorithm, problem, backend, "auto" if requested == name else requested, known.get(name), limit)
+        rows.append(row)
+        best = min(best, row.seconds)
     return rows
+
+
+def _option(
+    algorithm: Algorithm, problem: Problem, backend: Backend, wish: str, seconds: float | None, limit: float
+) -> Option:
+    """Of one algorithm, whose seconds may be measured; the parts of a rewrite are planned as long as it is not beaten.
+
+    ``wish`` is what to run them by.
+    """
+    name = algorithm.name
+    reason = algorithm.unsupported(problem, backend)
+    if reason is not None:
+        return Option(name, inf, reason=reason)
+    own = algorithm.cost(problem, backend) if seconds is None else seconds
+    if algorithm.parts is None:
+        return Option(name, own, measured=seconds is not None)
+    parts: list[Program] = []
+    spent = 0.0
+    for geometry in algorithm.parts(problem.geometry):
+        if own + spent > limit:
+            return Option(name, inf, reason="another algorithm is faster")
+        try:
+            parts.append(make_program.__wrapped__(problem.with_geometry(geometry), backend, wish))
+        except ValueError as error:
+            return Option(name, inf, reason=str(error))
+        if seconds is None:
+            spent += expected_seconds(parts[-1], backend)
+    return Option(name, own + spent, tuple(parts), measured=seconds is not None)
 
 
 def expected_seconds(program: Program, backend: Backend) -> float:
@@ -213,8 +236,13 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     return _closed(backend.close, backend)(program, x, kernel)
 
 
+def execute_input(program: Program, backend: Backend, dy: Array, kernel: Array) -> Array:
+    """x's cotangent from y's and the kernel, by a program for `Geometry.input_transpose`."""
+    return correlate_input(backend.xp, lambda program, *arrays: execute(program, backend, *arrays), program, dy, kernel)
+
+
 def execute_taps(program: Program, backend: Backend, x: Array, dy: Array) -> Array:
     """The kernel's cotangent from x and y's, by a program for `Geometry.kernel_transpose`."""
     if backend.close_taps is None:
-        return correlate_taps(backend.xp, lambda program, x, dy: execute(program, backend, x, dy), program, x, dy)
+        return correlate_taps(backend.xp, lambda program, *arrays: execute(program, backend, *arrays), program, x, dy)
     return _closed(backend.close_taps, backend)(program, x, dy)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from .geometry import Geometry
@@ -71,7 +71,7 @@ class Problem:
         return ITEM_SIZES[self.accumulator]
 
     def with_geometry(self, geometry: Geometry) -> Problem:
-        return replace(self, geometry=geometry)
+        return Problem(geometry, self.dtype, self.accumulator, self.library, self.device, self.settings)
 
 
 class _Prepared:

@@ -125,10 +125,10 @@ def transposed_size(
     """The inverse of `output_size`: ``n = (o - 1) * s + k' - p + output_padding``, with ``o = size``.
 
     `output_size` maps ``stride`` neighbouring sizes to one; ``output_padding`` in ``0, ..., stride - 1``
-    chooses among them. PyTorch also admits an output padding from the stride up to the dilation; it is refused
-    here, since the size it gives has another `output_size`.
+    chooses among them. As in PyTorch, it may also be below the dilation; from the stride on, the size that it gives
+    has another `output_size`.
 
-    Raises ValueError for such an output padding, for a size, kernel, stride or dilation below 1, and
+    Raises ValueError for a larger output padding, for a size, kernel, stride or dilation below 1, and
     where the padding trims more elements than there are.
 
     >>> transposed_size(112, 7, stride=2, padding=3), transposed_size(112, 7, stride=2, padding=3, output_padding=1)
@@ -138,10 +138,10 @@ def transposed_size(
     size = read_int(op, "size", size, 1)
     axis = _read_axis(op, 0, kernel, stride, padding, dilation)
     output_padding = read_int(op, "output_padding", output_padding, 0)
-    if output_padding >= axis.stride:
+    if output_padding >= max(axis.stride, axis.window_dilation):
         raise ValueError(
-            f"{op}: output_padding={output_padding} must be < stride={axis.stride}, "
-            "or no forward call returns from this size; pass a smaller output_padding"
+            f"{op}: output_padding={output_padding} must be < stride={axis.stride} "
+            f"or < dilation={axis.window_dilation}; pass a smaller output_padding"
         )
     result = _least_size(axis, size) + output_padding
     if result < 0:

@@ -36,6 +36,13 @@ def swap_leading(xp: Any, array: Array) -> Array:
     return xp.permute_dims(array, (1, 0, *range(2, array.ndim)))
 
 
+def correlate_input(
+    xp: Any, run: Callable[[Program, Array, Array], Array], program: Program, dy: Array, kernel: Array
+) -> Array:
+    """dy and kernel, as they are, correlated for x by ``run``; ``program`` is for `Geometry.input_transpose`."""
+    return run(program, dy, kernel_for_input(xp, program.geometry.input_transpose(), kernel))
+
+
 def correlate_taps(
     xp: Any, run: Callable[[Program, Array, Array], Array], program: Program, x: Array, dy: Array
 ) -> Array:

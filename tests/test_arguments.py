@@ -33,8 +33,37 @@ def conv(**options: Any) -> Any:
     return ac.conv(X, KERNEL, **options)
 
 
+def image(**options: Any) -> Any:
+    return ac.correlate(np.ones((4, 4)), np.ones((2, 2)), **options)
+
+
+def transposed(stride: int, ndim: int) -> Any:
+    return ac.conv_transpose(np.ones((1, 1, *(4,) * ndim)), np.ones((1, 1, *(3,) * ndim)), stride=stride)
+
+
 #: A wrong call, its exception, and what the message must say.
 WRONG = [
+    # sizes that nothing holds are refused at once
+    (lambda: image(padding=10**12), ValueError, r"correlate: padding=1000000000000 .* fewer than 2\*\*63 .*; pad less"),
+    (
+        lambda: image(padding=10**9, boundary="wrap"),
+        ValueError,
+        "correlate: padding .* of 4 elements folds .*; pad less",
+    ),
+    (lambda: ac.pad(LINE, [(10**12, 0)], boundary="wrap"), ValueError, "pad: padding .* of 8 elements folds .* use 'e"),
+    (lambda: ac.pad(LINE, [(10**15, 0)]), MemoryError, "allocate"),
+    (lambda: correlate(padding=10**13), ValueError, r"\(1, 1, \d+\) takes more than \d+ tiles .*; pad less"),
+    (lambda: transposed(10**12, 1), ValueError, "conv_transpose: no algorithm .* a base dilation of 10{12}; it takes"),
+    (lambda: transposed(10**4, 2), ValueError, "conv_transpose: no algorithm .* 10{8} residues; it takes"),
+    (lambda: transposed(10**12, 2), ValueError, r"conv_transpose: .* padded x of \d+ elements"),
+    # what the planner is asked
+    (
+        lambda: ac.plan(ac.conv, X, KERNEL, strid=2),
+        TypeError,
+        "plan: conv has no option strid=2; its options are stride,",
+    ),
+    (lambda: ac.tune(ac.conv, X, KERNEL, strid=2), TypeError, "tune: conv has no option strid=2; its options are"),
+    (lambda: ac.plan(ac.conv, X), TypeError, "plan: conv takes x, kernel, bias, and as options .* missing"),
     # what is no array
     (lambda: ac.conv([1.0], KERNEL), TypeError, "conv: x must be an array of NumPy"),
     (lambda: ac.correlate(LINE, [1.0]), TypeError, "correlate: kernel must be an array of NumPy"),
@@ -115,6 +144,9 @@ WRONG = [
     (lambda: conv(stride=(1.0,)), TypeError, r"conv: stride\[0\] must be an int, got 1.0 of type float"),
     (lambda: conv(stride=True), TypeError, "conv: stride must be an int, got True of type bool"),
     (lambda: conv(stride=np.True_), TypeError, "conv: stride must be an int, got .*True"),
+    (lambda: conv(stride=np.asarray(1.0)), TypeError, r"conv: stride must be an int, got array\(1.\)"),
+    (lambda: conv(stride=torch.tensor(True)), TypeError, r"conv: stride must be an int, got tensor\(True\)"),
+    (lambda: conv(padding=jnp.asarray(1.0)), TypeError, "conv: padding must be an int, got Array"),
     (lambda: conv(stride="2"), TypeError, "conv: stride must be an int, got '2'"),
     (lambda: conv(stride=None), TypeError, "conv: stride must be an int, got None"),
     (lambda: conv(stride=(1, 1)), ValueError, "conv: stride has 2 entries, expected one for each of 1 spatial axes"),
@@ -186,7 +218,7 @@ WRONG = [
     (lambda: ac.vjp(np.add, X, KERNEL), TypeError, "vjp: op must be a function of arrayconv .* got <ufunc 'add'>"),
     (lambda: ac.vjp("conv", X, KERNEL), TypeError, "vjp: op must be a function of arrayconv .* got 'conv'"),
     (lambda: ac.vjp(ac.conv, X), TypeError, "'kernel'"),
-    (lambda: ac.vjp(ac.conv, X, KERNEL, strides=2), TypeError, "'strides'"),
+    (lambda: ac.vjp(ac.conv, X, KERNEL, strides=2), TypeError, "vjp: conv has no option strides=2"),
     (lambda: ac.vjp(ac.conv, X, KERNEL, stride=0), ValueError, "conv: stride must be >= 1, got 0"),
     (lambda: ac.vjp(ac.conv, X, KERNEL)[1](np.ones(3)), ValueError, r"cotangent of conv .* y's shape \(2, 4, 7\)"),
     (lambda: ac.vjp(ac.conv, X, KERNEL)[1](torch.ones(2, 4, 7)), TypeError, "cotangent of conv .* numpy, got Tensor"),
@@ -284,3 +316,14 @@ def test_constants_that_jax_would_truncate_are_refused() -> None:
     assert re.match(r"correlate: kernel holds 1099511627781, which jax's int32 beside x can't hold; enable", lines[2])
     assert re.match(r"correlate: kernel holds -2147483649, which jax's int32 beside x can't hold", lines[3])
     assert re.match(r"correlate: dtype='int64' is not a type that jax has here; enable .*jax_enable_x64", lines[4])
+
+
+@pytest.mark.parametrize(
+    "two", [np.int64(2), np.asarray(2), np.asarray(2, "u1"), torch.tensor(2), jnp.asarray(2)], ids=repr
+)
+def test_an_array_without_axes_is_its_number(two: Any) -> None:
+    expected = ac.correlate(LINE, TAPS, stride=2, padding=2, dilation=2)
+    np.testing.assert_array_equal(ac.correlate(LINE, TAPS, stride=two, padding=two, dilation=(two,)), expected)
+    np.testing.assert_array_equal(ac.pad(LINE, [(two, two)]), ac.pad(LINE, [(2, 2)]))
+    assert ac.output_size(9, two, stride=two) == ac.output_size(9, 2, stride=2)
+    assert ac.plan(ac.correlate, (9,), (3,), stride=two).output_shape == (4,)

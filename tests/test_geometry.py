@@ -14,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arrayconv.geometry import Geometry, WindowDimension, dilated
+from arrayconv.program import Problem, Program
+from arrayconv.transposes import correlate_input, correlate_taps
 
 Array = Any
 Triple = tuple[int, int, int]
@@ -135,6 +137,16 @@ def test_transposes_are_adjoint_in_integers(geometry: Geometry, seed: int) -> No
     assert dx.shape == x.shape
     assert dkernel.shape == kernel.shape
     assert (cotangent * correlate(g, x, kernel)).sum() == (dx * x).sum() == (dkernel * kernel).sum()
+
+    def run(program: Program, x: Array, kernel: Array) -> Array:
+        return correlate(program.geometry, x, kernel)
+
+    to_x, to_kernel = (
+        Program(Problem(own, "int64", "int64", "numpy", "cpu"), "gemm")
+        for own in (g.input_transpose(), g.kernel_transpose())
+    )
+    np.testing.assert_array_equal(correlate_input(np, run, to_x, cotangent, kernel), dx)
+    np.testing.assert_array_equal(correlate_taps(np, run, to_kernel, x, cotangent), dkernel)
 
 
 def test_shapes_and_counts() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import random
 import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
@@ -17,10 +18,12 @@ import torch
 from test_vjp import CALLS, LINEAR, Example, first_example, samples
 
 import arrayconv as ac
+from arrayconv.algorithms import ALGORITHMS
 from arrayconv.backend import library_backend
 from arrayconv.geometry import Geometry, WindowDimension
 from arrayconv.operations.table import OPERATIONS
 from arrayconv.planner import current_settings, make_problem, make_program, options
+from arrayconv.program import Problem
 
 if TYPE_CHECKING:
     from conftest import Library
@@ -361,3 +364,34 @@ def test_long_windows_stay_within_the_workspace(name: str, library: Library) -> 
         program = make_program(problem, backend, row.name)
         one = row.name == "gemm" and set(program.block) == {1}
         assert one or program.workspace <= problem.settings.workspace, row.name
+
+
+def draw_problem(rng: random.Random, library: str) -> Problem:
+    def size() -> int:
+        return round(10 ** rng.uniform(0, 3))
+
+    axis = WindowDimension(size(), min(size(), 99), rng.choice((1, 1, 2, 5)), 99, 99, rng.choice((1, 1, 3)))
+    thin = rng.random() < 0.3
+    channels = (1, 1, 1) if thin else (rng.choice((1, 4)), rng.choice((1, 3, 64)), rng.choice((1, 2, 64)))
+    geometry = Geometry(rng.choice((1, 8)), *channels, (axis,) * rng.choice((1, 2, 3)))
+    geometry = rng.choice((geometry, geometry.input_transpose(), geometry.kernel_transpose()))
+    with ac.settings(accuracy=rng.choice(("elementwise", "normwise"))):
+        return make_problem(geometry, "float32", library_backend(library), "cpu", current_settings())
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch", "jax"])
+def test_what_is_left_out_is_not_the_best(name: str) -> None:
+    """No cost is below the least one, and without what that leaves out the choice is the same."""
+    backend, rng, left_out = library_backend(name), random.Random(1), 0
+    for _ in range(150):
+        problem = draw_problem(rng, name)
+        rows = [row for row in options(problem, backend) if row.serves]
+        for row in rows:
+            algorithm = ALGORITHMS[row.name]
+            assert algorithm.least_cost(problem, backend) <= algorithm.cost(problem, backend) * (1 + 1e-9)
+        kept = [row for row in options(problem, backend, beaten=False) if row.serves]
+        best = min(rows, key=lambda row: row.rank)
+        assert best == min(kept, key=lambda row: row.rank)
+        assert make_program(problem, backend).algorithm == best.name
+        left_out += len(rows) - len(kept)
+    assert left_out > 20

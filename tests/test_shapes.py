@@ -114,7 +114,8 @@ def test_transposed_size_inverts_output_size(size: int, kernel: int, axis: dict[
 def test_transposed_size_is_that_of_torch(
     size: int, kernel: int, axis: dict[str, Any], padding: int, data: st.DataObject
 ) -> None:
-    axis |= {"padding": padding, "output_padding": data.draw(st.integers(0, axis["stride"] - 1))}
+    most = max(axis["stride"], axis["dilation"]) - 1
+    axis |= {"padding": padding, "output_padding": data.draw(st.integers(0, most))}
     assume((size - 1) * axis["stride"] + axis["dilation"] * (kernel - 1) + 1 > 2 * padding)
     y = torch.nn.functional.conv_transpose1d(torch.zeros(1, 1, size), torch.zeros(1, 1, kernel), **axis)
     assert transposed_size(size, kernel, **axis) == y.shape[-1]
@@ -338,9 +339,9 @@ BAD = [
     (
         transposed_size,
         (4, 3),
-        {"stride": 2, "output_padding": 2, "dilation": 3},
+        {"stride": 2, "output_padding": 3, "dilation": 3},
         ValueError,
-        r"output_padding=2 must be < stride=2, .*; pass a smaller output_padding",
+        r"output_padding=3 must be < stride=2 or < dilation=3; pass a smaller output_padding",
     ),
     (
         transposed_size,

@@ -49,7 +49,7 @@ def layers(draw: Any) -> tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]
     inner, outer, batch = (draw(st.integers(1, 3)) for _ in range(3))
     sizes, kernel, stride, dilation = (tuple(draw(st.integers(1, most)) for _ in range(ndim)) for most in (4, 3, 3, 2))
     padding = tuple(draw(st.integers(0, (d * (k - 1)) // 2)) for k, d in zip(kernel, dilation, strict=True))
-    extra = tuple(draw(st.integers(0, s - 1)) for s in stride)
+    extra = tuple(draw(st.integers(0, max(s, d) - 1)) for s, d in zip(stride, dilation, strict=True))
     options = {"stride": stride, "padding": padding, "dilation": dilation, "output_padding": extra, "groups": groups}
     return (batch, groups * outer, *sizes), (groups * outer, inner, *kernel), options
 
@@ -74,6 +74,25 @@ def test_is_pytorchs(layer: Any, seed: int) -> None:
     np.testing.assert_allclose(
         np.moveaxis(ac.conv_transpose(*last, channels="last", **options), -1, 1), expected, rtol=0, atol=1e-12
     )
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "native", "phases", "subpixel"])
+def test_output_padding_below_the_dilation(library: Library, algorithm: str) -> None:
+    """What is added lies beyond the last tap, or is cropped less."""
+    x, kernel = np.arange(8.0).reshape(1, 2, 4), np.arange(1.0, 7.0).reshape(2, 1, 3)
+    for padding in (0, ((1, 3),)):
+        options: dict[str, Any] = {"dilation": 4, "stride": 2, "output_padding": 3, "padding": padding}
+        assert library.check(ac.conv_transpose, x, kernel, algorithm=algorithm, **options) or algorithm != "auto"
+
+
+def test_an_empty_result(library: Library) -> None:
+    x, kernel = np.ones((2, 3, 1)), np.ones((3, 2, 3))
+    cases: list[dict[str, Any]] = [{"padding": ((2, 1),)}, {"padding": ((4, 0),), "stride": 2, "output_padding": 1}]
+    for options in cases:
+        assert library.check(ac.conv_transpose, x, kernel, **options)
+        y, pullback = ac.vjp(ac.conv_transpose, library.asarray(x), library.asarray(kernel), **options)
+        assert tuple(y.shape) == (2, 2, 0)
+        assert [tuple(own.shape) for own in pullback(y)] == [x.shape, kernel.shape]
 
 
 @given(problems(ac.conv, dtype="int32", boundaries=("constant",)))

@@ -19,5 +19,5 @@ from .subpixel import SUBPIXEL
 from .toeplitz import TOEPLITZ
 from .winograd import WINOGRAD
 
-_ROWS = (EMPTY, NATIVE, DIRECT, REDUCE, GEMM, TOEPLITZ, WINOGRAD, FFT, PHASES, SUBPIXEL, SEPARABLE)
+_ROWS = (EMPTY, NATIVE, DIRECT, REDUCE, GEMM, TOEPLITZ, WINOGRAD, FFT, SUBPIXEL, PHASES, SEPARABLE)
 ALGORITHMS.update({algorithm.name: algorithm for algorithm in _ROWS})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from itertools import product
 from math import prod
@@ -27,7 +27,8 @@ class Algorithm(NamedTuple):
     that; ``fixed`` bytes come on top, once. ``parts``: the geometries that a rewrite hands on. ``threaded``: tiles may
     run on the backend's workers, since the library runs their steps on one core. ``is_conditional``: whether it serves,
     only a kernel's values tell; its program carries the best of all others as a part, and runs that otherwise. ``rank``
-    is the largest rank of a kernel at which it takes no longer than that one's seconds.
+    is the largest rank of a kernel at which it takes no longer than that one's seconds. ``least``: counts that those of
+    ``counts`` are never below, where these take long: what even so is beaten needs no further look.
     """
 
     name: str
@@ -42,11 +43,15 @@ class Algorithm(NamedTuple):
     fixed: Callable[[Problem, Backend, tuple[int, ...]], int] = lambda problem, backend, block: 0
     is_conditional: bool = False
     rank: Callable[[Problem, Backend, float], int] = lambda problem, backend, seconds: 1
+    least: Callable[[Problem, Backend], Counts] | None = None
 
     def cost(self, problem: Problem, backend: Backend) -> float:
-        """Estimated seconds, without those of a rewrite's parts. A kind of work without a price counts nothing."""
-        rates = rates_of(problem, self.name)
-        return sum(count * rates.get(unit, 0.0) for unit, count in self.counts(problem, backend).items())
+        """Estimated seconds, without those of a rewrite's parts."""
+        return seconds_of(rates_of(problem, self.name), self.counts(problem, backend))
+
+    def least_cost(self, problem: Problem, backend: Backend) -> float:
+        """Seconds that `cost` is never below."""
+        return 0.0 if self.least is None else seconds_of(rates_of(problem, self.name), self.least(problem, backend))
 
     def workers(self, backend: Backend) -> int:
         """Tiles that are computed at once."""
@@ -63,6 +68,14 @@ class Algorithm(NamedTuple):
         if self.block is not None:
             return self.block(problem, backend, budget)
         return block_shape(problem.geometry, self.unit(problem, backend), budget)
+
+
+def seconds_of(rates: Mapping[str, float], counts: Counts) -> float:
+    """A kind of work without a price counts nothing."""
+    total = 0.0
+    for unit, count in counts.items():
+        total += count * rates.get(unit, 0.0)
+    return total
 
 
 def positions(geometry: Geometry) -> int:
@@ -153,6 +166,14 @@ class Tiling(NamedTuple):
     tiles: tuple[Tile, ...]
 
 
+#: Tiles of a result that no memory holds; a list of them wouldn't fit either.
+MOST_TILES = 2**22
+
+
+def tiles_of(geometry: Geometry, block: tuple[int, ...]) -> int:
+    return prod([-(-count // n) for count, n in zip((geometry.batch, *geometry.out), block, strict=True)])
+
+
 def padded_axis(axis: WindowDimension) -> WindowDimension:
     """The same window over an input that holds its padding."""
     if not axis.low and not axis.high:
@@ -169,6 +190,11 @@ def make_tiling(
     """
     geometry = problem.geometry
     channels = geometry.groups, geometry.inputs, geometry.outputs
+    if tiles_of(geometry, block) > MOST_TILES:
+        raise ValueError(
+            f"a result of {geometry.y_shape} takes more than {MOST_TILES} tiles of {block}; pad less, or admit larger "
+            f"tiles by settings(workspace=...)"
+        )
     images, *outputs = (split_ranges(n, step) for n, step in zip((geometry.batch, *geometry.out), block, strict=True))
     known: dict[WindowDimension, WindowDimension] = {}  # inner pieces of an axis are alike
 

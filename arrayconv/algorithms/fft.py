@@ -17,7 +17,7 @@ from ..backend import Backend
 from ..geometry import Geometry, WindowDimension
 from ..primitives import dilate
 from ..program import Problem, Program
-from .algorithm import Algorithm, Tile, Tiling, base_dilated, budget_of, make_tiling, prepared, run_tiled
+from .algorithm import Algorithm, Tile, Tiling, base_dilated, budget_of, make_tiling, prepared, run_tiled, tiles_of
 from .guard import guarded
 from .rates import Counts
 from .sweep import Sweep, make_sweep, read_by, run_swept
@@ -97,10 +97,6 @@ def lengths_of(geometry: Geometry, block: tuple[int, ...]) -> tuple[int, ...]:
     """Lengths of the transform of a tile, from its outputs."""
     axes = zip(geometry.axes, block[1:], strict=True)
     return tuple([fast_length(around(axis) if is_wrapped(axis, n) else read_by(axis, n)) for axis, n in axes])
-
-
-def tiles_of(geometry: Geometry, block: tuple[int, ...]) -> int:
-    return prod([-(-count // n) for count, n in zip((geometry.batch, *geometry.out), block, strict=True)])
 
 
 def fixed(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
@@ -259,6 +255,22 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     }
 
 
+def least(problem: Problem, backend: Backend) -> Counts:
+    """A tile of n outputs is ``window + (n - 1) * stride`` long: all tiles together are no shorter than this."""
+    geometry = problem.geometry
+    inputs, outputs, axes = geometry.inputs, geometry.outputs, geometry.axes
+    window = prod([axis.window for axis in axes])
+    images = prod([max(axis.window, axis.output * min(axis.window, axis.stride)) for axis in axes])
+    images *= geometry.batch * geometry.groups
+    transformed = images * (inputs + outputs) + geometry.groups * inputs * outputs * window
+    return {
+        "call": 1.0,
+        "step": transformed * log2(window + 1),
+        "point": transformed,
+        "product" if inputs > 1 else "plain product": float(images * inputs * outputs),
+    }
+
+
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
     if backend.has_double(program.problem.device):
         return backend.in_double(partial(correlate, program, backend), x, kernel)
@@ -334,4 +346,6 @@ _WIDE = {
     "complex128": "complex128",
 }
 
-FFT = Algorithm("fft", unsupported, counts, execute, prepare=prepare, block=block, fixed=fixed, threaded=True)
+FFT = Algorithm(
+    "fft", unsupported, counts, execute, prepare=prepare, block=block, fixed=fixed, threaded=True, least=least
+)

@@ -10,7 +10,6 @@ layer?").
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import product
 from math import gcd, prod
 from typing import Any, NamedTuple
@@ -31,28 +30,33 @@ class Phase(NamedTuple):
     axis: WindowDimension
 
 
-def axis_phases(axis: WindowDimension) -> list[Phase]:
+def axis_phases(axis: WindowDimension) -> tuple[Phase, ...]:
     """The residues of one axis in order, each padded to the same number of outputs."""
     base, window_dilation = axis.base_dilation, axis.window_dilation
     shared, period = gcd(window_dilation, base), base // gcd(axis.stride, base)
-    every = base // shared
+    every, steps, stride = base // shared, window_dilation // shared, axis.stride // gcd(axis.stride, base)
     count = -(-axis.output // period)
     phases = []
+    inverse = pow(steps, -1, every)
     for residue in range(period):
+        # the least t with (first + t * window_dilation) % base == 0, if there is one
         first = residue * axis.stride - axis.low
-        start = next((t for t in range(every) if (first + t * window_dilation) % base == 0), axis.kernel)
-        start = min(start, axis.kernel)
+        start = axis.kernel if first % shared else min(axis.kernel, -(first // shared) * inverse % every)
         kernel = len(range(start, axis.kernel, every))
-        sub = WindowDimension(
-            size=axis.size,
-            kernel=kernel,
-            stride=axis.stride // gcd(axis.stride, base),
-            low=-((first + start * window_dilation) // base),
-            window_dilation=window_dilation // shared,
-        )
-        padded = dilated(count, sub.stride) + sub.window - 1
-        phases.append(Phase(slice(start, None, every), replace(sub, high=padded - sub.size - sub.low)))
-    return phases
+        low = -((first + start * window_dilation) // base)
+        high = dilated(count, stride) + dilated(kernel, steps) - 1 - axis.size - low
+        sub = WindowDimension(axis.size, kernel, stride, low, high, steps)
+        phases.append(Phase(slice(start, None, every), sub))
+    return tuple(phases)
+
+
+def residues(geometry: Geometry) -> int:
+    """Of all axes together."""
+    return prod([axis.base_dilation // gcd(axis.stride, axis.base_dilation) for axis in geometry.axes])
+
+
+#: Residues that are worth a program each.
+MOST_PARTS = 2**16
 
 
 def phases(geometry: Geometry) -> Iterator[tuple[Phase, ...]]:
@@ -61,20 +65,22 @@ def phases(geometry: Geometry) -> Iterator[tuple[Phase, ...]]:
 
 
 def parts(geometry: Geometry) -> tuple[Geometry, ...]:
-    return tuple(replace(geometry, axes=tuple(phase.axis for phase in combination)) for combination in phases(geometry))
+    channels = geometry.batch, geometry.groups, geometry.inputs, geometry.outputs
+    return tuple([Geometry(*channels, tuple([phase.axis for phase in own])) for own in phases(geometry)])
 
 
 def unsupported(problem: Problem, backend: Backend) -> str | None:
     if all(axis.base_dilation == 1 for axis in problem.geometry.axes):
         return "no axis has a base dilation"
+    if (count := residues(problem.geometry)) > MOST_PARTS:
+        return f"{count} residues; it takes {MOST_PARTS}"
     return None
 
 
 def counts(problem: Problem, backend: Backend) -> Counts:
     """Of the interleaving; the planner adds the parts."""
     size = in_floats(problem)
-    residues = prod([axis.base_dilation // gcd(axis.stride, axis.base_dilation) for axis in problem.geometry.axes])
-    return {"call": 1.0, "part": float(residues), "output": prod(problem.geometry.y_shape) * size}
+    return {"call": 1.0, "part": float(residues(problem.geometry)), "output": prod(problem.geometry.y_shape) * size}
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
@@ -97,4 +103,4 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     return y[(..., *(slice(0, n) for n in geometry.out))]
 
 
-PHASES = Algorithm("phases", unsupported, counts, execute, parts=parts)
+PHASES = Algorithm("phases", unsupported, counts, execute, parts=parts, least=counts)

@@ -42,13 +42,18 @@ ROW = 1024
 def unsupported(problem: Problem, backend: Backend) -> str | None:
     if backend.sum_each is None:
         return f"{backend.name} can't sum several products in one pass"
+    if (reason := base_dilated(problem)) is not None:
+        return reason
+    places = prod(problem.geometry.out)
+    if places > backend.most_slices:
+        return f"{places} places of the window; {backend.name} takes {backend.most_slices} slices"
     least = fixed(problem, backend, (1,))
     if least > problem.settings.workspace:
         return f"one padded image and its products take {least} bytes; settings(workspace=...) admits more"
     count = slices(problem, backend)
     if count > backend.most_slices:
         return f"{count} places of the window in all tiles; {backend.name} takes {backend.most_slices} slices"
-    return base_dilated(problem)
+    return None
 
 
 def slices(problem: Problem, backend: Backend) -> int:

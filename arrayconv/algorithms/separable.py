@@ -28,6 +28,7 @@ from .algorithm import (
     make_tiling,
     run,
     run_tiled,
+    seconds_of,
 )
 from .guard import guarded
 from .products import Product, products
@@ -180,10 +181,15 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     return work(problem, 1, LOOKS)
 
 
+def least(problem: Problem, backend: Backend) -> Counts:
+    """The looks alone."""
+    return {"call": 1.0, "look": LOOKS, "tap": LOOKS * problem.geometry.taps}
+
+
 def rank(problem: Problem, backend: Backend, seconds: float) -> int:
     """The most products whose passes pay beside ``seconds`` without them."""
     rates = rates_of(problem, SEPARABLE.name)
-    one, two = (sum(n * rates[unit] for unit, n in work(problem, terms, 1).items()) for terms in (1, 2))
+    one, two = (seconds_of(rates, work(problem, terms, 1)) for terms in (1, 2))
     pays, found = (SHARE * seconds - one) / (two - one), IN_VAIN * seconds / (rates["look"] / 3)
     return 1 + max(0, int(min(pays, found, MOST - 1)))
 
@@ -285,4 +291,5 @@ SEPARABLE = Algorithm(
     fixed=held,
     is_conditional=True,
     rank=rank,
+    least=least,
 )

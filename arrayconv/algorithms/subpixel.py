@@ -7,7 +7,6 @@ the channels (Shi et al. 2016, "Real-time single image and video super-resolutio
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
@@ -57,12 +56,19 @@ def merge(axis: WindowDimension) -> Merged:
 def parts(geometry: Geometry) -> tuple[Geometry, ...]:
     merged = [merge(axis) for axis in geometry.axes]
     residues = prod(len(entry.taps) for entry in merged)
-    return (replace(geometry, outputs=geometry.outputs * residues, axes=tuple(entry.axis for entry in merged)),)
+    axes = tuple([entry.axis for entry in merged])
+    return (Geometry(geometry.batch, geometry.groups, geometry.inputs, geometry.outputs * residues, axes),)
+
+
+#: The longest base dilation; each residue of an axis is a row of the kernel.
+MOST = 2**16
 
 
 def unsupported(problem: Problem, backend: Backend) -> str | None:
     if all(axis.base_dilation == 1 for axis in problem.geometry.axes):
         return "no axis has a base dilation"
+    if (most := max(axis.base_dilation for axis in problem.geometry.axes)) > MOST:
+        return f"a base dilation of {most}; it takes {MOST}"
     if (held := fixed(problem, backend)) > problem.settings.workspace // 2:
         return f"the kernel of all residues takes {held} bytes; settings(workspace=...) admits more"
     return None

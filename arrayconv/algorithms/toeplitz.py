@@ -68,35 +68,31 @@ def best_fold(geometry: Geometry, runner: str) -> tuple[Fold, Geometry]:
 
     For `gemm` the first axis, of which it copies rows, or the last two: their windows meet many outputs each.
     """
-    ndim, found = geometry.ndim, []
+    ndim, outputs, found = geometry.ndim, geometry.outputs, []
     if runner == "native":
         ways = [(ndim - 1, ndim, NATIVE)]
     else:
         ways = [(max(0, ndim - 2), ndim, WINDOWS), (0, 1, ROWS)][:ndim]
     for first, stop, half in ways:
-        others = geometry.axes[:first] + geometry.axes[stop:]
-        choices = [(prod([axis.output * axis.window for axis in others]), 1, (1,) * first)]
-        for axis in geometry.axes[first:stop]:
-            choices = spread_choices(choices, axis)
-        shares = {n: 1 + half / (geometry.outputs * n) for n in BLOCKS}
-        found += [(products * shares[n], fold + (1,) * (ndim - stop)) for products, n, fold in choices if n > 1]
+        others = prod([axis.output * axis.window for axis in geometry.axes[:first] + geometry.axes[stop:]])
+        *firsts, last = [band_products(axis) for axis in geometry.axes[first:stop]]
+        one, pairs = (firsts[0], PAIRS) if firsts else ((1,), PAIRS[: len(BLOCKS) - 1])
+        shares = {n: 1 + half / (outputs * n) for n in BLOCKS}
+        effort, i, k = min([(others * one[i] * last[k] * shares[n], i, k) for i, k, n in pairs])
+        own = (BLOCKS[i], BLOCKS[k]) if firsts else (BLOCKS[k],)
+        found.append((effort, (1,) * first + own + (1,) * (ndim - stop)))
     fold = min(found)[1]
     return fold, folded(geometry, fold)
 
 
-#: Multiply-adds, outputs at once, blocks.
-Choice = tuple[int, int, Fold]
+#: Places in `BLOCKS` of two axes and how many outputs they are at once, more than one; first those of the last axis.
+PAIRS = tuple((i, k, n * m) for i, n in enumerate(BLOCKS) for k, m in enumerate(BLOCKS) if 1 < n * m <= BLOCKS[-1])
 
 
-def spread_choices(choices: list[Choice], axis: WindowDimension) -> list[Choice]:
-    """Each with each block of one axis more: a band's zeros are to be weighed against a product with few outputs."""
-    blocks = [(n, -(-axis.output // n) * n * ((n - 1) * axis.stride + axis.window)) for n in BLOCKS]
-    return [
-        (products * more, outputs * n, (*fold, n))
-        for products, outputs, fold in choices
-        for n, more in blocks
-        if outputs * n <= BLOCKS[-1]
-    ]
+def band_products(axis: WindowDimension) -> list[int]:
+    """Multiply-adds of an axis in each of the blocks: a band's zeros are weighed against a product of few outputs."""
+    output, stride, window = axis.output, axis.stride, axis.window
+    return [-(-output // n) * n * ((n - 1) * stride + window) for n in BLOCKS]
 
 
 def folded_axis(axis: WindowDimension, block: int) -> WindowDimension:
@@ -109,10 +105,9 @@ def folded_axis(axis: WindowDimension, block: int) -> WindowDimension:
 
 def folded(geometry: Geometry, fold: Fold) -> Geometry:
     """The correlation with ``prod(fold)`` times the output channels."""
-    axes = tuple(
-        axis if block == 1 else folded_axis(axis, block) for axis, block in zip(geometry.axes, fold, strict=True)
-    )
-    return replace(geometry, outputs=geometry.outputs * prod(fold), axes=axes)
+    blocks = zip(geometry.axes, fold, strict=True)
+    axes = tuple([axis if block == 1 else folded_axis(axis, block) for axis, block in blocks])
+    return Geometry(geometry.batch, geometry.groups, geometry.inputs, geometry.outputs * prod(fold), axes)
 
 
 def band(xp: Any, geometry: Geometry, kernel: Array, fold: Fold) -> Array:
@@ -175,8 +170,7 @@ def fixed(problem: Problem, backend: Backend, block: tuple[int, ...] = ()) -> in
 def unit(problem: Problem, backend: Backend) -> int:
     """Bytes a position: what `inner` holds of it, and the result twice."""
     fold, geometry = fold_of(problem, backend)
-    own = replace(problem, geometry=geometry, dtype=problem.accumulator)
-    held = ALGORITHMS[inner(problem, backend)].unit(own, backend)
+    held = ALGORITHMS[inner(problem, backend)].unit(problem.with_geometry(geometry), backend)
     return -(-held // prod(fold)) + 2 * problem.geometry.groups * problem.geometry.outputs * problem.itemsize
 
 
@@ -206,6 +200,16 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     }
 
 
+def least(problem: Problem, backend: Backend) -> Counts:
+    """One axis at least has a band of the smallest block."""
+    geometry, size = problem.geometry, in_floats(problem)
+    found = {"call": 1.0, "unfolded": prod(geometry.y_shape) * size}
+    if inner(problem, backend) == "gemm":
+        bands = min([((BLOCKS[1] - 1) * axis.stride + axis.window) / axis.kernel for axis in geometry.axes])
+        found["product"] = prod(geometry.y_shape) * geometry.terms * bands * size
+    return found
+
+
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
     """Tiles that pad themselves, each with the program of its folded correlation."""
     fold, name = fold_of(problem, backend)[0], inner(problem, backend)
@@ -233,4 +237,4 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     return run_tiled(program, backend, x, band(xp, program.geometry, kernel, fold), compute)
 
 
-TOEPLITZ = Algorithm("toeplitz", unsupported, counts, execute, unit, prepare, block=block, fixed=fixed)
+TOEPLITZ = Algorithm("toeplitz", unsupported, counts, execute, unit, prepare, block=block, fixed=fixed, least=least)

@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import primitives
 from ..backend import Backend, Planning, get_backend, namespace, standard_backend
-from ..boundary import Run, zero_runs
+from ..boundary import Run, runs
 from ..chunks import (
     added_runs,
     meeting,
@@ -171,7 +171,7 @@ def pad_runs(x: Array, runs: Sequence[Sequence[Run]], value: Any = 0) -> Array:
 def pad(x: Array, widths: Sequence[tuple[int, int]]) -> Array:
     """Zero padding of the last axes."""
     sizes = x.shape[x.ndim - len(widths) :]
-    return pad_runs(x, [zero_runs(n, low, high) for n, (low, high) in zip(sizes, widths, strict=True)])
+    return pad_runs(x, [runs("constant", n, low, high) for n, (low, high) in zip(sizes, widths, strict=True)])
 
 
 def run_pad(x: Array, runs: Any, value: Any) -> Array:

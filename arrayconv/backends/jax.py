@@ -26,7 +26,7 @@ from .. import primitives
 from ..backend import Backend, Native, Planning, Run, standard_backend
 from ..primitives import Widths
 from ..program import Problem, Program
-from ..transposes import correlate_taps, kernel_for_input
+from ..transposes import correlate_input, correlate_taps
 from .jax_mesh import Spread, is_spread
 from .jax_sums import passes, sum_products, sum_slices
 
@@ -57,17 +57,14 @@ def _primitives(backend: Backend, planning: Planning) -> tuple[Run, Run]:
         return planning.execute(program, backend, x, kernel)
 
     def to_input(dy: Array, x: Any, kernel: Array, *, program: Program) -> Array:
-        geometry = program.geometry
-        back = planning.replan(program, geometry.input_transpose())
-        return bind(back, dy, kernel_for_input(XP, geometry, kernel))
+        return correlate_input(XP, bind, planning.replan(program, program.geometry.input_transpose()), dy, kernel)
 
     def to_kernel(dy: Array, x: Array, kernel: Any, *, program: Program) -> Array:
         return bind_taps(planning.replan(program, program.geometry.kernel_transpose()), x, dy)
 
     def taps_to_x(kernel: Array, x: Any, dy: Array, *, program: Program) -> Array:
-        geometry = program.geometry.kernel_transpose()
-        back = planning.replan(program, geometry.input_transpose())
-        return bind(back, dy, kernel_for_input(XP, geometry, kernel))
+        forward = program.geometry.kernel_transpose()
+        return correlate_input(XP, bind, planning.replan(program, forward.input_transpose()), dy, kernel)
 
     def taps_to_dy(kernel: Array, x: Array, dy: Any, *, program: Program) -> Array:
         return bind(planning.replan(program, program.geometry.kernel_transpose()), x, kernel)

@@ -18,7 +18,7 @@ from torch.autograd.forward_ad import unpack_dual
 from ..backend import Backend, Planning, Run
 from ..geometry import Geometry
 from ..program import Program
-from ..transposes import correlate_taps, kernel_for_input
+from ..transposes import correlate_input, correlate_taps
 
 #: Channels from which torch's own gradients were the faster ones, 2 to 25 times.
 DENSE = 4
@@ -48,7 +48,7 @@ def close(backend: Backend, planning: Planning) -> Run:
             dx = dk = None
             if to_x:
                 back = planning.replan(program, geometry.input_transpose())
-                dx = run(back, dy, kernel_for_input(backend.xp, geometry, kernel.conj()))
+                dx = correlate_input(backend.xp, run, back, dy, kernel.conj())
             if to_kernel:
                 back = planning.replan(program, geometry.kernel_transpose())
                 dk = correlate_taps(backend.xp, run, back, x.conj(), dy)

@@ -5,16 +5,17 @@ Data flows one way: arguments, geometry, program, arrays; `LinearCall.pull` walk
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from operator import is_
 from typing import Any, NamedTuple
 
 from ..algorithms import prepare_all
-from ..arguments import Pairs, read_int, read_padding, read_per_axis, read_word, resolve
+from ..arguments import Pairs, is_sequence, read_int, read_padding, read_per_axis, read_word, resolve
 from ..backend import Backend, dtype_name, gather_arrays, library_backend, signed_backend
-from ..boundary import BOUNDARIES, Run, runs
+from ..boundary import BOUNDARIES, Run, check_depth, runs
 from ..geometry import Geometry, WindowDimension, dilated
 from ..layout import Layout
 from ..planner import (
@@ -23,12 +24,12 @@ from ..planner import (
     current_settings,
     derive,
     execute,
+    execute_input,
     execute_taps,
     make_problem,
     make_program,
 )
 from ..program import ITEM_SIZES, Program, Settings
-from ..transposes import kernel_for_input
 
 Array = Any
 Pullback = Callable[[Array], tuple[Array, ...]]
@@ -96,8 +97,7 @@ class LinearCall:
 
     def _pull_x(self, backend: Backend, dy: Array, kernel: Array) -> Array:
         assert self.transposed is not None
-        geometry, (back, _) = self.program.geometry, self.transposed
-        dx = execute(back, backend, dy, kernel_for_input(backend.xp, geometry, kernel))
+        dx = execute_input(self.transposed[0], backend, dy, kernel)
         if self.pieces is not None:
             dx = backend.pad_runs_transpose(dx, self.pieces, self.x_layout.result[2:])
         return self.x_layout.undo(backend.xp, dx)
@@ -137,7 +137,7 @@ def freeze(op: str, name: str, value: Any) -> Any:
     """Ints, words and nested tuples of them, hashable; bools and floats, which equal ints, are refused here."""
     if type(value) is int or value is None or isinstance(value, str):
         return value
-    if isinstance(value, Iterable):
+    if is_sequence(value):
         return tuple(freeze(op, f"{name}[{i}]", entry) for i, entry in enumerate(value))
     return read_int(op, name, value)
 
@@ -280,6 +280,7 @@ def plan_call(
     for option, words in WORDS.items():
         read_word(op, option, getattr(options, option), words)
     x_layout, kernel_layout, y_layout, pieces, geometry = read(op, x_shape, kernel_shape, options)
+    check_sizes(op, geometry, x_shape, kernel_shape, options)
     count = geometry.groups * geometry.outputs
     if bias_shape not in (None, (count,)):
         raise ValueError(f"{op}: bias must have shape ({count},), one number an output channel, got {bias_shape}")
@@ -303,6 +304,24 @@ def plan_call(
         program,
         back,
     )
+
+
+#: Elements that no array has: their number is a signed integer of 64 bits in every library.
+TOO_MANY = 2**63
+
+
+def check_sizes(
+    op: str, geometry: Geometry, x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], options: Options
+) -> None:
+    """Refuses a result, or a padded x, of more elements than an array can have."""
+    channels = geometry.groups * geometry.inputs
+    padded = (geometry.batch, channels, *[axis.padded for axis in geometry.axes])
+    for name, shape in (("padded x", padded), ("result", geometry.y_shape)):
+        if prod(shape) >= TOO_MANY:
+            raise ValueError(
+                f"{op}: padding={options.padding!r} and the other options give a {name} of {prod(shape)} elements "
+                f"{shape}, an array has fewer than 2**63 (x: {x_shape}, kernel: {kernel_shape}); pad less"
+            )
 
 
 #: What a type can be turned into without losing its nature: integers to anything, floats not to integers.
@@ -335,7 +354,7 @@ def window_axes(
         raise ValueError(f"{op}: kernel has spatial shape {window}; every axis needs at least one tap")
     stride = read_per_axis(op, "stride", options.stride, ndim, 1)
     dilation = read_per_axis(op, "dilation", options.dilation, ndim, 1)
-    covered = tuple(dilated(k, d) for k, d in zip(window, dilation, strict=True))
+    covered = tuple(map(dilated, window, dilation))
     widths = resolve(read_padding(op, options.padding, ndim), sizes, covered, stride)
     for i, (n, (low, high), k) in enumerate(zip(sizes, widths, covered, strict=True)):
         if n + low + high < k:
@@ -349,7 +368,7 @@ def window_axes(
         sizes = tuple(n + low + high for n, (low, high) in zip(sizes, widths, strict=True))
         widths = ((0, 0),) * ndim
     axes = zip(sizes, window, stride, widths, dilation, strict=True)
-    return pieces, tuple(WindowDimension(n, k, s, low, high, d) for n, k, s, (low, high), d in axes)
+    return pieces, tuple([WindowDimension(n, k, s, low, high, d) for n, k, s, (low, high), d in axes])
 
 
 def boundary_pieces(
@@ -366,6 +385,7 @@ def boundary_pieces(
     for i, (n, pair) in enumerate(zip(sizes, widths, strict=True)):
         if n == 0 and max(pair) > 0:
             raise ValueError(f"{op}: boundary={boundary!r} can't pad spatial axis {i} of size 0; use 'constant'")
+        check_depth(op, boundary, n, *pair)
     if all(low <= 0 and high <= 0 for low, high in widths):
         return None
     return tuple(runs(boundary, n, low, high) for n, (low, high) in zip(sizes, widths, strict=True))

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..arguments import PerAxis, read_ints, read_pair, read_per_axis, read_word
 from ..backend import Backend, dtype_name, gather_arrays
-from ..boundary import BOUNDARIES, Run, runs
+from ..boundary import BOUNDARIES, Run, check_depth, runs
 from ..geometry import WindowDimension, dilated
 from ..primitives import add_windows
 
@@ -79,6 +79,7 @@ def read_pad(x: Array, widths: Any, boundary: Any, value: Any) -> tuple[tuple[Ru
             raise ValueError(f"pad: widths[{i}]={(low, high)} crops more than axis {i} has, {n} elements")
         if n == 0 and boundary != "constant" and n + low + high > 0:
             raise ValueError(f"pad: boundary={boundary!r} can't continue axis {i} of size 0; use 'constant'")
+        check_depth("pad", boundary, n, low, high)
         pieces.append(runs(boundary, n, low, high))
     return tuple(pieces)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, prod
 from typing import Any
 
 from ..algorithms import ALGORITHMS
-from ..arguments import read_ints
+from ..arguments import is_sequence, read_ints
 from ..backend import Backend, dtype_name, gather_arrays, get_backend, installed_libraries, library_backend
 from ..planner import current_settings, options
 from ..program import ITEM_SIZES, Program
@@ -184,6 +184,6 @@ def _library(caller: str, name: str) -> Backend:
 
 def _shape(caller: str, name: str, part: Any) -> tuple[int, ...]:
     shape = part.shape if hasattr(part, "dtype") else part
-    if isinstance(shape, str | bytes) or not isinstance(shape, Iterable):
+    if not is_sequence(shape):
         raise TypeError(f"{caller}: expected a shape or an array, got {part!r} for {name}")
     return read_ints(caller, name, shape, 0)

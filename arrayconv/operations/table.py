@@ -77,12 +77,17 @@ def find_operation(caller: str, op: Any) -> Operation:
 
 
 def bind(caller: str, row: Operation, arrays: Sequence[Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments by name; those that the operation doesn't have are refused in its own words."""
+    """The arguments by name; those that the operation doesn't have are refused."""
     own = SIGNATURES[row.name]
+    known = [name for name, entry in own.parameters.items() if entry.kind is entry.KEYWORD_ONLY]
+    for name, value in options.items():
+        if name not in own.parameters:
+            raise TypeError(f"{caller}: {row.name} has no option {name}={value!r}; its options are {', '.join(known)}")
     try:
         return own.bind(*arrays, **options).arguments
     except TypeError as error:
-        raise TypeError(f"{caller}: {row.name}{own} can't take these arguments: {error}") from None
+        needed = ", ".join(name for name in own.parameters if name not in known)
+        raise TypeError(f"{caller}: {row.name} takes {needed}, and as options {', '.join(known)}: {error}") from None
 
 
 def linear_options(row: Operation, arguments: Mapping[str, Any]) -> Options:

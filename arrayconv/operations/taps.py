@@ -8,7 +8,7 @@ from math import gcd
 from operator import add
 from typing import Any, NamedTuple
 
-from ..boundary import Run, zero_runs
+from ..boundary import Run, runs
 from ..geometry import WindowDimension
 from ..primitives import MOST_STACKED, along, full, pad_runs
 
@@ -18,7 +18,9 @@ Array = Any
 def pad_axes(xp: Any, x: Array, first: int, widths: Sequence[tuple[int, int]]) -> Array:
     """Zero padding of the axes from ``first`` on; negative widths crop."""
     others: list[tuple[Run, ...]] = [((0, n, 1),) for n in x.shape[first + len(widths) :]]
-    return pad_runs(xp, x, [zero_runs(n, *pair) for n, pair in zip(x.shape[first:], widths, strict=False)] + others)
+    return pad_runs(
+        xp, x, [runs("constant", n, *pair) for n, pair in zip(x.shape[first:], widths, strict=False)] + others
+    )
 
 
 class Taps(NamedTuple):

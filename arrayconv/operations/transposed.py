@@ -32,9 +32,9 @@ def forward_axes(
     axes = []
     for i, (n, k, s, d, e) in enumerate(zip(sizes, window, stride, dilation, extra, strict=True)):
         low, high = widths[i]
-        if e >= s or (is_same and e):
+        if e >= max(s, d) or (is_same and e):
             raise ValueError(
-                f"{op}: output_padding={e} along spatial axis {i} must be below the stride of {s}"
+                f"{op}: output_padding={e} along spatial axis {i} must be below the stride of {s} or dilation of {d}"
                 + (f", and 0 with padding={word!r}, which gives stride * size" if is_same else "")
             )
         size = whole[i] if is_same else dilated(n, s) + covered[i] - 1 - low - high + e
@@ -43,7 +43,7 @@ def forward_axes(
                 f"{op}: padding={(low, high)} along spatial axis {i} crops more than the {size + low + high} elements "
                 f"that there are (size {n}, {k} taps, stride {s}); pad less"
             )
-        axes.append(WindowDimension(size, k, s, low, high, d))
+        axes.append(WindowDimension(size, k, s, low, high - e, d))  # what is added meets no window
     return tuple(axes)
 
 
@@ -109,8 +109,8 @@ def conv_transpose(
         bias: ``(C,)`` or None.
         stride, padding, dilation: those of the convolution that is transposed, so padding crops the result and
             negative padding adds zeros. ``"same"`` and ``"same_lower"`` give ``stride * size``.
-        output_padding: elements added at the end of each axis, below the stride: the sizes that a strided convolution
-            would all have mapped to x's.
+        output_padding: elements added at the end of each axis: below the stride, the sizes that a strided convolution
+            would all have mapped to x's. As in PyTorch, it may also be below the dilation.
         groups, channels, dtype, algorithm: as in `conv`.
         boundary: ``"constant"`` only.
 
