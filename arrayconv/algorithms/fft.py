@@ -13,7 +13,7 @@ from math import inf, log2, prod
 from typing import Any, NamedTuple
 
 from ..backend import Backend
-from ..geometry import Geometry
+from ..geometry import Geometry, WindowDimension
 from ..primitives import dilate
 from ..program import Problem, Program
 from .algorithm import Algorithm, Tile, Tiling, base_dilated, budget_of, make_tiling, prepared, run_tiled
@@ -59,27 +59,69 @@ def fast_lengths(words: int) -> list[int]:
     return sorted(found)
 
 
+class Line(NamedTuple):
+    """Lines along one axis of a tile, side by side: the length of a transform, its outputs, and how many there are."""
+
+    length: int
+    outputs: int
+    count: int
+
+
+#: The longest line, beside a window that is not: a table of factors is made for each call, and is to stay in the cache.
+LINE = 2**13
+
+
+def line_of(backend: Backend, axis: WindowDimension, outputs: int) -> Line:
+    """One line, or many short ones, which a library of ``shared_lines`` transforms on all cores."""
+    length = fast_length(span(axis, outputs))
+    most = max(LINE, 8 * axis.window)
+    if not backend.shared_lines or length <= most:
+        return Line(length, outputs, 1)
+    count = -(-outputs // (1 + (most - axis.window) // axis.stride))
+    length = fast_length(span(axis, -(-outputs // count)))
+    own = 1 + (length - axis.window) // axis.stride
+    return Line(length, own, -(-outputs // own))
+
+
+def span(axis: WindowDimension, outputs: int) -> int:
+    """Elements that so many neighbouring outputs meet."""
+    return axis.window + (outputs - 1) * axis.stride
+
+
+def lines_of(backend: Backend, geometry: Geometry, block: tuple[int, ...]) -> tuple[Line, ...]:
+    return tuple([line_of(backend, axis, n) for axis, n in zip(geometry.axes, block[1:], strict=True)])
+
+
 class Details(NamedTuple):
-    """Lengths of the transform, and where in it the results lie."""
+    """Lengths of the transforms, where in them the results lie, and how the tile is cut into lines, if it is."""
 
     lengths: tuple[int, ...]
     results: tuple[slice, ...]
+    cut: Cut | None
 
 
-def details(lengths: tuple[int, ...], geometry: Geometry) -> Details:
+class Cut(NamedTuple):
+    """Zeros after a tile whose last lines are not full, and lines as windows of its axes: elements, steps, counts."""
+
+    widths: tuple[tuple[int, int], ...]
+    spans: tuple[int, ...]
+    steps: tuple[int, ...]
+    counts: tuple[int, ...]
+
+
+def details(lines: tuple[Line, ...], geometry: Geometry) -> Details:
     """A correlation is a convolution with the flipped kernel, whose first full window ends at ``window - 1``."""
-    return Details(
-        lengths,
-        tuple(
-            slice(axis.window - 1, axis.window + (axis.output - 1) * axis.stride, axis.stride) for axis in geometry.axes
-        ),
-    )
-
-
-def lengths_of(geometry: Geometry, block: tuple[int, ...]) -> tuple[int, ...]:
-    """Lengths of the transform of a tile, from its outputs."""
-    axes = zip(geometry.axes, block[1:], strict=True)
-    return tuple([fast_length(axis.window + (n - 1) * axis.stride) for axis, n in axes])
+    pairs, lengths = list(zip(geometry.axes, lines, strict=True)), tuple([line.length for line in lines])
+    outputs = [min(axis.output, line.outputs) for axis, line in pairs]
+    counts = tuple([-(-axis.output // n) for (axis, _), n in zip(pairs, outputs, strict=True)])
+    ends = [slice(axis.window - 1, span(axis, n), axis.stride) for (axis, _), n in zip(pairs, outputs, strict=True)]
+    if max(counts) == 1:
+        return Details(lengths, tuple(ends), None)
+    spans = tuple([span(axis, n) for (axis, _), n in zip(pairs, outputs, strict=True)])
+    steps = tuple([axis.stride * n for (axis, _), n in zip(pairs, outputs, strict=True)])
+    reaches = [step * (count - 1) + own for own, step, count in zip(spans, steps, counts, strict=True)]
+    widths = tuple([(0, reach - axis.size) for (axis, _), reach in zip(pairs, reaches, strict=True)])
+    return Details(lengths, tuple(ends), Cut(widths, spans, steps, counts))
 
 
 def tiles_of(geometry: Geometry, block: tuple[int, ...]) -> int:
@@ -89,37 +131,45 @@ def tiles_of(geometry: Geometry, block: tuple[int, ...]) -> int:
 def fixed(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
     """Bytes of the kernel's spectrum, and of the tiles computed at once twice, since a transform makes a copy.
 
-    A tile's bytes are those of its whole transform, of which long windows leave few outputs.
+    A tile's bytes are those of its whole transforms, of which long windows leave few outputs.
     """
     geometry, number = problem.geometry, 16 if problem.is_complex else 8
     kernels = geometry.groups * geometry.inputs * geometry.outputs
+    lines = lines_of(backend, geometry, block)
     images = 2 * block[0] * geometry.groups * (geometry.inputs + geometry.outputs)
-    at_once = min(FFT.workers(backend), tiles_of(geometry, block))
-    return number * prod(lengths_of(geometry, block)) * (kernels + max(kernels, images * at_once))
+    images *= min(FFT.workers(backend), tiles_of(geometry, block)) * prod([line.count for line in lines])
+    return number * prod([line.length for line in lines]) * (kernels + max(kernels, images))
 
 
-#: Points of a tile for each spatial axis: what is transformed stays in the cache while its axes are passed over.
-POINTS = 2**16
+#: Points of a tile for each spatial axis: what is transformed stays in the cache while its axes are passed over. The
+#: second is for libraries whose threads share a tile.
+POINTS, SHARED = 2**16, 2**18
+
+
+def most_points(problem: Problem, backend: Backend) -> float:
+    """Of a tile, over all of its channels, of which half are results. An accelerator has no such cache."""
+    geometry = problem.geometry
+    if not problem.device.startswith("cpu") or not (backend.shared_lines or backend.workers is not None):
+        return inf
+    channels = geometry.groups * (geometry.inputs + geometry.outputs) / 2
+    return geometry.ndim * (SHARED if backend.shared_lines else POINTS) / channels
 
 
 @lru_cache(maxsize=1024)  # whether it serves, what it costs and how it runs all ask for it
 def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
     """Overlap-save: the batch is halved, then the first axis, while a tile is long beside its window and too large.
 
-    A library with threads of its own transforms all at once, as far as the memory goes. All tiles share one spectrum of
-    the kernel.
+    All tiles share one spectrum of the kernel. Those of a library of ``shared_lines`` are cut into lines once more.
     """
     geometry = problem.geometry
     full = (geometry.batch, *geometry.out)
     own, lengths = [max(1, count) for count in full], [max(1, geometry.batch)]
-    lengths += [axis.window + (n - 1) * axis.stride for axis, n in zip(geometry.axes, own[1:], strict=True)]
-    channels = geometry.groups * (geometry.inputs + geometry.outputs) / 2
-    limit = geometry.ndim * POINTS / channels if backend.workers is not None else inf
-    room = budget * FFT.workers(backend)
+    lengths += [span(axis, n) for axis, n in zip(geometry.axes, own[1:], strict=True)]
+    limit, room = most_points(problem, backend), budget * FFT.workers(backend)
 
     def resize(i: int, count: int) -> None:
         own[i] = count
-        lengths[i] = geometry.axes[i - 1].window + (count - 1) * geometry.axes[i - 1].stride if i else count
+        lengths[i] = span(geometry.axes[i - 1], count) if i else count
 
     def fits() -> bool:
         return fixed(problem, backend, tuple(own)) <= room
@@ -137,7 +187,7 @@ def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
     """One length for all tiles, so that the kernel has one spectrum."""
-    return make_tiling(problem, block, partial(details, lengths_of(problem.geometry, block)))
+    return make_tiling(problem, block, partial(details, lines_of(backend, problem.geometry, block)))
 
 
 def counts(problem: Problem, backend: Backend) -> Counts:
@@ -146,9 +196,9 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     """
     geometry = problem.geometry
     own = FFT.blocks(problem, backend, budget_of(problem))
-    points = prod(lengths_of(geometry, own))
-    tiles = tiles_of(geometry, own)
-    images = geometry.batch * geometry.groups * tiles_of(geometry, (geometry.batch, *own[1:])) * points
+    lines, tiles = lines_of(backend, geometry, own), tiles_of(geometry, own)
+    points, count = prod([line.length for line in lines]), prod([line.count for line in lines])
+    images = geometry.batch * geometry.groups * tiles_of(geometry, (geometry.batch, *own[1:])) * count * points
     kernels = geometry.groups * geometry.inputs * geometry.outputs
     idle = max(1.0, min(FFT.workers(backend), points / POINTS) / tiles)
     transformed = (images * (geometry.inputs + geometry.outputs) + kernels * points) * idle
@@ -168,34 +218,53 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     forward, inverse = (xp.fft.fftn, xp.fft.ifftn) if problem.is_complex else (xp.fft.rfftn, xp.fft.irfftn)
     kernel = xp.flip(dilate(xp, kernel, [axis.window_dilation for axis in geometry.axes]), axis=axes)
     kernel = xp.reshape(kernel, (geometry.groups, geometry.outputs, geometry.inputs, *kernel.shape[2:]))
-    taps = forward(backend.cast(kernel, wide), s=prepared(program, backend).tiles[0].details.lengths, axes=axes)
+    taps = spectrum_of(xp, backend.cast(kernel, wide), prepared(program, backend).tiles[0].details.lengths)
 
     def compute(tile: Tile, x: Array, kernel: Array) -> Array:
         return guarded(backend, tile.geometry, x, lambda x: transformed(tile, x))
 
     def transformed(tile: Tile, x: Array) -> Array:
-        own, (lengths, results) = tile.geometry, tile.details
+        own, (lengths, results, cut) = tile.geometry, tile.details
+        if cut is not None:
+            x = backend.windows(backend.pad(x, cut.widths), cut.spans, cut.steps, (1,) * own.ndim)
         spectrum = forward(backend.cast(x, wide), s=lengths, axes=axes)
         spectrum = xp.reshape(spectrum, (own.batch, own.groups, own.inputs, *spectrum.shape[2:]))
-        mixed = mix(backend, spectrum, taps)
-        y = xp.reshape(inverse(mixed, s=lengths, axes=axes), (own.batch, own.groups * own.outputs, *lengths))
-        return backend.cast(y[(slice(None), slice(None), *results)], x.dtype)
+        y = inverse(mix(backend, spectrum, taps), s=lengths, axes=axes)[(..., *results)]
+        y = backend.cast(xp.reshape(y, (own.batch, own.groups * own.outputs, *y.shape[3:])), x.dtype)
+        return y if cut is None else united(xp, y, own.out)
 
     return run_tiled(program, backend, x, kernel, compute)
 
 
+def spectrum_of(xp: Any, kernel: Array, lengths: tuple[int, ...]) -> Array:
+    """``forward`` axis by axis, each padded when it is its turn: few lines of a kernel are more than zeros before."""
+    transform = xp.fft.fft if xp.isdtype(kernel.dtype, "complex floating") else xp.fft.rfft
+    for axis, length in zip(range(-1, -len(lengths) - 1, -1), reversed(lengths), strict=True):
+        kernel, transform = transform(kernel, n=length, axis=axis), xp.fft.fft
+    return kernel
+
+
 def mix(backend: Backend, spectrum: Array, taps: Array) -> Array:
-    """``(N, G, I, *f)`` and ``(G, O, I, *f)`` to ``(N, G, O, *f)``: a matrix product a frequency."""
+    """``(N, G, I, *lines, *f)`` and ``(G, O, I, *f)`` to ``(N, G, O, *lines, *f)``: a matrix product a frequency."""
     xp = backend.xp
-    batch, groups, inputs, *frequencies = spectrum.shape
-    outputs = taps.shape[1]
+    groups, outputs, inputs, *frequencies = taps.shape
+    batch, lines = spectrum.shape[0], spectrum.shape[3 : spectrum.ndim - len(frequencies)]
     if inputs == 1:
-        return spectrum * xp.reshape(taps, (1, groups, outputs, *frequencies))
-    flat = prod(frequencies)
-    left = xp.permute_dims(xp.reshape(spectrum, (batch, groups, inputs, flat)), (1, 3, 0, 2))
+        return spectrum * xp.reshape(taps, (1, groups, outputs, *[1] * len(lines), *frequencies))
+    count, flat = prod(lines), prod(frequencies)
+    left = xp.permute_dims(xp.reshape(spectrum, (batch, groups, inputs, count, flat)), (1, 4, 0, 3, 2))
+    left = xp.reshape(left, (groups, flat, batch * count, inputs))
     right = xp.permute_dims(xp.reshape(taps, (groups, outputs, inputs, flat)), (0, 3, 2, 1))
-    mixed = xp.permute_dims(backend.matmul(left, right), (2, 0, 3, 1))
-    return xp.reshape(mixed, (batch, groups, outputs, *frequencies))
+    mixed = xp.reshape(backend.matmul(left, right), (groups, flat, batch, count, outputs))
+    return xp.reshape(xp.permute_dims(mixed, (2, 0, 4, 3, 1)), (batch, groups, outputs, *lines, *frequencies))
+
+
+def united(xp: Any, y: Array, out: tuple[int, ...]) -> Array:
+    """Lines ``(N, C, *counts, *n)`` one after the other, without what the last ones have too many: ``(N, C, *out)``."""
+    ndim = len(out)
+    y = xp.permute_dims(y, (0, 1, *[axis for i in range(2, 2 + ndim) for axis in (i, i + ndim)]))
+    y = xp.reshape(y, (*y.shape[:2], *[y.shape[i] * y.shape[i + 1] for i in range(2, y.ndim, 2)]))
+    return y[(..., *[slice(0, n) for n in out])]
 
 
 #: The type of a transform.

@@ -295,6 +295,7 @@ BACKEND = standard_backend(
     close=close,
     accumulators=WIDER,
     unless_finite=unless_finite,
+    shared_lines=True,
     fold=fold,
     recompute=recompute,
     detach=lambda array: array.detach(),
