@@ -70,6 +70,11 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "moved": 5.82e-10, "output": 3.83e-09,
             "product": 5.37e-13, "tile": 2.28e-06,
         },
+        "lags": {
+            "call": 3e-05, "matrix": 2e-06,
+            "moved": 5e-10, "partial": 5e-10,
+            "product": 2e-11, "slice": 5e-06,
+        },
         "reduce": {
             "call": 2e-05, "moved": 5e-10,
             "product": 2e-11, "run": 5e-09,
@@ -183,6 +188,11 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "moved": 6.51e-10, "output": 2.21e-09,
             "product": 7.45e-13, "tile": 2.48e-05,
         },
+        "lags": {
+            "call": 3e-05, "matrix": 2e-06,
+            "moved": 5e-10, "partial": 5e-10,
+            "product": 2e-11, "slice": 5e-06,
+        },
         "reduce": {
             "call": 2.64e-06, "moved": 1.08e-10,
             "product": 1.88e-10, "run": 2.24e-09,
@@ -277,6 +287,11 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "call": 1.07e-05, "plain product": 6.65e-10,
             "point": 6.26e-11, "product": 1.12e-10,
             "step": 9.49e-11, "tile": 0.00153,
+        },
+        "lags": {
+            "call": 3e-05, "matrix": 2e-06,
+            "moved": 5e-10, "partial": 5e-10,
+            "product": 2e-11, "slice": 5e-06,
         },
         "reduce": {
             "call": 7.38e-06, "moved": 1.54e-10,
