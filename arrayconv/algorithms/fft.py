@@ -64,7 +64,7 @@ class Line(NamedTuple):
 
     length: int
     outputs: int
-    count: int
+    lines: int
 
 
 #: The longest line, beside a window that is not: a table of factors is made for each call, and is to stay in the cache.
@@ -137,7 +137,7 @@ def fixed(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
     kernels = geometry.groups * geometry.inputs * geometry.outputs
     lines = lines_of(backend, geometry, block)
     images = 2 * block[0] * geometry.groups * (geometry.inputs + geometry.outputs)
-    images *= min(FFT.workers(backend), tiles_of(geometry, block)) * prod([line.count for line in lines])
+    images *= min(FFT.workers(backend), tiles_of(geometry, block)) * prod([line.lines for line in lines])
     return number * prod([line.length for line in lines]) * (kernels + max(kernels, images))
 
 
@@ -197,7 +197,7 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     geometry = problem.geometry
     own = FFT.blocks(problem, backend, budget_of(problem))
     lines, tiles = lines_of(backend, geometry, own), tiles_of(geometry, own)
-    points, count = prod([line.length for line in lines]), prod([line.count for line in lines])
+    points, count = prod([line.length for line in lines]), prod([line.lines for line in lines])
     images = geometry.batch * geometry.groups * tiles_of(geometry, (geometry.batch, *own[1:])) * count * points
     kernels = geometry.groups * geometry.inputs * geometry.outputs
     idle = max(1.0, min(FFT.workers(backend), points / POINTS) / tiles)

@@ -291,7 +291,7 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
         "lags": {
             "call": 3e-05, "matrix": 2e-06,
             "moved": 5e-10, "partial": 5e-10,
-            "product": 2e-11, "slice": 5e-06,
+            "product": 2e-10, "slice": 5e-06,
         },
         "reduce": {
             "call": 7.38e-06, "moved": 1.54e-10,

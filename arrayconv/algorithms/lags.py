@@ -9,6 +9,7 @@ the speed of a matrix product. The other axes' outputs are products of their own
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from itertools import product
 from math import prod
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 
 from ..backend import Backend
 from ..geometry import Geometry, WindowDimension
-from ..primitives import tap_slice
+from ..primitives import concat, split_ranges, tap_slice
 from ..program import Problem, Program
 from .algorithm import Algorithm, Tile, Tiling, base_dilated, in_floats, make_tiling, run_tiled
 from .guard import guarded
@@ -27,8 +28,9 @@ Array = Any
 #: Elements of a segment, and those at which a product costs twice its multiply-adds.
 SEGMENTS, HALF = (1, 2, 4, 8, 16, 32, 64, 128, 256), 24
 
-#: Elements of x and the kernel in one matrix product: they stay in a core's cache, and there is work for all cores.
-PIECE = 2**16
+#: Elements of x and the kernel in one matrix product, which stay in a core's cache, and in those of a part of the work:
+#: some for each core, in a cache while all places are passed over.
+PIECE, PART = 2**16, 2**21
 
 
 class Lags(NamedTuple):
@@ -68,6 +70,40 @@ def lags_of(geometry: Geometry) -> Lags:
     rows = min(window[-1], max(1, PIECE // row))
     pieces = -(-window[-1] // rows)
     return Lags(own, reach, segments, pieces, -(-window[-1] // pieces), window, geometry.out[:-1] or (1,))
+
+
+class Part(NamedTuple):
+    """Some groups, and some rows of the window's first axis: the parts of a group's window are added up."""
+
+    x: tuple[slice, ...]
+    kernel: tuple[slice, ...]
+    geometry: Geometry
+
+
+def steps(geometry: Geometry) -> tuple[int, int]:
+    """Groups and rows of a part."""
+    group = sum(moved(replace(geometry, groups=1)))
+    count = -(-group // PART)
+    return max(1, PART // group), -(-geometry.window[0] // count)
+
+
+def parts_of(geometry: Geometry) -> tuple[tuple[Part, ...], ...]:
+    """A tuple for some groups each."""
+    step, rows = steps(geometry)
+    cut = split_ranges(geometry.window[0], rows)
+    return tuple(tuple(part_of(geometry, groups, r) for r in cut) for groups in split_ranges(geometry.groups, step))
+
+
+def part_of(geometry: Geometry, groups: range, rows: range) -> Part:
+    axis, inputs, outputs = geometry.axes[0], geometry.inputs, geometry.outputs
+    start = rows.start * axis.window_dilation
+    stop = start + (len(rows) - 1) * axis.window_dilation + (axis.output - 1) * axis.stride + 1
+    own = replace(axis, size=stop - start, kernel=len(rows), low=0, high=0)
+    return Part(
+        (slice(None), slice(groups.start * inputs, groups.stop * inputs), slice(start, stop)),
+        (slice(groups.start * outputs, groups.stop * outputs), slice(None), slice(rows.start, rows.stop)),
+        replace(geometry, groups=len(groups), axes=(own, *geometry.axes[1:])),
+    )
 
 
 def unsupported(problem: Problem, backend: Backend) -> str | None:
@@ -119,11 +155,16 @@ def partial(geometry: Geometry) -> int:
 
 
 def fixed(problem: Problem, backend: Backend, block: tuple[int, ...] = ()) -> int:
-    """Bytes of the padded arrays and of their rows, of one place's products, and of all sums twice."""
+    """Bytes of the padded images; of a part, padded and as rows, its products at one place, all sums."""
     geometry = problem.geometry
-    lags = lags_of(geometry)
-    sums = prod(lags.out) * partial(geometry) // (lags.products(geometry) // geometry.groups)
-    return (2 * sum(moved(geometry)) + partial(geometry) + 2 * sums) * problem.itemsize
+    is_padded = any(axis.low or axis.high for axis in geometry.axes)
+    padded = geometry.batch * geometry.groups * geometry.inputs * prod(axis.padded for axis in geometry.axes)
+    step, rows = steps(geometry)
+    own = part_of(geometry, range(min(step, geometry.groups)), range(rows)).geometry
+    lags = lags_of(own)
+    sums = prod(lags.out) * own.groups * own.batch * lags.reach * own.outputs * lags.own
+    held = 2 * sum(moved(own)) + partial(own) + 2 * sums + 2 * prod(geometry.y_shape)
+    return (held + (padded if is_padded else 0)) * problem.itemsize
 
 
 def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
@@ -132,12 +173,13 @@ def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
 
 def counts(problem: Problem, backend: Backend) -> Counts:
     geometry, size = problem.geometry, in_floats(problem)
-    lags = lags_of(geometry)
+    lags, (step, rows) = lags_of(geometry), steps(geometry)
+    parts = -(-geometry.groups // step) * -(-geometry.window[0] // rows)
     matrices = prod(lags.out) * lags.products(geometry)
     products = prod(lags.out) * partial(geometry) * lags.rows * lags.segments
     return {
         "call": 1.0,
-        "slice": float(places(geometry)),
+        "slice": float(parts * places(geometry)),
         "matrix": float(matrices),
         "product": products * size,
         "moved": sum(moved(geometry)) * size,
@@ -146,13 +188,23 @@ def counts(problem: Problem, backend: Backend) -> Counts:
 
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
-    return make_tiling(problem, block, lags_of)
+    return make_tiling(problem, block, parts_of)
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
+    def one(part: Part, x: Array, kernel: Array) -> Array:
+        geometry, lags = part.geometry, lags_of(part.geometry)
+        kernel = kernel_rows(backend, geometry, lags, kernel[part.kernel])
+        return guarded(backend, geometry, x[part.x], lambda x: correlate(backend, geometry, lags, x, kernel))
+
     def compute(tile: Tile, x: Array, kernel: Array) -> Array:
-        kernel = kernel_rows(backend, tile.geometry, tile.details, kernel)
-        return guarded(backend, tile.geometry, x, lambda x: correlate(backend, tile.geometry, tile.details, x, kernel))
+        sums = []
+        for first, *others in tile.details:
+            total = one(first, x, kernel)
+            for part in others:
+                total = total + one(part, x, kernel)
+            sums.append(total)
+        return concat(backend.xp, sums, 1)
 
     return run_tiled(program, backend, x, kernel, compute)
 
@@ -185,7 +237,8 @@ def x_rows(backend: Backend, geometry: Geometry, lags: Lags, x: Array) -> Array:
     sizes = x.shape[2:-2] if geometry.ndim > 1 else x.shape[2:-1]
     x = xp.reshape(x, (geometry.batch, geometry.groups, geometry.inputs, *sizes, lags.segments, lags.reach))
     x = xp.permute_dims(x, (1, 2, *range(3, 4 + len(sizes)), 0, 4 + len(sizes)))
-    return xp.reshape(x, (*x.shape[:-2], geometry.batch * lags.reach))
+    rows = xp.reshape(x, (*x.shape[:-2], geometry.batch * lags.reach))
+    return backend.copy(rows) if geometry.batch == 1 else rows  # one copy of a view, not one for each place
 
 
 def correlate(backend: Backend, geometry: Geometry, lags: Lags, x: Array, kernel: Array) -> Array:
