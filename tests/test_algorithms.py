@@ -15,7 +15,7 @@ import pytest
 from scipy import signal
 
 import arrayconv as ac
-from arrayconv.algorithms import ALGORITHMS, fft, native_counts, prepared, reduce, subpixel, toeplitz
+from arrayconv.algorithms import ALGORITHMS, fft_tiles, lags, native_counts, prepared, reduce, subpixel, toeplitz
 from arrayconv.algorithms.fitted import SECONDS
 from arrayconv.backend import library_backend
 from arrayconv.backends.numpy import Workers
@@ -125,8 +125,8 @@ def test_kernel_gradients_of_thin_layers_are_reductions() -> None:
     ]
     thick = ac.plan(ac.conv, (8, 64, 56, 56), (64, 64, 3, 3), padding=1, library="jax")
     chosen = [derive(plan.program, plan.program.geometry.kernel_transpose()).algorithm for plan in thin]
-    assert chosen[0] == "reduce" and set(chosen) <= {"reduce", "fft"}
-    assert derive(thick.program, thick.program.geometry.kernel_transpose()).algorithm not in ("reduce", "fft")
+    assert chosen[0] == "reduce" and set(chosen) <= {"reduce", "lags", "fft"}
+    assert derive(thick.program, thick.program.geometry.kernel_transpose()).algorithm not in ("reduce", "lags", "fft")
 
 
 def test_padded_images_stay_within_the_workspace() -> None:
@@ -134,6 +134,26 @@ def test_padded_images_stay_within_the_workspace() -> None:
     with ac.settings(workspace=2**22):
         program = ac.plan(ac.conv, *shapes, padding=1, library="jax", algorithm="reduce").program
     assert program.block[0] < 16 and 0 < program.workspace <= 2**22
+
+
+# Lags
+
+
+@pytest.mark.parametrize(("piece", "part"), [(1, 1), (30, 100), (2**16, 2**21)])
+@pytest.mark.parametrize("sizes", [(90,), (14, 17), (6, 9, 10)], ids=str)
+def test_lags_in_pieces_and_parts(
+    library: Library, sizes: tuple[int, ...], piece: int, part: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Strides, rows with holes, zeros around, groups and channels; a NaN in a corner stays there."""
+    monkeypatch.setattr(lags, "PIECE", piece)
+    monkeypatch.setattr(lags, "PART", part)
+    lags.lags_of.cache_clear()
+    x, kernel = normal(2, 6, *sizes), normal(3, 2, *[n // 2 - 1 for n in sizes])
+    x[(0, 0, *[0] * len(sizes))] = np.nan
+    options = {"groups": 3, "padding": 1, "stride": 2, "dilation": (2,) * (len(sizes) - 1) + (1,)}
+    if library.name in ("numpy", "torch"):
+        assert library.check(ac.conv, x, kernel, algorithm="lags", **options)
+    lags.lags_of.cache_clear()
 
 
 # The residues of a base dilation
@@ -170,8 +190,9 @@ def test_merged_residues_are_those_of_the_phases() -> None:
 
 @pytest.mark.parametrize("shape", [(3000,), (700, 90), (40, 60, 50)])
 def test_overlapping_blocks_meet(library: Library, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, size in (("POINTS", 512), ("SWEPT", 1024), ("SWEPT_LINE", 128)):
-        monkeypatch.setattr(fft, name, size)
+    sizes = {"POINTS": 512, "SHARED": 1024, "LINE": 128, "SWEPT": 1024, "SWEPT_LINE": 128}
+    for name, size in sizes.items():
+        monkeypatch.setattr(fft_tiles, name, size)
     kernel = normal(*(5,) * len(shape))
     x = normal(*shape)
     y = ac.correlate(library.asarray(x), library.asarray(kernel), padding=1, algorithm="fft")

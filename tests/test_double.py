@@ -16,7 +16,7 @@ import pytest
 from jax import lax
 
 import arrayconv as ac
-from arrayconv.algorithms import fft
+from arrayconv.algorithms import fft, fft_tiles
 from arrayconv.backend import library_backend
 from arrayconv.backends.jax import enable_x64
 from arrayconv.geometry import Geometry, WindowDimension
@@ -47,7 +47,7 @@ def is_wide(request: pytest.FixtureRequest) -> Iterator[bool]:
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, size in (("POINTS", 32), ("SWEPT", 256), ("SWEPT_LINE", 32)):
-        monkeypatch.setattr(fft, name, size)
+        monkeypatch.setattr(fft_tiles, name, size)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "complex64"])
@@ -85,7 +85,7 @@ def test_long_windows_are_transformed(is_wide: bool) -> None:
         op = ac.conv if options else ac.correlate
         plan = ac.plan(op, *shapes, library="jax", dtype="float32", **options)
         assert plan.algorithm == "fft"
-        assert plan.program.workspace <= fft.SWEPT_BYTES * 1.1
+        assert plan.program.workspace <= fft_tiles.SWEPT_BYTES * 1.1
 
 
 def test_other_devices_say_that_they_have_no_float64(is_wide: bool) -> None:
@@ -157,7 +157,7 @@ def test_other_platforms_get_a_plan_of_their_own(is_wide: bool) -> None:
 
 SEVERAL_DEVICES = """
 import jax, jax.numpy as jnp, numpy as np, arrayconv as ac
-from arrayconv.algorithms import fft
+from arrayconv.algorithms import fft_tiles
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 try:
     from jax import shard_map
@@ -183,7 +183,7 @@ def same(y, expected):
     assert y.dtype == jnp.float32
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5 * abs(expected).max())
 
-fft.SWEPT = 256
+fft_tiles.SWEPT = 256
 for spec in (P("d"), P(None, None, "d")):
     spread = jax.device_put(x, NamedSharding(mesh, spec))
     same(jax.jit(conv)(spread, kernel), conv(x, kernel, "native"))
@@ -241,9 +241,9 @@ def test_pieces_meet(library: Library, name: str) -> None:
 def test_padding_wraps_around() -> None:
     """The circular transform of 71 points holds 56 results that 15 zeros surround; the linear one takes 86."""
     same = Geometry(1, 1, 1, 1, (WindowDimension(56, 31, 1, 15, 15),))
-    assert fft.lengths_of(same, (1, 56)) == (72,)
-    assert fft.lengths_of(same, (1, 55)) == (90,)  # a part of the axis meets its neighbour
-    assert fft.lengths_of(Geometry(1, 1, 1, 1, (WindowDimension(56, 31, 1, 31, 15),)), (1, 72)) == (108,)
+    assert fft_tiles.lengths_of(JAX, same, (1, 56)) == (72,)
+    assert fft_tiles.lengths_of(JAX, same, (1, 55)) == (90,)  # a part of the axis meets its neighbour
+    assert fft_tiles.lengths_of(JAX, Geometry(1, 1, 1, 1, (WindowDimension(56, 31, 1, 31, 15),)), (1, 72)) == (108,)
 
 
 def test_a_line_is_cut_into_rows_of_one_piece() -> None:

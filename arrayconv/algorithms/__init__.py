@@ -11,6 +11,7 @@ from .direct import DIRECT
 from .empty import EMPTY
 from .fft import FFT
 from .gemm import GEMM
+from .lags import LAGS
 from .native import NATIVE
 from .phases import PHASES
 from .reduce import REDUCE
@@ -19,5 +20,5 @@ from .subpixel import SUBPIXEL
 from .toeplitz import TOEPLITZ
 from .winograd import WINOGRAD
 
-_ROWS = (EMPTY, NATIVE, DIRECT, REDUCE, GEMM, TOEPLITZ, WINOGRAD, FFT, SUBPIXEL, PHASES, SEPARABLE)
+_ROWS = (EMPTY, NATIVE, DIRECT, REDUCE, LAGS, GEMM, TOEPLITZ, WINOGRAD, FFT, SUBPIXEL, PHASES, SEPARABLE)
 ALGORITHMS.update({algorithm.name: algorithm for algorithm in _ROWS})

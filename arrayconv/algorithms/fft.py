@@ -7,17 +7,16 @@ is not finite would spread over its whole block, so it is taken out and put back
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache, lru_cache, partial
-from math import inf, log2, prod
+from collections.abc import Callable
+from functools import partial
+from math import log2, prod
 from typing import Any, NamedTuple
 
 from ..backend import Backend
-from ..geometry import Geometry, WindowDimension
 from ..primitives import dilate
 from ..program import Problem, Program
 from .algorithm import Algorithm, Tile, Tiling, base_dilated, budget_of, make_tiling, prepared, run_tiled, tiles_of
+from .fft_tiles import POINTS, Details, block, crew, details, fixed, lengths_of, lines_of, rows_of, wraps_of
 from .guard import guarded
 from .rates import Counts
 from .sweep import Sweep, make_sweep, read_by, run_swept
@@ -41,142 +40,6 @@ def unsupported(problem: Problem, backend: Backend) -> str | None:
     return None
 
 
-def fast_length(n: int) -> int:
-    """The least 2^a 3^b 5^c that is n or more: lengths for which every library's FFT has fast passes."""
-    known = fast_lengths(-(-n.bit_length() // 16))
-    return known[bisect_left(known, n)]
-
-
-@cache
-def fast_lengths(words: int) -> list[int]:
-    """All of them up to ``2 ** (16 * words)``."""
-    found, most = [1], 2 ** (16 * words)
-    for prime in (2, 3, 5):
-        for n in found:  # those that are appended, too
-            if n * prime <= most:
-                found.append(n * prime)
-    return sorted(found)
-
-
-class Details(NamedTuple):
-    """Zeros to add to a tile, lengths of its transform, and where in that the results lie."""
-
-    widths: tuple[tuple[int, int], ...]
-    lengths: tuple[int, ...]
-    results: tuple[slice, ...]
-
-
-def details(lengths: tuple[int, ...], wraps: tuple[bool, ...], geometry: Geometry) -> Details:
-    """A correlation is a convolution with the flipped kernel, whose first full window ends at ``window - 1``."""
-    widths, results = [], []
-    for axis, is_wrapped in zip(geometry.axes, wraps, strict=True):
-        low, high = (0, 0) if is_wrapped else (axis.low, axis.high)
-        first = axis.window - 1 - axis.low + low
-        widths.append((low, high))
-        results.append(slice(first, first + (axis.output - 1) * axis.stride + 1, axis.stride))
-    return Details(tuple(widths), lengths, tuple(results))
-
-
-def is_wrapped(axis: WindowDimension, count: int) -> bool:
-    """Whether ``count`` outputs need no zeros: a transform is of a period, and what goes around its end falls on
-    results outside of ``window - 1 - low`` to ``size + high``, if it is as long as x and the longer of its paddings.
-    """
-    is_usual = count == axis.output and 0 <= axis.low < axis.window and axis.high >= 0
-    return is_usual and around(axis) < read_by(axis, count)
-
-
-def around(axis: WindowDimension) -> int:
-    return max(axis.size + max(axis.low, axis.high), axis.window)
-
-
-def wraps_of(geometry: Geometry, block: tuple[int, ...]) -> tuple[bool, ...]:
-    return tuple([is_wrapped(axis, n) for axis, n in zip(geometry.axes, block[1:], strict=True)])
-
-
-def lengths_of(geometry: Geometry, block: tuple[int, ...]) -> tuple[int, ...]:
-    """Lengths of the transform of a tile, from its outputs."""
-    axes = zip(geometry.axes, block[1:], strict=True)
-    return tuple([fast_length(around(axis) if is_wrapped(axis, n) else read_by(axis, n)) for axis, n in axes])
-
-
-def fixed(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
-    """Bytes of the kernel's spectrum, and of the tiles computed at once twice, since a transform makes a copy.
-
-    A tile's bytes are those of its whole transform, of which long windows leave few outputs.
-    """
-    geometry, number = problem.geometry, 16 if problem.is_complex else 8
-    kernels = geometry.groups * geometry.inputs * geometry.outputs
-    images = 2 * block[0] * geometry.groups * (geometry.inputs + geometry.outputs)
-    at_once = min(FFT.workers(backend) * rows_of(problem, backend, block), tiles_of(geometry, block))
-    return number * prod(lengths_of(geometry, block)) * (kernels + max(kernels, images * at_once))
-
-
-#: Points of a tile for each spatial axis: what is transformed stays in the cache while its axes are passed over.
-POINTS = 2**16
-
-
-#: The same where tiles are swept, by a library whose threads share each; and of one axis, whose threads share several.
-SWEPT, SWEPT_LINE = 2**18, 2**14
-
-#: Bytes of tiles that are swept: an allocator that takes more from the system, and gives it back, at each call (glibc's
-#: from 32 MiB on) makes that as slow as the transforms.
-SWEPT_BYTES = 3 * 2**23
-
-
-def limit_of(backend: Backend, geometry: Geometry) -> float:
-    """Points of a tile with all its channels; a library with threads of its own and no loop transforms all at once."""
-    channels = geometry.groups * (geometry.inputs + geometry.outputs) / 2
-    if backend.workers is not None:
-        return geometry.ndim * POINTS / channels
-    if backend.sweep is not None:
-        return (SWEPT if geometry.ndim > 1 else SWEPT_LINE) / channels
-    return inf
-
-
-def rows_of(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
-    """Tiles of one axis that are transformed together."""
-    geometry = problem.geometry
-    if backend.sweep is None or geometry.ndim > 1:
-        return 1
-    channels = block[0] * geometry.groups * (geometry.inputs + geometry.outputs) / 2
-    wish = max(1, int(SWEPT / channels / lengths_of(geometry, block)[0]))
-    count = -(-geometry.out[0] // max(1, block[1]))
-    return -(-count // -(-count // wish))
-
-
-@lru_cache(maxsize=1024)  # whether it serves, what it costs and how it runs all ask for it
-def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
-    """Overlap-save: the batch is halved, then the first axis, while a tile is long beside its window and too large.
-
-    All tiles share one spectrum of the kernel.
-    """
-    geometry = problem.geometry
-    if backend.sweep is not None:
-        return swept_block(problem, backend, budget)
-    full = (geometry.batch, *geometry.out)
-    own, lengths = [max(1, count) for count in full], [max(1, geometry.batch)]
-    lengths += [read_by(axis, n) for axis, n in zip(geometry.axes, own[1:], strict=True)]
-    limit = limit_of(backend, geometry)
-    room = budget * FFT.workers(backend)
-
-    def resize(i: int, count: int) -> None:
-        own[i] = count
-        lengths[i] = read_by(geometry.axes[i - 1], count) if i else count
-
-    def fits() -> bool:
-        return fixed(problem, backend, tuple(own)) <= room
-
-    for i in range(len(own)):
-        least = 3 * geometry.axes[i - 1].window if i else 1
-        while own[i] > 1 and lengths[i] // 2 >= least and not (prod(lengths) <= limit and fits()):
-            resize(i, -(-own[i] // 2))
-        resize(i, -(-full[i] // -(-full[i] // own[i])) if full[i] else 1)
-    while not fits() and max(own) > 1:
-        longest = 0 if own[0] > 1 else own.index(max(own))
-        resize(longest, -(-own[longest] // 2))
-    return tuple(own)
-
-
 class Rows(NamedTuple):
     """A sweep over pieces, and the tiles of a piece: how many there are, what each reads and how far it is to the next.
 
@@ -190,43 +53,10 @@ class Rows(NamedTuple):
     step: int
 
 
-def swept_block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
-    """The batch is cut first, then each time the axis whose cut adds least to the transforms, till a tile is small; one
-    no longer than three windows is cut only if it does not fit the budget.
-    """
-    geometry = problem.geometry
-    counts, limit = (geometry.batch, *geometry.out), limit_of(backend, geometry)
-
-    def block_of(tiles: Sequence[int]) -> tuple[int, ...]:
-        return tuple([-(-max(1, n) // tile) for n, tile in zip(counts, tiles, strict=True)])
-
-    def cuts(tiles: Sequence[int], windows: int) -> Iterator[tuple[int, tuple[int, ...]]]:
-        """Points of all transforms and the tiles along each axis, for one more cut of each that may be cut."""
-        block = block_of(tiles)
-        for i in range(1) if block[0] > 1 else range(1, len(tiles)):
-            more = (*tiles[:i], tiles[i] + max(1, tiles[i] // 4), *tiles[i + 1 :])
-            own = block_of(more)
-            if block[i] > 1 and (
-                not i or read_by(geometry.axes[i - 1], own[i]) >= windows * geometry.axes[i - 1].window
-            ):
-                yield prod(more[1:]) * prod(lengths_of(geometry, own)), more
-
-    def is_large(block: tuple[int, ...]) -> bool:
-        points, held = block[0] * prod(lengths_of(geometry, block)), fixed(problem, backend, block)
-        return points > limit or held > SWEPT_BYTES
-
-    tiles: tuple[int, ...] = (1,) * len(counts)
-    while is_large(block_of(tiles)) and (more := min(cuts(tiles, 3), default=None)):
-        tiles = more[1]
-    while fixed(problem, backend, block_of(tiles)) > budget and (more := min(cuts(tiles, 0), default=None)):
-        tiles = more[1]
-    return block_of(tiles)
-
-
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling | Rows:
     """One length for all tiles, so that the kernel has one spectrum."""
     geometry = problem.geometry
-    own = partial(details, lengths_of(geometry, block), wraps_of(geometry, block))
+    own = partial(details, lines_of(backend, geometry, block), wraps_of(backend, geometry, block))
     if backend.sweep is None or tiles_of(geometry, block) < 2:
         return make_tiling(problem, block, own, pads=False)
     rows, axis = rows_of(problem, backend, block), geometry.axes[-1]
@@ -240,11 +70,11 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     """
     geometry = problem.geometry
     own = FFT.blocks(problem, backend, budget_of(problem))
-    points = prod(lengths_of(geometry, own))
-    tiles = tiles_of(geometry, own)
-    images = geometry.batch * geometry.groups * tiles_of(geometry, (geometry.batch, *own[1:])) * points
+    lines, tiles = lines_of(backend, geometry, own), tiles_of(geometry, own)
+    points, count = prod([line.length for line in lines]), prod([line.count for line in lines])
+    images = geometry.batch * geometry.groups * tiles_of(geometry, (geometry.batch, *own[1:])) * count * points
     kernels = geometry.groups * geometry.inputs * geometry.outputs
-    idle = max(1.0, min(FFT.workers(backend), points / POINTS) / tiles)
+    idle = max(1.0, min(crew(backend), points / POINTS) / tiles)
     transformed = (images * (geometry.inputs + geometry.outputs) + kernels * points) * idle
     return {
         "call": 1.0,
@@ -285,7 +115,7 @@ def correlate(program: Program, backend: Backend, x: Array, kernel: Array) -> Ar
     forward, inverse = (xp.fft.fftn, xp.fft.ifftn) if problem.is_complex else (xp.fft.rfftn, xp.fft.irfftn)
     kernel = xp.flip(dilate(xp, kernel, [axis.window_dilation for axis in geometry.axes]), axis=axes)
     kernel = xp.reshape(kernel, (geometry.groups, geometry.outputs, geometry.inputs, *kernel.shape[2:]))
-    taps = forward(backend.cast(kernel, wide), s=lengths_of(geometry, program.block), axes=axes)
+    taps = spectrum_of(problem, xp, backend.cast(kernel, wide), lengths_of(backend, geometry, program.block))
 
     def compute(tile: Tile, x: Array, kernel: Array) -> Array:
         return guarded(backend, tile.geometry, x, partial(transformed, tile.details))
@@ -293,11 +123,13 @@ def correlate(program: Program, backend: Backend, x: Array, kernel: Array) -> Ar
     def transformed(own: Details, x: Array) -> Array:
         if any(map(any, own.widths)):
             x = backend.pad(x, own.widths)
+        if own.cut is not None:
+            x = backend.windows(x, own.cut.spans, own.cut.steps, (1,) * geometry.ndim)
         spectrum = forward(backend.cast(x, wide), s=own.lengths, axes=axes)
         spectrum = xp.reshape(spectrum, (x.shape[0], geometry.groups, geometry.inputs, *spectrum.shape[2:]))
-        y = inverse(mix(backend, spectrum, taps), s=own.lengths, axes=axes)
-        y = xp.reshape(y, (x.shape[0], geometry.groups * geometry.outputs, *own.lengths))
-        return backend.cast(y[(slice(None), slice(None), *own.results)], x.dtype)
+        y = inverse(mix(backend, spectrum, taps), s=own.lengths, axes=axes)[(..., *own.results)]
+        y = backend.cast(xp.reshape(y, (x.shape[0], geometry.groups * geometry.outputs, *y.shape[3:])), x.dtype)
+        return y if own.cut is None else united(xp, y, own.cut.out)
 
     made = prepared(program, backend)
     if not isinstance(made, Rows):
@@ -317,23 +149,40 @@ def in_rows(backend: Backend, made: Rows, transformed: Callable[[Details, Array]
     return xp.reshape(y, (*y.shape[:2], -1))
 
 
+def spectrum_of(problem: Problem, xp: Any, kernel: Array, lengths: tuple[int, ...]) -> Array:
+    """``forward`` axis by axis, each padded when it is its turn: few lines of a kernel are more than zeros before."""
+    transform = xp.fft.fft if problem.is_complex else xp.fft.rfft
+    for axis, length in zip(range(-1, -len(lengths) - 1, -1), reversed(lengths), strict=True):
+        kernel, transform = transform(kernel, n=length, axis=axis), xp.fft.fft
+    return kernel
+
+
 def mix(backend: Backend, spectrum: Array, taps: Array) -> Array:
-    """``(N, G, I, *f)`` and ``(G, O, I, *f)`` to ``(N, G, O, *f)``: a matrix product a frequency.
+    """``(N, G, I, *lines, *f)`` and ``(G, O, I, *f)`` to ``(N, G, O, *lines, *f)``: a matrix product a frequency.
 
     Compiled loops fuse products with their sum, and so take a fourth of the time of small matrices.
     """
     xp = backend.xp
-    batch, groups, inputs, *frequencies = spectrum.shape
-    outputs = taps.shape[1]
+    groups, outputs, inputs, *frequencies = taps.shape
+    batch, lines = spectrum.shape[0], spectrum.shape[3 : spectrum.ndim - len(frequencies)]
     if inputs == 1:
-        return spectrum * xp.reshape(taps, (1, groups, outputs, *frequencies))
+        return spectrum * xp.reshape(taps, (1, groups, outputs, *[1] * len(lines), *frequencies))
     if backend.sweep is not None:
         return xp.sum(xp.expand_dims(spectrum, axis=2) * taps, axis=3)
-    flat = prod(frequencies)
-    left = xp.permute_dims(xp.reshape(spectrum, (batch, groups, inputs, flat)), (1, 3, 0, 2))
+    count, flat = prod(lines), prod(frequencies)
+    left = xp.permute_dims(xp.reshape(spectrum, (batch, groups, inputs, count, flat)), (1, 4, 0, 3, 2))
+    left = xp.reshape(left, (groups, flat, batch * count, inputs))
     right = xp.permute_dims(xp.reshape(taps, (groups, outputs, inputs, flat)), (0, 3, 2, 1))
-    mixed = xp.permute_dims(backend.matmul(left, right), (2, 0, 3, 1))
-    return xp.reshape(mixed, (batch, groups, outputs, *frequencies))
+    mixed = xp.reshape(backend.matmul(left, right), (groups, flat, batch, count, outputs))
+    return xp.reshape(xp.permute_dims(mixed, (2, 0, 4, 3, 1)), (batch, groups, outputs, *lines, *frequencies))
+
+
+def united(xp: Any, y: Array, out: tuple[int, ...]) -> Array:
+    """Lines ``(N, C, *counts, *n)`` one after the other, without what the last ones have too many: ``(N, C, *out)``."""
+    ndim = len(out)
+    y = xp.permute_dims(y, (0, 1, *[axis for i in range(2, 2 + ndim) for axis in (i, i + ndim)]))
+    y = xp.reshape(y, (*y.shape[:2], *[y.shape[i] * y.shape[i + 1] for i in range(2, y.ndim, 2)]))
+    return y[(..., *[slice(0, n) for n in out])]
 
 
 #: The type of a transform.

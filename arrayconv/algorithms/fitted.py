@@ -72,6 +72,11 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "moved": 4.19e-10, "output": 2.19e-09,
             "product": 4.94e-13, "tile": 2.25e-06,
         },
+        "lags": {
+            "call": 3e-05, "matrix": 2e-06,
+            "moved": 5e-10, "partial": 5e-10,
+            "product": 2e-11, "slice": 5e-06,
+        },
         "reduce": {
             "call": 2e-05, "moved": 5e-10,
             "product": 2e-11, "run": 5e-09,
@@ -187,6 +192,11 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "moved": 6.25e-10, "output": 1.94e-09,
             "product": 7.49e-13, "tile": 2.51e-05,
         },
+        "lags": {
+            "call": 3e-05, "matrix": 2e-06,
+            "moved": 5e-10, "partial": 5e-10,
+            "product": 2e-11, "slice": 5e-06,
+        },
         "reduce": {
             "call": 2.71e-06, "moved": 3.24e-11,
             "product": 1.23e-10, "run": 1.59e-09,
@@ -283,6 +293,11 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "call": 2.5e-05, "plain product": 7e-10,
             "point": 2e-09, "product": 4e-10,
             "step": 9.5e-11, "tile": 5e-05,
+        },
+        "lags": {
+            "call": 3e-05, "matrix": 2e-06,
+            "moved": 5e-10, "partial": 5e-10,
+            "product": 2e-10, "slice": 5e-06,
         },
         "reduce": {
             "call": 5.71e-05, "moved": 8.08e-11,

@@ -332,6 +332,7 @@ BACKEND = standard_backend(
     unless_finite=unless_finite,
     if_finite=if_finite,
     keep=keep,
+    shared_lines=True,
     cache=CACHE,
     fold=fold,
     recompute=recompute,
