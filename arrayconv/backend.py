@@ -85,7 +85,8 @@ class Backend:
     - ``empty`` makes a buffer that may be written; libraries without one join parts;
     - ``unless_finite(compute, otherwise, x)`` is ``compute(x)`` where all of it is finite, else ``otherwise(x)``; where
       looking at values is not allowed or not cheap, it is ``otherwise(x)``;
-    - ``workers`` run the tiles of an algorithm that leaves cores idle in the library's own loops;
+    - ``workers`` run the tiles of an algorithm that leaves cores idle in the library's own loops, ``multipliers`` those
+      of one that is made of matrix products, which the library then computes on one core each;
     - ``cache``: bytes of temporaries that stay in the cache, where the library does not tile its own loops;
     - ``sum_rows(table, terms)`` adds ``weight[:, None] * table[index]`` over the terms ``(index, weight)``;
     - ``scatter_add`` adds rows, by their indices, to the rows of a total that it may overwrite;
@@ -141,6 +142,7 @@ class Backend:
     unless_finite: Callable[..., Array] = lambda compute, otherwise, x: otherwise(x)
     cache: int | None = None
     workers: Workers | None = None
+    multipliers: Workers | None = None
     is_traced: Callable[[Array], bool] = _never
     detach: Callable[[Array], Array] = _same
     constant: Callable[[Array], Array] = _same

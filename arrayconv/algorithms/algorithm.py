@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from itertools import product
 from math import prod
 from typing import Any, NamedTuple
 
-from ..backend import Backend
+from ..backend import Backend, Workers
 from ..geometry import Geometry, WindowDimension
 from ..primitives import join, split_ranges
 from ..program import Problem, Program
@@ -25,7 +25,8 @@ class Algorithm(NamedTuple):
     ``y (N, G * O, *o)`` of the problem's dtype. ``unit`` is the temporary bytes for each position of the output, from
     which ``block`` takes the largest piece ``(batch, *out)`` within a budget of bytes, and ``prepare`` makes tiles of
     that; ``fixed`` bytes come on top, once. ``parts``: the geometries that a rewrite hands on. ``threaded``: tiles may
-    run on the backend's workers, since the library runs their steps on one core. ``is_conditional``: whether it serves,
+    run on the backend's workers, since the library runs their steps on one core; or ``multiplies``: they are products
+    of matrices, for its multipliers. ``is_conditional``: whether it serves,
     only a kernel's values tell; its program carries the best of all others as a part, and runs that otherwise. ``rank``
     is the largest rank of a kernel at which it takes no longer than that one's seconds.
     """
@@ -39,6 +40,7 @@ class Algorithm(NamedTuple):
     parts: Callable[[Geometry], tuple[Geometry, ...]] | None = None
     block: Callable[[Problem, Backend, int], tuple[int, ...]] | None = None
     threaded: bool = False
+    multiplies: bool = False
     fixed: Callable[[Problem, Backend, tuple[int, ...]], int] = lambda problem, backend, block: 0
     is_conditional: bool = False
     rank: Callable[[Problem, Backend, float], int] = lambda problem, backend, seconds: 1
@@ -48,18 +50,30 @@ class Algorithm(NamedTuple):
         rates = rates_of(problem, self.name)
         return sum(count * rates.get(unit, 0.0) for unit, count in self.counts(problem, backend).items())
 
+    def crew(self, backend: Backend) -> Workers | None:
+        """What computes several tiles at once."""
+        if self.multiplies:
+            return backend.multipliers
+        return backend.workers if self.threaded else None
+
     def workers(self, backend: Backend) -> int:
-        """Tiles that are computed at once."""
-        return backend.workers.count if self.threaded and backend.workers is not None else 1
+        """Tiles that may be computed at once."""
+        crew = self.crew(backend)
+        return 1 if crew is None else crew.count
+
+    def at_once(self, problem: Problem, backend: Backend) -> int:
+        """Tiles that are: one for each worker, unless the budget would not hold a position for each."""
+        count = self.workers(backend)
+        return count if count * self.unit(problem, backend) <= budget_of(problem) else 1
 
     def held(self, problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
         """Temporary bytes of a call in pieces of this size."""
-        pieces = self.unit(problem, backend) * prod(block) * self.workers(backend)
+        pieces = self.unit(problem, backend) * prod(block) * self.at_once(problem, backend)
         return pieces + self.fixed(problem, backend, block)
 
     def blocks(self, problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
         """The pieces that fit the budget, as many at once as there are workers."""
-        budget //= self.workers(backend)
+        budget //= self.at_once(problem, backend)
         if self.block is not None:
             return self.block(problem, backend, budget)
         return block_shape(problem.geometry, self.unit(problem, backend), budget)
@@ -208,6 +222,14 @@ def prepare_all(program: Program, backend: Backend) -> None:
         prepare_all(part, backend)
 
 
+def tile_input(program: Program, backend: Backend, tile: Tile, x: Array) -> Array:
+    """What a tile reads of x, with its zeros, in the accumulator's type."""
+    problem, x = program.problem, x[tile.source]
+    if problem.accumulator != problem.dtype:
+        x = backend.cast(x, backend.dtype(problem.accumulator))
+    return x if tile.widths is None else backend.pad(x, tile.widths)
+
+
 Compute = Callable[[Tile, Array, Array], Array]
 
 
@@ -222,12 +244,7 @@ def run_tiled(program: Program, backend: Backend, x: Array, kernel: Array, compu
         kernel = backend.cast(kernel, wide)
 
     def one(tile: Tile, x: Array, kernel: Array) -> Array:
-        x = x[tile.source]
-        if is_wide:
-            x = backend.cast(x, wide)
-        if tile.widths is not None:
-            x = backend.pad(x, tile.widths)
-        y = compute(tile, x, kernel)
+        y = compute(tile, tile_input(program, backend, tile, x), kernel)
         return backend.cast(y, result) if is_wide else y
 
     if len(tiles) == 1:
@@ -240,9 +257,16 @@ def run_tiled(program: Program, backend: Backend, x: Array, kernel: Array, compu
     def place(tile: Tile) -> None:
         y[tile.target] = one(tile, x, kernel)
 
-    if backend.workers is not None and ALGORITHMS[program.algorithm].threaded:
-        backend.workers.each(place, tiles)
+    each_tile(program, backend, place, tiles)
+    return y
+
+
+def each_tile(program: Program, backend: Backend, place: Callable[[Tile], None], tiles: Sequence[Tile]) -> None:
+    """``place`` of every tile, by the algorithm's crew if it has one."""
+    algorithm = ALGORITHMS[program.algorithm]
+    crew = algorithm.crew(backend)
+    if crew is not None and algorithm.at_once(program.problem, backend) > 1:
+        crew.each(place, tiles)
     else:
         for tile in tiles:
             place(tile)
-    return y

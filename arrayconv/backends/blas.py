@@ -3,6 +3,9 @@
 It has one gang of threads for the process: a product that takes them waits until another's is done, and for some 25 ms
 after a product they wait for the next by spinning. Two threads that filter blocks of an image, each with products of
 its own, came to 0.65 of the throughput that they have with a single thread of BLAS each.
+
+The number of threads is the process's too: a product of the user's own, in a thread beside such calls, runs on one core
+meanwhile.
 """
 
 from __future__ import annotations
@@ -22,42 +25,64 @@ NAMES = ("scipy_openblas_{}_num_threads64_", "openblas_{}_num_threads64_", "open
 
 
 class Crowd:
-    """Callers that fill most of the cores get one thread of BLAS each, until none of them is left."""
+    """Callers that fill most of the cores get one thread of BLAS each, until none of them is left; and so does who asks
+    for it, with threads of its own.
+    """
 
     def __init__(self, read: Callable[[], int], write: Callable[[int], object]) -> None:
         self._read, self._write = read, write
-        self._lock, self._callers, self._until = allocate_lock(), 0, 0.0
-        self._threads = read()
+        self._lock, self._callers, self._spreading, self._until = allocate_lock(), 0, 0, 0.0
+        self.threads = read()
 
     @contextmanager
     def join(self) -> Iterator[None]:
         """A call that may be one of many at once."""
         with self._lock:
-            if not self._callers:
-                self._threads = self._read()
+            self._enter()
             self._callers += 1
-            self._meet()
+            self._settle()
         try:
             yield
         finally:
             with self._lock:
-                self._meet()
+                self._settle()
                 self._callers -= 1
-                if not self._callers:
-                    self._write(self._threads)
+                self._leave()
 
-    def _meet(self) -> None:
-        now = time.monotonic()
-        if 2 * self._callers > self._threads:
-            self._until = now + STAY
-        if now < self._until:
+    @contextmanager
+    def spread(self) -> Iterator[None]:
+        """A call whose own threads multiply."""
+        with self._lock:
+            self._enter()
+            self._spreading += 1
             self._write(1)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._spreading -= 1
+                self._settle()
+                self._leave()
+
+    def _enter(self) -> None:
+        if not self._callers + self._spreading:
+            self.threads = self._read()
+
+    def _leave(self) -> None:
+        if not self._callers + self._spreading:
+            self._write(self.threads)
+
+    def _settle(self) -> None:
+        now = time.monotonic()
+        if 2 * self._callers > self.threads:
+            self._until = now + STAY
+        self._write(1 if self._spreading or now < self._until else self.threads)
 
     def forget(self) -> None:
         """What a forked child does: it has no other callers, and one may have held the lock."""
-        if self._callers:
-            self._write(self._threads)
-        self._lock, self._callers, self._until = allocate_lock(), 0, 0.0
+        if self._callers + self._spreading:
+            self._write(self.threads)
+        self._lock, self._callers, self._spreading, self._until = allocate_lock(), 0, 0, 0.0
 
 
 def find_crowd() -> Crowd | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from _thread import allocate_lock  # threading's Lock; the module would be loaded for nothing else
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from ..backend import standard_backend
 from ..primitives import Widths, crop, split_ranges, window_counts
+from .blas import CROWD, Crowd
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -156,9 +157,27 @@ class Workers:
         self._lock, self._pool, self._callers = allocate_lock(), None, 0
 
 
+class Multipliers:
+    """The same threads for tiles of matrix products, with one thread of BLAS each: copies and products overlap, and
+    small products don't wait for each other's gang.
+    """
+
+    def __init__(self, workers: Workers, crowd: Crowd) -> None:
+        self.count = workers.count
+        self._workers, self._crowd = workers, crowd
+
+    def each(self, function: Callable[[Any], None], items: Sequence[Any]) -> None:
+        """`Workers.each`; a single item keeps the threads of BLAS."""
+        with self._crowd.spread() if len(items) > 1 else nullcontext():
+            self._workers.each(function, items)
+
+
 WORKERS = Workers(min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=WORKERS.forget)
+
+# Where BLAS has more threads than there are workers, or can't be told to take one, its products are left to it.
+MULTIPLIERS = Multipliers(WORKERS, CROWD) if CROWD is not None and CROWD.threads <= WORKERS.count > 1 else None
 
 
 # The C library of Linux gives freed memory back to the system at once, and each new buffer of a tile is then cleared by
@@ -184,6 +203,7 @@ BACKEND = standard_backend(
     unless_finite=unless_finite,
     cache=2**21,
     workers=WORKERS,
+    multipliers=MULTIPLIERS,
     scatter_add=scatter_add,
     peek=lambda array: array,
 )
