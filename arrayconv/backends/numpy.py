@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from _thread import allocate_lock  # threading's Lock; the module would be loaded for nothing else
+import time
+from _thread import allocate_lock, get_native_id  # the module `threading` would be loaded for nothing else
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -107,6 +109,12 @@ class Workers:
         self._lock = allocate_lock()
         self._callers = 0
         self._pool: ThreadPoolExecutor | None = None
+        self.threads = set[int]()
+
+    @property
+    def is_within(self) -> bool:
+        """Whether this thread is at work on an item."""
+        return self._busy.get()
 
     def each(self, function: Callable[[Any], None], items: Sequence[Any]) -> None:
         """``function`` of every item, in any order; after an error nobody begins another."""
@@ -151,25 +159,62 @@ class Workers:
 
     def _begin(self) -> None:
         self._busy.set(True)
+        self.threads.add(get_native_id())
 
     def forget(self) -> None:
         """What a forked child does: its threads were not copied, and another thread may have held the lock."""
-        self._lock, self._pool, self._callers = allocate_lock(), None, 0
+        self._lock, self._pool, self._callers, self.threads = allocate_lock(), None, 0, set()
 
 
 class Multipliers:
     """The same threads for tiles of matrix products, with one thread of BLAS each: copies and products overlap, and
-    small products don't wait for each other's gang.
+    small products don't wait for a gang.
+
+    A gang that has just worked, for another call or for the user, spins for some 25 ms and leaves the workers no core:
+    then the tiles keep to it, for a while. They make it spin themselves, so that workers have to try whether it stops.
     """
+
+    #: Seconds for which tiles keep to a gang that was seen to spin, and for which workers then wait for it to stop.
+    GANG, TRIAL = 0.2, 0.03
 
     def __init__(self, workers: Workers, crowd: Crowd) -> None:
         self.count = workers.count
-        self._workers, self._crowd = workers, crowd
+        self._workers, self._crowd, self._seen = workers, crowd, -inf
 
     def each(self, function: Callable[[Any], None], items: Sequence[Any]) -> None:
         """`Workers.each`; a single item keeps the threads of BLAS."""
-        with self._crowd.spread() if len(items) > 1 else nullcontext():
-            self._workers.each(function, items)
+        if len(items) == 1 or self._workers.is_within or self._is_gang_busy():
+            for item in items:
+                function(item)
+        else:
+            with self._crowd.spread():
+                self._workers.each(function, items)
+
+    def _is_gang_busy(self) -> bool:
+        now = time.monotonic()
+        if now < self._seen + self.GANG + self.TRIAL:
+            return now < self._seen + self.GANG
+        busy = is_busy(2 * self.count, self._workers.threads)
+        if busy:
+            self._seen = now
+        return busy
+
+
+def is_busy(count: int, known: set[int]) -> bool:
+    """Whether one of the first threads of this process runs, but for this one and those that are known.
+
+    BLAS starts its own when NumPy is loaded. Linux tells (proc_pid_stat(5)); elsewhere nobody is seen.
+    """
+    own = {get_native_id(), *known}
+    try:
+        for thread in sorted(map(int, os.listdir("/proc/self/task")))[:count]:
+            if thread not in own:
+                with open(f"/proc/self/task/{thread}/stat", "rb") as file:
+                    if file.read().rpartition(b")")[2].split()[0] == b"R":
+                        return True
+    except OSError:
+        return False
+    return False
 
 
 WORKERS = Workers(min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
