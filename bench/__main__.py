@@ -1,4 +1,7 @@
-"""``python -m bench [run]``, ``report``, ``regret``, ``fit``, ``import``, ``scale``, ``large-fit``: each has --help."""
+"""``python -m bench [run]``, ``report``, ``regret``, ``again``, ``fit``, ``import``, ``scale``, ``large-fit``.
+
+Each has --help.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ COMMANDS = {
     "run": "bench.run",
     "report": "bench.report",
     "regret": "bench.regret",
+    "again": "bench.again",
     "fit": "bench.fit",
     "import": "bench.imports",
     "scale": "bench.scale",

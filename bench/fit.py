@@ -19,9 +19,12 @@ from scipy.optimize import least_squares
 from arrayconv.algorithms import ALGORITHMS
 from arrayconv.algorithms import fitted as shipped
 from arrayconv.algorithms.algorithm import Algorithm
+from arrayconv.algorithms.rates import NATIVE_SHARE
 from arrayconv.backend import Backend, library_backend
+from arrayconv.geometry import Geometry
 from arrayconv.planner import make_program
 from arrayconv.program import Problem
+from bench.choices import Timed, Unit, refine
 from bench.data import RESULTS, load_rows
 from bench.planned import float32_problem
 from bench.regret import DRAWS, USUAL, draw_geometry
@@ -40,6 +43,9 @@ PRIOR = {
 }
 ELEMENT, PRODUCT, INTEGER = 5e-10, 2e-11, 1.5e-9
 
+#: What prices are fitted from; ``regret`` itself is left to judge them.
+DATA = ("fit", "more", "wide", *DRAWS)
+
 #: Words for multiply-adds, and those that make it elements.
 PRODUCTS = {
     "product",
@@ -53,6 +59,7 @@ PRODUCTS = {
     "grouped",
     "depthwise",
     "dilated",
+    "swapped",
 }
 ELEMENTS = {"input", "output", "column"}
 
@@ -79,7 +86,7 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {{
 
 def add_arguments(parser: ArgumentParser) -> None:
     names = "what regret --save was given (default: %(default)s)"
-    parser.add_argument("--data", nargs="+", default=["fit", "more", *DRAWS], help=names)
+    parser.add_argument("--data", nargs="+", default=DATA, help=names)
 
 
 def run(args: Namespace) -> int:
@@ -162,7 +169,42 @@ def fit_library(library: str, rows: list[tuple[Problem, dict[str, float]]]) -> d
             known = units_of(algorithm, library, backend)
             found[algorithm.name] = fit_algorithm(known, counts, np.array(seconds), np.array(offsets))
             report(library, algorithm.name, found[algorithm.name], counts, seconds, offsets)
-    return found
+    return refine_choices(rows, backend, found)
+
+
+def refine_choices(
+    rows: list[tuple[Problem, dict[str, float]]], backend: Backend, found: dict[str, dict[str, float]]
+) -> dict[str, dict[str, float]]:
+    """All prices together, with what the planner's choices cost."""
+    geometries = [
+        [timed(problem, name, seconds, backend) for name, seconds in by_algorithm(times).items() if name in found]
+        for problem, times in rows
+    ]
+    weights = [SMALL_WEIGHT if min(times.values()) < SMALL else 1.0 for _, times in rows]
+    prices = {(name, unit): price for name, rates in found.items() for unit, price in rates.items()}
+    refined = refine(prices, geometries, weights)
+    return {name: {unit: refined[name, unit] for unit in rates} for name, rates in found.items()}
+
+
+def by_algorithm(times: dict[str, float]) -> dict[str, float]:
+    """Of random kernels, which say nothing of the algorithms for special ones."""
+    names = {label.removeprefix("auto ").partition("/")[0]: seconds for label, seconds in times.items()}
+    return {name: seconds for name, seconds in names.items() if not ALGORITHMS[name].is_conditional}
+
+
+def timed(problem: Problem, name: str, seconds: float, backend: Backend) -> Timed:
+    """An algorithm's own work and that of its parts."""
+    algorithm, counts = ALGORITHMS[name], dict[Unit, float]()
+    parts = [make_program(problem.with_geometry(part), backend) for part in (algorithm.parts or none)(problem.geometry)]
+    works = [(algorithm, problem), *((ALGORITHMS[part.algorithm], part.problem) for part in parts)]
+    for own, work in works:
+        for unit, count in own.counts(work, backend).items():
+            counts[own.name, unit] = counts.get((own.name, unit), 0.0) + count
+    return Timed(counts, seconds, NATIVE_SHARE["cpu"] if name == "native" else 1.0)
+
+
+def none(geometry: Geometry) -> tuple[Geometry, ...]:
+    return ()
 
 
 def units_of(algorithm: Algorithm, library: str, backend: Backend, count: int = 1000) -> set[str]:

@@ -12,7 +12,7 @@ import pytest
 
 import arrayconv as ac
 from arrayconv.planner import current_settings
-from bench import data, hlo, large_fit, machine, planned, regret, report, summary, targets, timing, weak
+from bench import again, choices, data, hlo, large_fit, machine, planned, regret, report, summary, targets, timing, weak
 from bench.measure import Case
 from bench.reference import make_reference
 from bench.scale import Images
@@ -134,6 +134,45 @@ def test_regret_is_read_back_as_problems(tmp_path: Path, monkeypatch: pytest.Mon
     assert row["auto"] in seconds and all(taken > 0 for taken in seconds.values())
     assert regret.regret(row) >= 1
     assert "batch 2, 1 x 3 -> 4 channels; 8(0,0)*3 8(0,0)*3" in regret.summary("numpy", [row])
+
+
+def test_an_algorithm_is_timed_again_and_the_others_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "RESULTS", tmp_path)
+    monkeypatch.setattr(timing, "REST", 0.0)
+    problem = planned.float32_problem(ac.plan(ac.conv, (2, 3, 8, 8), (4, 3, 3, 3)).program.geometry, "numpy")
+    row = regret.measure(problem, "numpy", 0.0, draw=regret.Draw((1, 1), 0.0, 10.0))
+    assert row is not None and {"gemm", "direct"} <= row["seconds"].keys()
+    row["seconds"]["gemm"] = 1e9
+    data.Sink("some-numpy", "regret").add(row)
+    again.renew(tmp_path / "some-numpy.json", "numpy", ["gemm"], 0.0)
+    ((_, seconds),) = data.load_rows(tmp_path / "some-numpy.json")
+    assert seconds["gemm"] < 1e9
+    assert {**seconds, "gemm": 0.0} == {**row["seconds"], "gemm": 0.0}
+
+
+def test_prices_weigh_what_choices_cost() -> None:
+    """One price can't meet both geometries; it settles where the choice in each of them is the better one."""
+
+    def geometry(work: float, seconds: float, other: float) -> list[choices.Timed]:
+        return [choices.Timed({("a", "work"): work}, seconds, 1.0), choices.Timed({("b", "call"): 1.0}, other, 1.0)]
+
+    geometries = [geometry(1.0, 1.0, 2.0), geometry(1.0, 3.0, 2.0), geometry(2.0, 3.0, 2.0)]
+    prices = {("a", "work"): 3.0, ("b", "call"): 2.0}
+    refined = choices.refine(prices, geometries, [1.0, 0.1, 1.0])
+    assert refined["a", "work"] < refined["b", "call"] < 2 * refined["a", "work"]
+    cost = choices.Cost(
+        np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 0.0], [0.0, 1.0]]),
+        np.log([1.0, 2.0, 3.0, 2.0]),
+        np.log([1.0, 0.9, 1.0, 0.9]),
+        np.array([0, 0, 1, 1]),
+        np.array([1.0, 0.3]),
+        np.zeros(2),
+    )
+    logs = np.array([0.3, -0.2])
+    value, slope = cost(logs)
+    assert np.isfinite(value)
+    for i, step in enumerate(np.eye(2) * 1e-6):
+        assert slope[i] == pytest.approx((cost(logs + step)[0] - cost(logs - step)[0]) / 2e-6, rel=1e-5)
 
 
 def results(ratio: float) -> summary.Results:

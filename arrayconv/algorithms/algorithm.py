@@ -86,7 +86,7 @@ def positions(geometry: Geometry) -> int:
 
 def pieces(problem: Problem, backend: Backend, unit: int, caches: int = 1) -> float:
     """About how many tiles a call with temporaries of ``unit`` bytes a position is cut into."""
-    return 1 + positions(problem.geometry) * unit / cache_budget(backend, problem.settings.workspace, caches)
+    return 1 + positions(problem.geometry) * unit / cache_budget(problem, backend, problem.settings.workspace, caches)
 
 
 def in_floats(problem: Problem) -> float:
@@ -129,9 +129,10 @@ def budget_of(problem: Problem) -> int:
     return MARGIN * problem.settings.workspace // 100
 
 
-def cache_budget(backend: Backend, budget: int, caches: int = 1) -> int:
-    """Bytes of temporaries that stay in the cache, for methods that read them again at once; or some caches full."""
-    return budget if backend.cache is None else min(budget, caches * backend.cache)
+def cache_budget(problem: Problem, backend: Backend, budget: int, caches: int = 1) -> int:
+    """Bytes of temporaries that stay in a CPU's cache, for methods that read them again soon; or of several caches."""
+    is_tiled = backend.cache is not None and problem.device.startswith("cpu")
+    return min(budget, caches * backend.cache) if is_tiled else budget
 
 
 def block_shape(geometry: Geometry, unit: int, budget: int) -> tuple[int, ...]:

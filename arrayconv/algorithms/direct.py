@@ -92,7 +92,7 @@ def terms(geometry: Geometry) -> tuple[Term, ...]:
 
 
 def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
-    return block_shape(problem.geometry, unit(problem, backend), cache_budget(backend, budget))
+    return block_shape(problem.geometry, unit(problem, backend), cache_budget(problem, backend, budget))
 
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:

@@ -11,6 +11,7 @@ from ..geometry import Geometry
 from ..program import Problem, Program
 from .algorithm import (
     ALGORITHMS,
+    CACHED,
     Algorithm,
     Tile,
     Tiling,
@@ -83,6 +84,8 @@ def product_counts(problem: Problem, tiles: float) -> Counts:
         "tile": tiles,
         "thin column" if geometry.inputs < THIN else "viewed column": viewed * size,
         "matrix": float(geometry.batch * geometry.groups),
+        "kernel": geometry.batch * prod(geometry.kernel_shape) * size,
+        "far column": max(0.0, copied * size - CACHED),
         "column" if step == 1 else "strided column": copied * size,
         "run": copied / max(1, run),
         "integer product" if problem.is_integer else "product": columns * geometry.outputs * size,
@@ -94,7 +97,7 @@ def product_counts(problem: Problem, tiles: float) -> Counts:
 def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
     """Tiles that fill the caches; for several threads a multiple of these, or one that takes BLAS's own."""
     geometry, own, crew = problem.geometry, unit(problem, backend), GEMM.at_once(problem, backend)
-    room = cache_budget(backend, budget, CACHES)
+    room = cache_budget(problem, backend, budget, CACHES)
     if crew > 1:
         total = positions(geometry) * own
         tiles = max(total // room, min(crew, geometry.multiply_adds // WORTH))

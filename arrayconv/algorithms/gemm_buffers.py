@@ -124,8 +124,9 @@ def multiply(backend: Backend, own: Columns, rows: Array, columns: Array, y: Arr
 
 def execute_buffered(program: Program, backend: Backend, x: Array, rows: Array) -> Array:
     """All tiles; each thread takes a scratch from those that lie idle."""
-    xp, geometry, tiles = backend.xp, program.geometry, prepared(program, backend).tiles
-    y = backend.empty(geometry.y_shape, x.dtype)
+    xp, geometry, tiles, empty = backend.xp, program.geometry, prepared(program, backend).tiles, backend.empty
+    assert empty is not None  # `gemm` asks before it comes here
+    y = empty(geometry.y_shape, x.dtype)
     flat = xp.reshape(y, (geometry.batch, geometry.groups, geometry.outputs, prod(geometry.out)))
     rows = backend.cast(rows, backend.dtype(program.problem.accumulator))
     longest = max(0 if tile.details.is_view else prod(tile.details.full) for tile in tiles)
@@ -133,7 +134,7 @@ def execute_buffered(program: Program, backend: Backend, x: Array, rows: Array) 
 
     def place(tile: Tile) -> None:
         own = tile.details
-        scratch = idle.pop() if idle else backend.empty(longest, rows.dtype)
+        scratch = idle.pop() if idle else empty(longest, rows.dtype)
         columns = fill(backend, own, xp.reshape(tile_input(program, backend, tile, x), own.x), scratch)
         start = 0
         for part, count in zip(tile.target[2:], geometry.out, strict=True):

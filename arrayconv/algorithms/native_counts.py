@@ -64,7 +64,7 @@ def onednn_counts(problem: Problem) -> Counts:
         "group": float(geometry.batch * geometry.groups) if kind.startswith(("grouped", "blocked")) else 0.0,
         kind: pairs * vectors,
         f"{kind} output": results,
-        "fresh": sum(count for count in (prod(geometry.x_shape) * size, results) if count > FRESH),
+        "fresh": sum(count for count in copies(geometry, kind) if count * size > FRESH) * size,
         **moved,
     }
 
@@ -95,6 +95,19 @@ def onednn_kind(geometry: Geometry) -> tuple[str, int]:
     )
     _, word, vectors, has_ranks = next(way for way in ways if way[0])
     return ("base dilated " + word if is_dilated else word + ranks(geometry) * has_ranks), vectors
+
+
+#: Ways that take arrays as they lie; others copy x, and write channels in vectors.
+PLAIN = ("grouped", "wide", "long", "base dilated")
+
+
+def copies(geometry: Geometry, kind: str) -> tuple[int, int]:
+    """Elements of x and y in an order of oneDNN's own; the few channels of a first layer are read where they are."""
+    if any(word in kind for word in PLAIN):
+        return 0, prod(geometry.y_shape)
+    is_first = geometry.groups == 1 and geometry.inputs <= FEW
+    written = positions(geometry) * in_vectors(geometry.groups * geometry.outputs)
+    return 0 if is_first else prod(geometry.x_shape), written
 
 
 def in_vectors(channels: int) -> int:
@@ -136,14 +149,18 @@ def eigen_counts(problem: Problem) -> Counts:
     """
     geometry, size = problem.geometry, in_floats(problem)
     kind, groups = eigen_kind(geometry), geometry.groups
-    runs = geometry.batch * groups * prod(axis.output * axis.kernel for axis in geometry.axes) * size
-    columns, vectors = runs * geometry.inputs, in_vectors(geometry.outputs)
+    batch, outputs, taps = geometry.batch, geometry.outputs, geometry.taps
+    if kind.startswith("swapped"):
+        batch, outputs, taps = outputs, batch, prod(geometry.sizes)
+    places = batch * groups * prod(geometry.out)
+    runs, vectors = places * taps * size, in_vectors(outputs)
+    columns = runs * geometry.inputs
     copied = {} if geometry.taps == 1 else {f"{kind} run": runs, f"{kind} column": columns}
     return copied | {
         "call": 1.0,
         "group": float(geometry.batch * groups) if groups > 1 else 0.0,
         kind: columns * vectors,
-        f"{kind} output": positions(geometry) * groups * vectors * size,
+        f"{kind} output": places * vectors * size,
         "output": prod(geometry.y_shape) * size,
         "input": prod(geometry.x_shape) * size,
         "kernel": prod(geometry.kernel_shape) * size,
@@ -151,11 +168,16 @@ def eigen_counts(problem: Problem) -> Counts:
 
 
 def eigen_kind(geometry: Geometry) -> str:
-    """Three axes have a way of their own, and so have elements of a window that don't lie side by side."""
+    """Three axes have a way of their own, and so have elements of a window that don't lie side by side. A window of
+    more elements than the image is moved as the image, and the image as the window (``SwapConvOperands`` in XLA's
+    algebraic simplifier).
+    """
     if is_base_dilated(geometry):
         kind = "base dilated" + " grouped" * (geometry.groups > 1)
     elif geometry.taps == 1:
         kind = pointwise(geometry)
+    elif geometry.groups == 1 and geometry.taps > prod(geometry.sizes):
+        kind = "swapped"
     else:
         kind = "grouped" if geometry.groups > 1 else "dense"
         kind += " dilated" * (not is_plain(geometry))

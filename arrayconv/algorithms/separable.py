@@ -151,7 +151,7 @@ def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
     """Tiles that stay in the cache but are not shorter than their halo, as far as the memory goes."""
     geometry = problem.geometry
     spread = prod(axis.stride for axis in geometry.axes)
-    own = list(block_shape(geometry, (3 + 2 * spread) * problem.itemsize, cache_budget(backend, budget)))
+    own = list(block_shape(geometry, (3 + 2 * spread) * problem.itemsize, cache_budget(problem, backend, budget)))
     for i, axis in enumerate(geometry.axes, 1):
         own[i] = max(own[i], min(axis.output, axis.window))
     while held(problem, backend, tuple(own)) > budget and max(own) > 1:

@@ -185,7 +185,7 @@ def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
     fold, geometry = fold_of(problem, backend)
     budget -= fixed(problem, backend)
     if inner(problem, backend) == "gemm":
-        budget = cache_budget(backend, budget, CACHES)
+        budget = cache_budget(problem, backend, budget, CACHES)
     pieces = block_shape(geometry, prod(fold) * unit(problem, backend), budget)
     pieces = tuple(n * block for n, block in zip(pieces, (1, *fold), strict=True))
     return tuple(map(min, pieces, (problem.geometry.batch, *problem.geometry.out)))

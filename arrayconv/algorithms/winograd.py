@@ -134,7 +134,7 @@ def piece(problem: Problem, backend: Backend, budget: int, m: int) -> tuple[int,
     """Whole tiles: a few rows of every axis but the last, then as much of that and of the batch as the budget takes."""
     geometry = problem.geometry
     budget -= kernel_bytes(problem, m)
-    budget = cache_budget(backend, budget, CACHES)
+    budget = cache_budget(problem, backend, budget, CACHES)
     *others, last = (-(-count // m) for count in geometry.out)
     rows = [m * cut(tiles, SHORT // m) for tiles in others]
     room = max(1, budget // (bytes_of(problem, m) * m * prod(rows)))

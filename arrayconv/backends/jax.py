@@ -170,6 +170,19 @@ def each_image(function: Callable[[Array], Array], x: Array) -> Array:
     return y
 
 
+def matmul(a: Array, b: Array) -> Array:
+    """A side that lacks the other's batch is repeated, where it is the smaller: XLA shares a batch among threads, and
+    moves the axes of a product without one through memory (1 x 1 layer of 8 images, 64 to 256 channels: 9 ms and 3).
+    """
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    rows, terms, columns = *a.shape[-2:], b.shape[-1]
+    if a.shape[:-2] != batch and rows <= columns:
+        a = jnp.broadcast_to(a, (*batch, rows, terms))
+    if b.shape[:-2] != batch and columns <= rows:
+        b = jnp.broadcast_to(b, (*batch, terms, columns))
+    return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
+
+
 def wait(array: Array) -> None:
     """Calls return before their results are there, on a CPU too."""
     if isinstance(array, jax.core.Tracer):
@@ -287,7 +300,7 @@ BACKEND = standard_backend(
     pad=pad,
     windows=windows,
     each_image=each_image,
-    matmul=partial(jnp.matmul, precision=lax.Precision.HIGHEST),
+    matmul=matmul,
     sum_each=sum_each,
     close=close,
     close_taps=close_taps,

@@ -272,6 +272,10 @@ def native_execute(own: Convolution | Transposed, x: Tensor, kernel: Tensor) -> 
     return own(x, kernel)
 
 
+#: Bytes of a tile. Each step of one costs some 10 us; and the C library gives what is larger than 32 MiB back to the
+#: system, which clears it again for the next tile at a nanosecond an element.
+CACHE = 2**23
+
 BACKEND = standard_backend(
     "torch",
     XP,
@@ -295,6 +299,7 @@ BACKEND = standard_backend(
     close=close,
     accumulators=WIDER,
     unless_finite=unless_finite,
+    cache=CACHE,
     fold=fold,
     recompute=recompute,
     detach=lambda array: array.detach(),

@@ -1,0 +1,83 @@
+"""Times algorithms again on the geometries that ``python -m bench regret --save`` measured; all else is kept.
+
+After a change of one algorithm its prices can be fitted anew without the others being measured once more.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from tqdm import tqdm
+
+import arrayconv as ac
+from arrayconv.backend import library_backend
+from arrayconv.planner import make_program, options
+from arrayconv.program import Problem
+from bench import data
+from bench.fit import DATA
+from bench.machine import Neighbours, warm_allocator
+from bench.planned import label
+from bench.regret import bind, make_arrays, warm
+from bench.timing import time_in_turn
+from bench.workloads import LIBRARIES
+
+#: Estimates beyond this many times the fastest of the others say enough.
+FAR = 10.0
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("algorithms", nargs="+", choices=ac.algorithms(), help="to be timed")
+    parser.add_argument("--library", action="append", choices=LIBRARIES, help="default: all three")
+    parser.add_argument("--data", nargs="+", default=list(DATA), help="what regret --save was given (default: all)")
+    parser.add_argument("--seconds", type=float, default=0.03, help="for each geometry (default: %(default)s)")
+
+
+def run(args: Namespace) -> int:
+    warm_allocator()
+    neighbours = Neighbours()
+    for library in args.library or LIBRARIES:
+        for name in args.data:
+            path = data.RESULTS / f"{name}-{library}.json"
+            if path.exists():
+                with ac.settings(accuracy="normwise" if name == "normwise" else "elementwise"):
+                    renew(path, library, args.algorithms, args.seconds)
+    print(f"other processes took {neighbours.share():.0%} of the processors' time")
+    return 0
+
+
+def renew(path: Path, library: str, algorithms: list[str], seconds: float) -> None:
+    """The file with these algorithms' seconds in the place of their earlier ones."""
+    content = data.load(path)
+    rows = content.pop("rows")
+    for row, (problem, _) in zip(tqdm(rows, desc=path.stem, leave=False), data.load_rows(path), strict=True):
+        row["seconds"] = {key: taken for key, taken in row["seconds"].items() if head(key) not in algorithms}
+        found = measure(problem, library, algorithms, row["seconds"], seconds)
+        row["seconds"] |= {key: taken for key, (taken, _) in found.items()}
+        row["estimates"] |= {key: estimate for key, (_, estimate) in found.items()}
+        if row["auto"] not in row["seconds"]:  # the planner's choice is another one now
+            row["auto"] = min(row["seconds"], key=lambda key: row["estimates"].get(key, float("inf")))
+    data.write(path, content | {"again": sorted({*content.get("again", ()), *algorithms})}, rows)
+
+
+def head(key: str) -> str:
+    """``phases`` of ``auto phases/gemm``."""
+    return key.removeprefix("auto ").partition("/")[0]
+
+
+def measure(
+    problem: Problem, library: str, algorithms: list[str], others: dict[str, float], seconds: float
+) -> dict[str, tuple[float, float]]:
+    """Seconds and estimates of those that serve and are not hopeless beside the others."""
+    backend = library_backend(library)
+    serving = {row.name: row.seconds for row in options(problem, backend) if row.serves}
+    most = FAR * min(others.values(), default=float("inf"))
+    programs = [make_program(problem, backend, name) for name in algorithms if serving.get(name, most) < most]
+    arrays: list[Any] = make_arrays(problem.geometry, library)
+    thunks = {label(program): bind(program, library, arrays) for program in programs}
+    for thunk in thunks.values():
+        warm(thunk)
+    times = time_in_turn(thunks, seconds) if thunks else {}
+    return {key: (median(taken), serving[head(key)]) for key, taken in times.items()}

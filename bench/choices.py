@@ -1,0 +1,103 @@
+"""The cost model's constants, moved a little so that the planner's choices are right where its estimates can't all be.
+
+Estimates are compared with each other only. Beside their own errors this counts what choices cost: the expected regret
+of a geometry, if an algorithm were chosen with the probability ``softmax(-log(estimate) / T)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize
+
+Array = Any
+Unit = tuple[str, str]
+
+#: Of estimates that are this far apart, in logarithms, the better is chosen e times as often.
+TEMPERATURE = 0.15
+
+#: What an expected regret weighs beside an estimate's squared error, and a constant's move by a factor of e.
+REGRET, MOVE = 3.0, 0.2
+
+#: Errors beyond this count linearly; regrets beyond this are all alike, since no choice comes near them.
+OUTLIER, HOPELESS = 0.3, 3.0
+
+
+class Timed(NamedTuple):
+    """One algorithm on one geometry: its work, by algorithm and unit, the seconds, and a factor on its estimate."""
+
+    counts: Mapping[Unit, float]
+    seconds: float
+    share: float
+
+
+def refine(prices: Mapping[Unit, float], geometries: list[list[Timed]], weights: list[float]) -> dict[Unit, float]:
+    """New prices near the given ones; ``weights`` are those of the geometries."""
+    units = sorted(prices)
+    index = {unit: i for i, unit in enumerate(units)}
+    rows = [row for geometry in geometries for row in geometry]
+    work = np.zeros((len(rows), len(units)))
+    for line, row in zip(work, rows, strict=True):
+        for unit, count in row.counts.items():
+            line[index[unit]] += count
+    cost = Cost(
+        work,
+        np.log([row.seconds for row in rows]),
+        np.log([row.share for row in rows]),
+        np.repeat(np.arange(len(geometries)), [len(geometry) for geometry in geometries]),
+        np.array(weights),
+        np.log([prices[unit] for unit in units]),
+    )
+    best = minimize(cost, cost.start, jac=True, method="L-BFGS-B", options={"maxiter": 400, "maxfun": 800})
+    return {unit: float(price) for unit, price in zip(units, np.exp(best.x), strict=True)}
+
+
+class Cost(NamedTuple):
+    """Of prices, whose logarithms are optimised: ``work @ prices`` are the estimates of the rows."""
+
+    work: Array
+    log_seconds: Array
+    log_share: Array
+    geometry: Array
+    weights: Array
+    start: Array
+
+    def __call__(self, logs: Array) -> tuple[float, Array]:
+        """The cost and its derivative."""
+        prices = np.exp(logs)
+        estimates = self.work @ prices
+        log_estimates = np.log(estimates)
+        error_cost, error_slope = self.errors(log_estimates)
+        choice_cost, choice_slope = self.choices(log_estimates)
+        slope = ((error_slope + REGRET * choice_slope) / estimates) @ self.work * prices
+        move = logs - self.start
+        return error_cost + REGRET * choice_cost + MOVE * move @ move, slope + 2 * MOVE * move
+
+    def regrets(self) -> Array:
+        """Logarithms of a row's seconds over its geometry's best."""
+        best = np.full(len(self.weights), np.inf)
+        np.minimum.at(best, self.geometry, self.log_seconds)
+        return self.log_seconds - best[self.geometry]
+
+    def errors(self, log_estimates: Array) -> tuple[float, Array]:
+        """Of the estimates themselves; those of rows that are never chosen count less."""
+        error = log_estimates - self.log_seconds
+        weight = self.weights[self.geometry] / (1 + self.regrets() ** 2 / 2)
+        root = np.sqrt(1 + (error / OUTLIER) ** 2)
+        return float(weight @ (root - 1)) * 2 * OUTLIER**2, weight * 2 * error / root
+
+    def choices(self, log_estimates: Array) -> tuple[float, Array]:
+        """Expected regrets; their squares too, since a few bad choices are worse than many slightly bad ones."""
+        own, count = self.geometry, len(self.weights)
+        score = -(log_estimates + self.log_share) / TEMPERATURE
+        highest = np.full(count, -np.inf)
+        np.maximum.at(highest, own, score)
+        chance = np.exp(score - highest[own])
+        chance /= np.bincount(own, chance, count)[own]
+        regret = np.minimum(self.regrets(), HOPELESS)
+        regret = regret + regret**2
+        expected = np.bincount(own, chance * regret, count)
+        slope = -self.weights[own] / TEMPERATURE * chance * (regret - expected[own])
+        return float(self.weights @ expected), slope
