@@ -134,7 +134,10 @@ def execute_buffered(program: Program, backend: Backend, x: Array, rows: Array) 
 
     def place(tile: Tile) -> None:
         own = tile.details
-        scratch = idle.pop() if idle else empty(longest, rows.dtype)
+        try:
+            scratch = idle.pop()
+        except IndexError:  # asking first whether there is one leaves another thread the time to take it
+            scratch = empty(longest, rows.dtype)
         columns = fill(backend, own, xp.reshape(tile_input(program, backend, tile, x), own.x), scratch)
         start = 0
         for part, count in zip(tile.target[2:], geometry.out, strict=True):
