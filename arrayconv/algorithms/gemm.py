@@ -101,9 +101,9 @@ def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
     if crew > 1:
         total = positions(geometry) * own
         tiles = max(total // room, min(crew, geometry.multiply_adds // WORTH))
-        if tiles > 1:
+        if tiles > 1 and geometry.multiply_adds >= WORTH:
             room = min(room, -(-total // (crew * -(-tiles // crew))))
-        elif total <= budget:
+        elif total <= min(budget, 2 * room):
             room = total
     return block_shape(geometry, own, room)
 
