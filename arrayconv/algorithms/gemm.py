@@ -103,7 +103,7 @@ def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
         tiles = max(total // room, min(crew, geometry.multiply_adds // WORTH))
         if tiles > 1 and geometry.multiply_adds >= WORTH:
             room = min(room, -(-total // (crew * -(-tiles // crew))))
-        elif total <= min(budget, 2 * room):
+        elif total <= min(budget, 3 * room):
             room = total
     return block_shape(geometry, own, room)
 
