@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from .arguments import read_int, read_ints
-from .backend import gather_arrays
+from .gather import gather_arrays
 
 Array = Any
 Values = np.ndarray[Any, np.dtype[Any]]

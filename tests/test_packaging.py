@@ -31,6 +31,7 @@ ROOMS = (
     "transposes",
     "primitives",
     "backend",
+    "gather",
     "backends",
     "algorithms",
     "tuning",
@@ -55,6 +56,7 @@ OWNERS = {
     "jax": {
         "backends.jax",
         "backends.jax_mesh",
+        "backends.jax_control",
         "backends.jax_sums",
         "cli.digits",
     },  # which trains under its jit; extra "digits"

@@ -236,6 +236,14 @@ def prepare_all(program: Program, backend: Backend) -> None:
         prepare_all(part, backend)
 
 
+def tile_input(program: Program, backend: Backend, tile: Tile, x: Array) -> Array:
+    """What a tile reads of x, with its zeros, in the accumulator's type."""
+    problem, x = program.problem, x[tile.source]
+    if problem.accumulator != problem.dtype:
+        x = backend.cast(x, backend.dtype(problem.accumulator))
+    return x if tile.widths is None else backend.pad(x, tile.widths)
+
+
 Compute = Callable[[Tile, Array, Array], Array]
 
 
@@ -250,12 +258,7 @@ def run_tiled(program: Program, backend: Backend, x: Array, kernel: Array, compu
         kernel = backend.cast(kernel, wide)
 
     def one(tile: Tile, x: Array, kernel: Array) -> Array:
-        x = x[tile.source]
-        if is_wide:
-            x = backend.cast(x, wide)
-        if tile.widths is not None:
-            x = backend.pad(x, tile.widths)
-        y = compute(tile, x, kernel)
+        y = compute(tile, tile_input(program, backend, tile, x), kernel)
         return backend.cast(y, result) if is_wide else y
 
     if len(tiles) == 1:

@@ -71,7 +71,7 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     geometry = problem.geometry
     own = FFT.blocks(problem, backend, budget_of(problem))
     lines, tiles = lines_of(backend, geometry, own), tiles_of(geometry, own)
-    points, count = prod([line.length for line in lines]), prod([line.count for line in lines])
+    points, count = prod([line.length for line in lines]), prod([line.lines for line in lines])
     images = geometry.batch * geometry.groups * tiles_of(geometry, (geometry.batch, *own[1:])) * count * points
     kernels = geometry.groups * geometry.inputs * geometry.outputs
     idle = max(1.0, min(crew(backend), points / POINTS) / tiles)

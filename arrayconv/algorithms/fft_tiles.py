@@ -37,7 +37,7 @@ class Line(NamedTuple):
 
     length: int
     outputs: int
-    count: int
+    lines: int
 
 
 #: The longest line, beside a window that is not: a table of factors is made for each call, and is to stay in the cache.
@@ -69,7 +69,7 @@ def wraps_of(backend: Backend, geometry: Geometry, block: tuple[int, ...]) -> tu
     """Which axes of a tile are transformed without zeros."""
     lines = lines_of(backend, geometry, block)
     return tuple(
-        [line.count == 1 and is_wrapped(axis, n) for line, axis, n in zip(lines, geometry.axes, block[1:], strict=True)]
+        [line.lines == 1 and is_wrapped(axis, n) for line, axis, n in zip(lines, geometry.axes, block[1:], strict=True)]
     )
 
 
@@ -139,7 +139,7 @@ def fixed(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
     kernels = geometry.groups * geometry.inputs * geometry.outputs
     lines = lines_of(backend, geometry, block)
     images = (
-        2 * block[0] * geometry.groups * (geometry.inputs + geometry.outputs) * prod([line.count for line in lines])
+        2 * block[0] * geometry.groups * (geometry.inputs + geometry.outputs) * prod([line.lines for line in lines])
     )
     images *= min(crew(backend) * rows_of(problem, backend, block), tiles_of(geometry, block))
     return number * prod([line.length for line in lines]) * (kernels + max(kernels, images))

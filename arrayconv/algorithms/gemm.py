@@ -26,6 +26,7 @@ from .algorithm import (
     prepared,
     run_tiled,
 )
+from .gemm_buffers import SPARSE, buffered_details, execute_buffered
 from .rates import Counts
 
 Array = Any
@@ -55,9 +56,6 @@ CACHES = 2
 
 #: Terms from which a product is one of matrices.
 THIN = 4
-
-#: Stride from which a copy of neighbouring positions reads a cache line for hardly more than one element.
-SPARSE = 4
 
 
 def is_taps_first(geometry: Geometry) -> bool:
@@ -104,7 +102,6 @@ class Columns(NamedTuple):
     windows: tuple[tuple[int, ...], ...]
     taps_first: bool
     order: tuple[int, ...]
-    rows: tuple[int, ...]
     columns: tuple[int, ...]
     y: tuple[int, ...]
 
@@ -120,7 +117,6 @@ def details(taps_first: bool, geometry: Geometry) -> Columns:
         (geometry.window, *zip(*steps, strict=True)) if steps else ((), (), ()),
         taps_first,
         (0, 1, 2, *window, *out) if taps_first else (0, 1, *out, 2, *window),
-        (groups, geometry.outputs, terms),
         (groups, terms, places) if taps_first else (groups, places, terms),
         geometry.y_shape[1:],
     )
@@ -128,13 +124,18 @@ def details(taps_first: bool, geometry: Geometry) -> Columns:
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
     """All tiles in one order, which their sizes alone might not agree on: they share the kernel's rows."""
-    return make_tiling(problem, block, partial(details, is_taps_first(problem.geometry)))
+    is_whole = tuple(block) == (problem.geometry.batch, *problem.geometry.out)
+    own = details if is_whole or backend.empty is None else buffered_details
+    return make_tiling(problem, block, partial(own, is_taps_first(problem.geometry)))
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
-    xp, geometry, own = backend.xp, program.geometry, prepared(program, backend).tiles[0].details
-    rows = xp.reshape(kernel, own.rows)
+    xp, geometry, tiles = backend.xp, program.geometry, prepared(program, backend).tiles
+    own = tiles[0].details
+    rows = xp.reshape(kernel, (geometry.groups, geometry.outputs, geometry.terms))
     rows = rows if own.taps_first else xp.matrix_transpose(rows)
+    if len(tiles) > 1 and backend.empty is not None:
+        return execute_buffered(program, backend, x, rows)
 
     def compute(tile: Tile, x: Array, rows: Array) -> Array:
         own = tile.details

@@ -27,6 +27,7 @@ from ..backend import Backend, Native, Planning, Run, standard_backend
 from ..primitives import Widths
 from ..program import Problem, Program
 from ..transposes import correlate_input, correlate_taps
+from .jax_control import each_image, if_finite, sweep, unless_finite
 from .jax_mesh import Spread, is_spread
 from .jax_sums import passes, sum_products, sum_slices
 
@@ -137,32 +138,6 @@ _double.def_abstract_eval(lambda *arrays, jaxpr: jaxpr.out_avals[0])
 mlir.register_lowering(_double, _lower_double)
 
 
-def sweep(
-    function: Callable[[Array], Array], x: Array, shape: Sequence[int], size: Sequence[int], places: Sequence[Any]
-) -> Array:
-    """A loop that writes into its result: XLA would run many pieces at once, and hold the memory of them all.
-
-    A piece that reaches beyond x is moved inside, and back by a slice of its zero-padded self: no copy of x is padded.
-    """
-    sources, targets = (np.asarray(corners, np.int32) for corners in zip(*places, strict=True))
-    held = np.minimum(size, x.shape)
-    starts = np.clip(sources, 0, np.subtract(x.shape, held)).astype(np.int32)
-    low = np.max(starts - sources, axis=0).clip(0)
-    high = np.max(sources - starts + size - held, axis=0).clip(0)
-
-    def step(y: Array, place: tuple[Array, ...]) -> tuple[Array, None]:
-        start, shift, target = map(list, place)
-        piece = lax.dynamic_slice(x, start, held.tolist())
-        if low.any() or high.any():
-            widths = [(int(before), int(after), 0) for before, after in zip(low, high, strict=True)]
-            piece = lax.dynamic_slice(lax.pad(piece, jnp.zeros((), x.dtype), widths), shift, size)
-        return lax.dynamic_update_slice(y, function(piece), target), None
-
-    shifts = (sources - starts + low).astype(np.int32)
-    y, _ = lax.scan(step, jnp.zeros(shape, x.dtype), (starts, shifts, targets))
-    return y
-
-
 def _batch(bind: Run, planning: Planning, arrays: Any, mapped: Any, *, program: Program) -> tuple[Array, int]:
     """vmap: a mapped x joins the batch, a mapped kernel the output channels, both together the groups."""
     (x, kernel), (x_axis, kernel_axis) = arrays, mapped
@@ -220,19 +195,6 @@ def pad(x: Array, widths: Widths) -> Array:
     return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0)] * first + [(low, high, 0) for low, high in widths])
 
 
-def each_image(function: Callable[[Array], Array], x: Array) -> Array:
-    """A loop on CPUs: XLA would read a fused im2col of all images element by element inside of its product.
-
-    An axis that a mesh holds explicitly can't be looped over.
-    """
-    sharding = getattr(jax.typeof(x), "sharding", None) if hasattr(jax, "typeof") else None
-    is_held = sharding is not None and any(part is not None for part in sharding.spec)
-    if x.shape[0] < 2 or is_held or jax.default_backend() != "cpu":
-        return function(x)
-    y: Array = lax.map(lambda image: function(image[None])[0], x)
-    return y
-
-
 def matmul(a: Array, b: Array) -> Array:
     """A side that lacks the other's batch is repeated, where it is the smaller: XLA shares a batch among threads, and
     moves the axes of a product without one through memory (1 x 1 layer of 8 images, 64 to 256 channels: 9 ms and 3).
@@ -251,31 +213,6 @@ def wait(array: Array) -> None:
     if isinstance(array, jax.core.Tracer):
         raise TypeError("a traced array stands for others and has no time of its own")
     array.block_until_ready()
-
-
-def unless_finite(compute: Any, otherwise: Any, x: Array) -> Array:
-    """One branch runs: a planned call is lowered as a whole, and vmap, which would run both, never sees inside."""
-    y = compute(x)
-    return lax.cond(jnp.all(jnp.isfinite(y)), lambda x, y: y, lambda x, y: otherwise(x), x, y)
-
-
-@jax.custom_batching.custom_vmap
-def all_finite(arrays: list[Array]) -> Array:
-    return jnp.stack([jnp.isfinite(array).all() for array in arrays]).all()
-
-
-@all_finite.def_vmap
-def _all_finite_mapped(size: int, mapped: Any, arrays: list[Array]) -> tuple[Array, bool]:
-    """One answer for all examples, so that vmap still runs one branch."""
-    return all_finite(arrays), False
-
-
-def if_finite(compute: Callable[..., Any], otherwise: Callable[..., Any], *arrays: Array) -> Any:
-    """On CPUs; the branches keep nothing but their arguments for a gradient."""
-    if jax.default_backend() != "cpu":
-        return otherwise(*arrays)
-    is_finite = all_finite([lax.stop_gradient(array) for array in arrays])
-    return lax.cond(is_finite, jax.checkpoint(compute), jax.checkpoint(otherwise), *arrays)
 
 
 def take_rows(table: Array, index: Array) -> Array:

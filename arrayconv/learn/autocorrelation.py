@@ -27,7 +27,7 @@ from itertools import accumulate, pairwise, product, starmap
 from math import inf, log2, prod
 from typing import Any, NamedTuple
 
-from ..algorithms.fft import fast_length
+from ..algorithms.fft_tiles import fast_length
 from ..backend import Backend
 from ..geometry import Geometry, WindowDimension
 from ..primitives import along, full, split_ranges

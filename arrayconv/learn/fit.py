@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..arguments import read_flag, read_int, read_ints, read_word
-from ..backend import Backend, gather_arrays
+from ..backend import Backend
+from ..gather import gather_arrays
 from ..kernels import read_number
 from ..operations.correlate import correlate
 from ..operations.table import OPERATIONS

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arguments import read_int, read_ints
-from ..backend import Backend, dtype_name, gather_arrays, get_backend
+from ..backend import Backend, dtype_name, get_backend
+from ..gather import gather_arrays
 from ..kernels import as_like
 from ..operations.table import OPERATIONS
 from ..operations.vjp import vjp_parameters

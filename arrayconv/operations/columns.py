@@ -7,7 +7,8 @@ from math import prod
 from typing import Any, NamedTuple
 
 from ..arguments import Padding, PerAxis, read_ints, read_word
-from ..backend import Backend, dtype_name, gather_arrays
+from ..backend import Backend, dtype_name
+from ..gather import gather_arrays
 from ..geometry import WindowDimension
 from ..planner import ACCUMULATORS
 from .column_blocks import fold_blocks, unfold_blocks

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..arguments import Padding, PerAxis, read_word
-from ..backend import Backend, gather_arrays
+from ..backend import Backend
+from ..gather import gather_arrays
 from .deform_blocks import pull_blocks, run_blocks
 from .deform_call import OP, Arrays, DeformCall, call_key, find_deform
 from .linear import WORDS, Options, Pullback, as_dtype, freeze

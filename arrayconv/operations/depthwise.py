@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..arguments import Padding, PerAxis
-from ..backend import dtype_name, gather_arrays
+from ..backend import dtype_name
+from ..gather import gather_arrays
 from ..layout import identity_or
 from ..planner import ACCUMULATORS
 from .conv import read_conv, read_ranks

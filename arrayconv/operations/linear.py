@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 from ..algorithms import prepare_all
 from ..arguments import Pairs, is_sequence, read_int, read_padding, read_per_axis, read_word, resolve
-from ..backend import Backend, dtype_name, gather_arrays, library_backend, signed_backend
+from ..backend import Backend, dtype_name, library_backend, signed_backend
 from ..boundary import BOUNDARIES, Run, check_depth, runs
+from ..gather import gather_arrays
 from ..geometry import Geometry, WindowDimension, dilated
 from ..layout import Layout
 from ..planner import (

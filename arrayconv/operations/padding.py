@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..arguments import PerAxis, read_ints, read_pair, read_per_axis, read_word
-from ..backend import Backend, dtype_name, gather_arrays
+from ..backend import Backend, dtype_name
 from ..boundary import BOUNDARIES, Run, check_depth, runs
+from ..gather import gather_arrays
 from ..geometry import WindowDimension, dilated
 from ..primitives import add_windows
 

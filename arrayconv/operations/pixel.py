@@ -8,7 +8,8 @@ from math import prod
 from typing import Any
 
 from ..arguments import Padding, PerAxis, read_per_axis, read_word
-from ..backend import Backend, gather_arrays
+from ..backend import Backend
+from ..gather import gather_arrays
 from ..layout import Layout
 from .columns import LAYOUTS, accumulator
 from .conv import channel_shape, read_conv, read_ranks

@@ -9,7 +9,8 @@ from typing import Any
 
 from ..algorithms import ALGORITHMS
 from ..arguments import is_sequence, read_ints
-from ..backend import Backend, dtype_name, gather_arrays, get_backend, installed_libraries, library_backend
+from ..backend import Backend, dtype_name, get_backend, installed_libraries, library_backend
+from ..gather import gather_arrays
 from ..planner import current_settings, options
 from ..program import ITEM_SIZES, Program
 from .linear import LinearCall, linear_call, plan_call, read_dtype

@@ -8,7 +8,8 @@ from numbers import Real
 from typing import Any
 
 from ..arguments import Padding, PerAxis, read_flag, read_word
-from ..backend import Backend, dtype_name, gather_arrays
+from ..backend import Backend, dtype_name
+from ..gather import gather_arrays
 from ..planner import ACCUMULATORS
 from ..primitives import concat, full
 from .linear import Pullback, freeze

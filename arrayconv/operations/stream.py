@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..arguments import read_int, read_ints
-from ..backend import gather_arrays
+from ..gather import gather_arrays
 from ..geometry import dilated
 from ..primitives import full
 from .conv import conv

@@ -1,0 +1,77 @@
+"""JAX's loops and branches: tiles swept one after the other, images in turn, and one way or another by the values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+Array = Any
+
+
+def sweep(
+    function: Callable[[Array], Array], x: Array, shape: Sequence[int], size: Sequence[int], places: Sequence[Any]
+) -> Array:
+    """A loop that writes into its result: XLA would run many pieces at once, and hold the memory of them all.
+
+    A piece that reaches beyond x is moved inside, and back by a slice of its zero-padded self: no copy of x is padded.
+    """
+    sources, targets = (np.asarray(corners, np.int32) for corners in zip(*places, strict=True))
+    held = np.minimum(size, x.shape)
+    starts = np.clip(sources, 0, np.subtract(x.shape, held)).astype(np.int32)
+    low = np.max(starts - sources, axis=0).clip(0)
+    high = np.max(sources - starts + size - held, axis=0).clip(0)
+
+    def step(y: Array, place: tuple[Array, ...]) -> tuple[Array, None]:
+        start, shift, target = map(list, place)
+        piece = lax.dynamic_slice(x, start, held.tolist())
+        if low.any() or high.any():
+            widths = [(int(before), int(after), 0) for before, after in zip(low, high, strict=True)]
+            piece = lax.dynamic_slice(lax.pad(piece, jnp.zeros((), x.dtype), widths), shift, size)
+        return lax.dynamic_update_slice(y, function(piece), target), None
+
+    shifts = (sources - starts + low).astype(np.int32)
+    y, _ = lax.scan(step, jnp.zeros(shape, x.dtype), (starts, shifts, targets))
+    return y
+
+
+def each_image(function: Callable[[Array], Array], x: Array) -> Array:
+    """A loop on CPUs: XLA would read a fused im2col of all images element by element inside of its product.
+
+    An axis that a mesh holds explicitly can't be looped over.
+    """
+    sharding = getattr(jax.typeof(x), "sharding", None) if hasattr(jax, "typeof") else None
+    is_held = sharding is not None and any(part is not None for part in sharding.spec)
+    if x.shape[0] < 2 or is_held or jax.default_backend() != "cpu":
+        return function(x)
+    y: Array = lax.map(lambda image: function(image[None])[0], x)
+    return y
+
+
+def unless_finite(compute: Any, otherwise: Any, x: Array) -> Array:
+    """One branch runs: a planned call is lowered as a whole, and vmap, which would run both, never sees inside."""
+    y = compute(x)
+    return lax.cond(jnp.all(jnp.isfinite(y)), lambda x, y: y, lambda x, y: otherwise(x), x, y)
+
+
+@jax.custom_batching.custom_vmap
+def all_finite(arrays: list[Array]) -> Array:
+    return jnp.stack([jnp.isfinite(array).all() for array in arrays]).all()
+
+
+@all_finite.def_vmap
+def _all_finite_mapped(size: int, mapped: Any, arrays: list[Array]) -> tuple[Array, bool]:
+    """One answer for all examples, so that vmap still runs one branch."""
+    return all_finite(arrays), False
+
+
+def if_finite(compute: Callable[..., Any], otherwise: Callable[..., Any], *arrays: Array) -> Any:
+    """On CPUs; the branches keep nothing but their arguments for a gradient."""
+    if jax.default_backend() != "cpu":
+        return otherwise(*arrays)
+    is_finite = all_finite([lax.stop_gradient(array) for array in arrays])
+    return lax.cond(is_finite, jax.checkpoint(compute), jax.checkpoint(otherwise), *arrays)
