@@ -269,7 +269,11 @@ REFUSED = [
     ),
     (lambda: ac.gram(ac.correlate, IMAGE, EDGES, (1, 2), dtype="float64"), ValueError, "gram: dtype='float64' has no"),
     (lambda: ac.gram(ac.corr2d, IMAGE, EDGES, (1, 2)), TypeError, "gram: op must be one of"),
-    (lambda: ac.gram(ac.correlate, IMAGE, EDGES, (1, 2), groups=2), TypeError, "gram: correlate.* can't take these"),
+    (
+        lambda: ac.gram(ac.correlate, IMAGE, EDGES, (1, 2), groups=2),
+        TypeError,
+        "gram: correlate has no option groups=2",
+    ),
     (
         lambda: ac.gram(ac.correlate, IMAGE, EDGES, (1, 2), boundary="mirror"),
         ValueError,

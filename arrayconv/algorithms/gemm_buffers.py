@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from ..backend import Backend
 from ..geometry import Geometry, WindowDimension
 from ..program import Program
-from .algorithm import prepared, tile_input
+from .algorithm import Tile, prepared, tile_input
 
 Array = Any
 
@@ -130,11 +130,15 @@ def execute_buffered(program: Program, backend: Backend, x: Array, rows: Array) 
     flat = xp.reshape(y, (geometry.batch, geometry.groups, geometry.outputs, prod(geometry.out)))
     rows = backend.cast(rows, backend.dtype(program.problem.accumulator))
     scratch = empty(max(0 if tile.details.is_view else prod(tile.details.full) for tile in tiles), rows.dtype)
-    for tile in tiles:
+
+    def place(tile: Tile) -> None:
         own = tile.details
         columns = fill(backend, own, xp.reshape(tile_input(program, backend, tile, x), own.x), scratch)
         start = 0
         for part, count in zip(tile.target[2:], geometry.out, strict=True):
             start = start * count + part.start
         multiply(backend, own, rows, columns, flat[tile.target[0], :, :, start : start + own.places])
+
+    for tile in tiles:
+        place(tile)  # a function, which holds nothing of a tile beside the next one's
     return y

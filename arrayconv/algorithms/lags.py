@@ -194,8 +194,8 @@ def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tilin
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
     def one(part: Part, x: Array, kernel: Array) -> Array:
         geometry, lags = part.geometry, lags_of(part.geometry)
-        kernel = kernel_rows(backend, geometry, lags, kernel[part.kernel])
-        return guarded(backend, geometry, x[part.x], lambda x: correlate(backend, geometry, lags, x, kernel))
+        kernel = kernel_rows(backend, geometry, lags, kernel[(*part.kernel, ...)])
+        return guarded(backend, geometry, x[(*part.x, ...)], lambda x: correlate(backend, geometry, lags, x, kernel))
 
     def compute(tile: Tile, x: Array, kernel: Array) -> Array:
         sums = []
