@@ -27,6 +27,9 @@ from bench.workloads import LIBRARIES
 #: Estimates beyond this many times the fastest of the others say enough.
 FAR = 10.0
 
+#: The fastest of the others, and how much faster or slower the machine may have been then.
+REFERENCE, MOST = "reference", 2.0
+
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("algorithms", nargs="+", choices=ac.algorithms(), help="to be timed")
@@ -70,14 +73,24 @@ def head(key: str) -> str:
 def measure(
     problem: Problem, library: str, algorithms: list[str], others: dict[str, float], seconds: float
 ) -> dict[str, tuple[float, float]]:
-    """Seconds and estimates of those that serve and are not hopeless beside the others."""
+    """Seconds and estimates of those that serve and are not hopeless beside the others.
+
+    Seconds are those of the earlier run's machine: the fastest of the others runs in turn, and tells how it was then.
+    """
     backend = library_backend(library)
     serving = {row.name: row.seconds for row in options(problem, backend) if row.serves}
     most = FAR * min(others.values(), default=float("inf"))
     programs = [make_program(problem, backend, name) for name in algorithms if serving.get(name, most) < most]
+    if not programs:
+        return {}
+    reference = min((key for key in others if head(key) in serving), key=others.__getitem__, default=None)
     arrays: list[Any] = make_arrays(problem.geometry, library)
     thunks = {label(program): bind(program, library, arrays) for program in programs}
+    if reference is not None:
+        thunks[REFERENCE] = bind(make_program(problem, backend, head(reference)), library, arrays)
     for thunk in thunks.values():
         warm(thunk)
-    times = time_in_turn(thunks, seconds) if thunks else {}
-    return {key: (median(taken), serving[head(key)]) for key, taken in times.items()}
+    times = {key: median(taken) for key, taken in time_in_turn(thunks, seconds).items()}
+    now = times.pop(REFERENCE, None)
+    pace = 1.0 if reference is None or now is None else min(MOST, max(1 / MOST, others[reference] / now))
+    return {key: (taken * pace, serving[head(key)]) for key, taken in times.items()}
