@@ -66,13 +66,18 @@ def is_taps_first(geometry: Geometry) -> bool:
     return positions_run >= taps_run
 
 
+def is_viewed(geometry: Geometry) -> bool:
+    """Columns of one tap without a stride are x itself."""
+    return geometry.taps == 1 and all(axis.stride == 1 for axis in geometry.axes)
+
+
 def product_counts(problem: Problem, tiles: float) -> Counts:
     """A product of few rows, or of short ones, is slower: by the columns and the outputs that it moves. Columns of one
     tap without a stride are views of x, which products of few terms read no faster than others copy.
     """
     geometry, size = problem.geometry, in_floats(problem)
     columns = positions(geometry) * geometry.groups * geometry.terms
-    viewed = columns if geometry.taps == 1 and all(axis.stride == 1 for axis in geometry.axes) else 0
+    viewed = columns if is_viewed(geometry) else 0
     copied = columns - viewed
     axis = geometry.axes[-1]
     run, step = (axis.output, axis.stride) if is_taps_first(geometry) else (axis.kernel, axis.window_dilation)
@@ -92,7 +97,10 @@ def product_counts(problem: Problem, tiles: float) -> Counts:
 
 
 def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
-    return block_shape(problem.geometry, unit(problem, backend), cache_budget(problem, backend, budget, CACHES))
+    """Tiles whose columns stay in the cache; what only looks at x is cut for the budget alone."""
+    if not is_viewed(problem.geometry):
+        budget = cache_budget(problem, backend, budget, CACHES)
+    return block_shape(problem.geometry, unit(problem, backend), budget)
 
 
 class Columns(NamedTuple):
