@@ -33,7 +33,8 @@ class Draw(NamedTuple):
     """Multiply-adds that are drawn, and the seconds of the fastest algorithm beyond which a geometry is drawn again.
 
     With ``taps``, all windows have that many, stride 1 and dilation 1. ``gradient``: of kernels, whose windows are as
-    large as the image. ``grouped``: of groups with multiples of 4 channels, as networks have them. ``thin``: of images.
+    large as the image. ``grouped``: of groups with multiples of 4 channels, as networks have them; ``layers``: of one
+    group with multiples of 16. ``thin``: of images.
     """
 
     work: tuple[float, float]
@@ -42,6 +43,7 @@ class Draw(NamedTuple):
     taps: int | None = None
     gradient: bool = False
     grouped: bool = False
+    layers: bool = False
     thin: bool = False
 
 
@@ -54,7 +56,7 @@ DRAWS = {
     "normwise": Draw((3e6, 4e9), 1e-4, 6e-2, taps=3),
     "gradient": Draw((3e5, 4e9), 1e-4, 6e-2, gradient=True),
     "grouped": Draw((3e6, 4e9), 1e-4, 6e-2, taps=3, grouped=True),
-    "pointwise": Draw((3e6, 4e9), 1e-4, 6e-2, taps=1),
+    "pointwise": Draw((3e6, 4e9), 1e-4, 6e-2, taps=1, layers=True),
     "thin": Draw((3e6, 2e9), 1e-4, 1e-1, gradient=True, thin=True),
 }
 
@@ -122,6 +124,11 @@ def draw_groups(rng: random.Random) -> tuple[int, int, int]:
     return 1 + groups, 4 * inputs, 4 * outputs
 
 
+def draw_layers(rng: random.Random) -> tuple[int, int, int]:
+    inputs, outputs = (16 * round(log_uniform(rng, 1, 32)) for _ in range(2))
+    return 1, inputs, outputs
+
+
 def draw_window(rng: random.Random, ndim: int) -> list[int]:
     """1 to 63 taps an axis, not more than 63 x 63 in all; often the same on every axis."""
     most = {1: 63, 2: 63, 3: 9}[ndim]
@@ -136,7 +143,8 @@ def draw_window(rng: random.Random, ndim: int) -> list[int]:
 def draw_geometry(rng: random.Random, draw: Draw = USUAL) -> Geometry | None:
     """None where the draw makes arrays that are too large or too small for the work."""
     ndim = rng.choice((1, 2, 2, 3))
-    groups, inputs, outputs = (1, 1, 1) if draw.thin else draw_groups(rng) if draw.grouped else draw_channels(rng)
+    draws = ((draw.grouped, draw_groups), (draw.layers, draw_layers), (True, draw_channels))
+    groups, inputs, outputs = (1, 1, 1) if draw.thin else next(own for is_own, own in draws if is_own)(rng)
     window = [draw.taps] * ndim if draw.taps else draw_window(rng, ndim)
     batch = rng.choice((1, 1, 2, 4, 8, 32))
     stride = 1 if draw.taps else rng.choice((1, 1, 1, 1, 2, 3, 4))

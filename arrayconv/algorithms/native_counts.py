@@ -81,7 +81,7 @@ def onednn_kind(geometry: Geometry) -> tuple[str, int]:
     channels = groups * in_vectors(outputs)
     is_dilated = is_base_dilated(geometry)
     ways = (
-        (geometry.taps == 1, pointwise(geometry), channels, False),
+        (geometry.taps == 1, "whole " * is_whole(geometry) + pointwise(geometry), channels, False),
         (is_depthwise(geometry), "depthwise", in_vectors(groups), True),
         (groups > 1 and geometry.inputs % 4 == outputs % 4 == 0, "blocked", groups * outputs, True),
         (groups > 1, "grouped", groups * outputs if is_dilated else channels, True),
@@ -108,6 +108,11 @@ def copies(geometry: Geometry, kind: str) -> tuple[int, int]:
     is_first = geometry.groups == 1 and geometry.inputs <= FEW
     written = positions(geometry) * in_vectors(geometry.groups * geometry.outputs)
     return 0 if is_first else prod(geometry.x_shape), written
+
+
+def is_whole(geometry: Geometry) -> bool:
+    """Channels are whole vectors, as those of networks are."""
+    return geometry.groups == 1 and geometry.inputs % VECTOR == geometry.outputs % VECTOR == 0
 
 
 def in_vectors(channels: int) -> int:
