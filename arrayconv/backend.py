@@ -269,10 +269,10 @@ def installed_libraries() -> tuple[str, ...]:
 def get_backend(array: Any) -> Backend:
     """The backend that owns ``array``; only libraries that are already imported are asked."""
     backend = _BY_TYPE.get(type(array))
-    return backend if backend is not None else find_backend(array)
+    return backend if backend is not None else _find_backend(array)
 
 
-def find_backend(array: Any) -> Backend:
+def _find_backend(array: Any) -> Backend:
     for name, row in BACKENDS.items():
         if sys.modules.get(row.library) is not None:
             backend = library_backend(name)
@@ -303,11 +303,6 @@ def dtype_name(dtype: Any) -> str:
             dtype = np.dtype(dtype)
         name = _NAMES[key] = str(getattr(dtype, "name", None) or dtype).rpartition(".")[2]
     return name
-
-
-def known_backend(array: Any) -> Backend | None:
-    """The backend that an array of this type was found to belong to before."""
-    return _BY_TYPE.get(type(array))
 
 
 def signed_backend(x: Array, kernel: Array, bias: Array | None) -> Backend | None:

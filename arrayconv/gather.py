@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .backend import Backend, describe, dtype_name, find_backend, known_backend
+from .backend import Backend, describe, dtype_name, get_backend
 from .program import ITEM_SIZES
 
 Array = Any
@@ -65,11 +65,8 @@ def _admit(op: str, name: str, array: Any, backend: Backend) -> Any:
 
 
 def _owner(op: str, name: str, array: Any) -> Backend:
-    backend = known_backend(array)
-    if backend is not None:
-        return backend
     try:
-        return find_backend(array)
+        return get_backend(array)
     except TypeError as error:
         raise TypeError(
             f"{op}: {name} must be an array of NumPy, PyTorch, JAX, Dask or another library of the array API "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import product
 from math import prod
 from typing import Any
@@ -163,7 +164,7 @@ def windows(xp: Any, x: Array, window: Sequence[int], stride: Sequence[int], dil
     for i, (k, s, d) in enumerate(zip(window, stride, dilation, strict=True)):
         axis = first + 2 * i
         if k > MOST_STACKED and k <= s * MOST_STACKED and d == 1:
-            x = _joined_windows(xp, x, axis, k, s)
+            x = joined_windows(xp, partial(pad_zero, xp), x, axis, k, s)
         elif k > MOST_STACKED:
             x = _doubled_windows(xp, x, axis, k, d)[along(axis, slice(None, None, s))]
         else:
@@ -186,11 +187,13 @@ def _doubled_windows(xp: Any, x: Array, axis: int, taps: int, dilation: int) -> 
     return x
 
 
-def _joined_windows(xp: Any, x: Array, axis: int, taps: int, stride: int) -> Array:
+def joined_windows(
+    xp: Any, pad: Callable[[Array, Widths], Array], x: Array, axis: int, taps: int, stride: int
+) -> Array:
     """All windows of one axis from blocks of a stride: each is its own block, and the beginning of those after it."""
     count, blocks = (x.shape[axis] - taps) // stride + 1, -(-taps // stride)
     size = (count + blocks - 1) * stride
-    x = pad_zero(xp, x, [(0, size - x.shape[axis]), *[(0, 0)] * (x.ndim - axis - 1)])
+    x = pad(x, [(0, size - x.shape[axis]), *[(0, 0)] * (x.ndim - axis - 1)])
     x = xp.reshape(x, (*x.shape[:axis], count + blocks - 1, stride, *x.shape[axis + 1 :]))
     parts = [x[along(axis, slice(i, i + count))] for i in range(blocks)]
     parts[-1] = parts[-1][along(axis + 1, slice(0, taps - (blocks - 1) * stride))]

@@ -66,6 +66,11 @@ class Problem:
         return "complex" in self.dtype
 
     @property
+    def is_on_cpu(self) -> bool:
+        """Under `torch.func.vmap` too, whose device kind is "cpu vmap"."""
+        return self.device.startswith("cpu")
+
+    @property
     def itemsize(self) -> int:
         """Bytes of one element while it is summed."""
         return ITEM_SIZES[self.accumulator]

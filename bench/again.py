@@ -19,7 +19,7 @@ from arrayconv.program import Problem
 from bench import data
 from bench.fit import DATA
 from bench.machine import Neighbours, warm_allocator
-from bench.planned import label
+from bench.planned import head, label
 from bench.regret import bind, make_arrays, warm
 from bench.timing import time_in_turn
 from bench.workloads import LIBRARIES
@@ -63,11 +63,6 @@ def renew(path: Path, library: str, algorithms: list[str], seconds: float) -> No
         if row["auto"] not in row["seconds"]:  # the planner's choice is another one now
             row["auto"] = min(row["seconds"], key=lambda key: row["estimates"].get(key, float("inf")))
     data.write(path, content | {"again": sorted({*content.get("again", ()), *algorithms})}, rows)
-
-
-def head(key: str) -> str:
-    """``phases`` of ``auto phases/gemm``."""
-    return key.removeprefix("auto ").partition("/")[0]
 
 
 def measure(

@@ -18,15 +18,14 @@ from scipy.optimize import least_squares
 
 from arrayconv.algorithms import ALGORITHMS
 from arrayconv.algorithms import fitted as shipped
-from arrayconv.algorithms.algorithm import Algorithm
+from arrayconv.algorithms.algorithm import Algorithm, seconds_of
 from arrayconv.algorithms.rates import NATIVE_SHARE
 from arrayconv.backend import Backend, library_backend
-from arrayconv.geometry import Geometry
 from arrayconv.planner import make_program
 from arrayconv.program import Problem
 from bench.choices import Timed, Unit, refine
 from bench.data import RESULTS, load_rows
-from bench.planned import float32_problem
+from bench.planned import float32_problem, head
 from bench.regret import DRAWS, USUAL, draw_geometry
 from bench.workloads import LIBRARIES
 
@@ -159,12 +158,9 @@ def fit_library(library: str, rows: list[tuple[Problem, dict[str, float]]]) -> d
             label = next((key for key in times if key.partition("/")[0] == algorithm.name), None)
             if label is None:
                 continue
-            offset = 0.0
-            if algorithm.parts is not None:
-                offset = parts_seconds(algorithm, problem, backend, found)
             counts.append(algorithm.counts(problem, backend))
             seconds.append(times[label])
-            offsets.append(offset)
+            offsets.append(parts_seconds(algorithm, problem, backend, found))
         if counts:
             known = units_of(algorithm, library, backend)
             found[algorithm.name] = fit_algorithm(known, counts, np.array(seconds), np.array(offsets))
@@ -188,23 +184,25 @@ def refine_choices(
 
 def by_algorithm(times: dict[str, float]) -> dict[str, float]:
     """Of random kernels, which say nothing of the algorithms for special ones."""
-    names = {label.removeprefix("auto ").partition("/")[0]: seconds for label, seconds in times.items()}
+    names = {head(label): seconds for label, seconds in times.items()}
     return {name: seconds for name, seconds in names.items() if not ALGORITHMS[name].is_conditional}
 
 
 def timed(problem: Problem, name: str, seconds: float, backend: Backend) -> Timed:
     """An algorithm's own work and that of its parts."""
     algorithm, counts = ALGORITHMS[name], dict[Unit, float]()
-    parts = [make_program(problem.with_geometry(part), backend) for part in (algorithm.parts or none)(problem.geometry)]
-    works = [(algorithm, problem), *((ALGORITHMS[part.algorithm], part.problem) for part in parts)]
-    for own, work in works:
+    for own, work in ((algorithm, problem), *works_of_parts(algorithm, problem, backend)):
         for unit, count in own.counts(work, backend).items():
             counts[own.name, unit] = counts.get((own.name, unit), 0.0) + count
     return Timed(counts, seconds, NATIVE_SHARE["cpu"] if name == "native" else 1.0)
 
 
-def none(geometry: Geometry) -> tuple[Geometry, ...]:
-    return ()
+def works_of_parts(algorithm: Algorithm, problem: Problem, backend: Backend) -> list[tuple[Algorithm, Problem]]:
+    """Who does what for a rewrite."""
+    if algorithm.parts is None:
+        return []
+    parts = [make_program(problem.with_geometry(part), backend) for part in algorithm.parts(problem.geometry)]
+    return [(ALGORITHMS[part.algorithm], part.problem) for part in parts]
 
 
 def units_of(algorithm: Algorithm, library: str, backend: Backend, count: int = 1000) -> set[str]:
@@ -221,14 +219,11 @@ def units_of(algorithm: Algorithm, library: str, backend: Backend, count: int = 
     return units
 
 
-def parts_seconds(algorithm: Any, problem: Problem, backend: Any, found: dict[str, dict[str, float]]) -> float:
-    total = 0.0
-    for geometry in algorithm.parts(problem.geometry):
-        part = make_program(problem.with_geometry(geometry), backend)
-        if part.algorithm in found:
-            counts = ALGORITHMS[part.algorithm].counts(part.problem, backend)
-            total += sum(count * found[part.algorithm].get(unit, 0.0) for unit, count in counts.items())
-    return total
+def parts_seconds(
+    algorithm: Algorithm, problem: Problem, backend: Backend, found: dict[str, dict[str, float]]
+) -> float:
+    works = works_of_parts(algorithm, problem, backend)
+    return sum(seconds_of(found[own.name], own.counts(work, backend)) for own, work in works if own.name in found)
 
 
 def fit_algorithm(known: set[str], counts: list[dict[str, float]], seconds: Any, offsets: Any) -> dict[str, float]:

@@ -29,6 +29,11 @@ def label(program: Program) -> str:
     return f"{program.algorithm}/{'+'.join(names)}" if names else program.algorithm
 
 
+def head(label: str) -> str:
+    """The algorithm of a `label`, and of what was timed as the planner's choice: ``phases`` of ``auto phases/gemm``."""
+    return label.removeprefix("auto ").partition("/")[0]
+
+
 def same_run(a: Program, b: Program) -> bool:
     """Whether two programs do the same, whatever was asked for."""
     return (

@@ -55,7 +55,7 @@ class Algorithm(NamedTuple):
 
     def workers(self, backend: Backend) -> int:
         """Tiles that are computed at once."""
-        return backend.workers.count if self.threaded and backend.workers is not None else 1
+        return crew(backend) if self.threaded else 1
 
     def held(self, problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
         """Temporary bytes of a call in pieces of this size."""
@@ -68,6 +68,11 @@ class Algorithm(NamedTuple):
         if self.block is not None:
             return self.block(problem, backend, budget)
         return block_shape(problem.geometry, self.unit(problem, backend), budget)
+
+
+def crew(backend: Backend) -> int:
+    """Tiles that a backend's workers compute at once."""
+    return 1 if backend.workers is None else backend.workers.count
 
 
 def seconds_of(rates: Mapping[str, float], counts: Counts) -> float:
@@ -130,7 +135,7 @@ def budget_of(problem: Problem) -> int:
 
 def cache_budget(problem: Problem, backend: Backend, budget: int, caches: int = 1) -> int:
     """Bytes of temporaries that stay in a CPU's cache, for methods that read them again soon; or of several caches."""
-    if backend.cache is None or not problem.device.startswith("cpu"):
+    if backend.cache is None or not problem.is_on_cpu:
         return budget
     return min(budget, caches * backend.cache)
 

@@ -15,8 +15,19 @@ from typing import Any, NamedTuple
 from ..backend import Backend
 from ..primitives import dilate
 from ..program import Problem, Program
-from .algorithm import Algorithm, Tile, Tiling, base_dilated, budget_of, make_tiling, prepared, run_tiled, tiles_of
-from .fft_tiles import POINTS, Details, block, crew, details, fixed, lengths_of, lines_of, rows_of, wraps_of
+from .algorithm import (
+    Algorithm,
+    Tile,
+    Tiling,
+    base_dilated,
+    budget_of,
+    crew,
+    make_tiling,
+    prepared,
+    run_tiled,
+    tiles_of,
+)
+from .fft_tiles import POINTS, Details, block, details, fixed, lengths_of, lines_of, rows_of, wraps_of
 from .guard import guarded
 from .rates import Counts
 from .sweep import Sweep, make_sweep, read_by, run_swept
@@ -60,7 +71,8 @@ def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tilin
     if backend.sweep is None or tiles_of(geometry, block) < 2:
         return make_tiling(problem, block, own, pads=False)
     rows, axis = rows_of(problem, backend, block), geometry.axes[-1]
-    sweep, tile = make_sweep(geometry, block, rows), make_sweep(geometry, block).piece
+    sweep = make_sweep(geometry, block, rows)
+    tile = sweep.piece if rows == 1 else make_sweep(geometry, block).piece
     return Rows(sweep, own(tile), rows, read_by(axis, block[-1]), block[-1] * axis.stride)
 
 

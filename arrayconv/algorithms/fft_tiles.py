@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ..backend import Backend
 from ..geometry import Geometry, WindowDimension
 from ..program import Problem
-from .algorithm import tiles_of
+from .algorithm import crew, tiles_of
 from .sweep import read_by
 
 
@@ -125,11 +125,6 @@ def details(lines: tuple[Line, ...], wraps: tuple[bool, ...], geometry: Geometry
     return Details(tuple(widths), tuple([line.length for line in lines]), tuple(results), cut)
 
 
-def crew(backend: Backend) -> int:
-    """Tiles that are transformed at once."""
-    return 1 if backend.workers is None else backend.workers.count
-
-
 def fixed(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
     """Bytes of the kernel's spectrum, and of the tiles computed at once twice, since a transform makes a copy.
 
@@ -138,9 +133,8 @@ def fixed(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
     geometry, number = problem.geometry, 16 if problem.is_complex else 8
     kernels = geometry.groups * geometry.inputs * geometry.outputs
     lines = lines_of(backend, geometry, block)
-    images = (
-        2 * block[0] * geometry.groups * (geometry.inputs + geometry.outputs) * prod([line.lines for line in lines])
-    )
+    images = 2 * block[0] * geometry.groups * (geometry.inputs + geometry.outputs)
+    images *= prod([line.lines for line in lines])
     images *= min(crew(backend) * rows_of(problem, backend, block), tiles_of(geometry, block))
     return number * prod([line.length for line in lines]) * (kernels + max(kernels, images))
 
@@ -148,7 +142,6 @@ def fixed(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
 #: Points of a tile for each spatial axis: what is transformed stays in the cache while its axes are passed over. The
 #: second is for libraries whose threads share a tile.
 POINTS, SHARED = 2**16, 2**18
-
 
 #: The same where tiles are swept, by a library whose threads share each; and of one axis, whose threads share several.
 SWEPT, SWEPT_LINE = 2**18, 2**14
@@ -160,17 +153,21 @@ SWEPT_BYTES = 3 * 2**23
 
 def limit_of(problem: Problem, backend: Backend) -> float:
     """Points of a tile with all its channels. An accelerator has no such cache."""
-    ndim, channels = (
-        problem.geometry.ndim,
-        problem.geometry.groups * (problem.geometry.inputs + problem.geometry.outputs) / 2,
-    )
-    if not problem.device.startswith("cpu"):
+    geometry = problem.geometry
+    if not problem.is_on_cpu:
         return inf
     if backend.workers is not None:
-        return ndim * POINTS / channels
-    if backend.sweep is not None:
-        return (SWEPT if ndim > 1 else SWEPT_LINE) / channels
-    return ndim * SHARED / channels if backend.shared_lines else inf
+        points: float = geometry.ndim * POINTS
+    elif backend.sweep is not None:
+        points = SWEPT if geometry.ndim > 1 else SWEPT_LINE
+    else:
+        points = geometry.ndim * SHARED if backend.shared_lines else inf
+    return points / mean_channels(geometry)
+
+
+def mean_channels(geometry: Geometry) -> float:
+    """Of what is transformed, and of what is transformed back."""
+    return geometry.groups * (geometry.inputs + geometry.outputs) / 2
 
 
 def rows_of(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
@@ -178,7 +175,7 @@ def rows_of(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
     geometry = problem.geometry
     if backend.sweep is None or geometry.ndim > 1:
         return 1
-    channels = block[0] * geometry.groups * (geometry.inputs + geometry.outputs) / 2
+    channels = block[0] * mean_channels(geometry)
     wish = max(1, int(SWEPT / channels / lengths_of(backend, geometry, block)[0]))
     count = -(-geometry.out[0] // max(1, block[1]))
     return -(-count // -(-count // wish))

@@ -25,6 +25,7 @@ from .algorithm import (
     positions,
     prepared,
     run_tiled,
+    tiles_of,
 )
 from .gemm_buffers import SPARSE, buffered_details, execute_buffered
 from .rates import Counts
@@ -132,8 +133,8 @@ def details(taps_first: bool, geometry: Geometry) -> Columns:
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
     """All tiles in one order, which their sizes alone might not agree on: they share the kernel's rows."""
-    is_whole = tuple(block) == (problem.geometry.batch, *problem.geometry.out)
-    own = details if is_whole or backend.empty is None else buffered_details
+    is_buffered = backend.empty is not None and tiles_of(problem.geometry, block) > 1
+    own = buffered_details if is_buffered else details
     return make_tiling(problem, block, partial(own, is_taps_first(problem.geometry)))
 
 

@@ -70,10 +70,6 @@ class Details(NamedTuple):
     passes: tuple[Pass, ...]
 
 
-#: Devices whose memory can be looked at; under vmap `peek` says for each kernel whether it may.
-LOCAL = ("cpu", "cpu vmap")
-
-
 def unsupported(problem: Problem, backend: Backend) -> str | None:
     geometry = problem.geometry
     if geometry.groups * geometry.inputs * geometry.outputs != 1:
@@ -82,8 +78,8 @@ def unsupported(problem: Problem, backend: Backend) -> str | None:
         return "factors of integers need not be integers"
     if sum(n > 1 for n in geometry.window) < 2:
         return "fewer than two axes have several taps"
-    if backend.peek is None or problem.device not in LOCAL:
-        where = backend.name if problem.device in LOCAL else f"{backend.name} on {problem.device}"
+    if backend.peek is None or not problem.is_on_cpu:  # under vmap `peek` says for each kernel whether it may be seen
+        where = backend.name if problem.is_on_cpu else f"{backend.name} on {problem.device}"
         return f"it reads the kernel's values, which {where} does not show"
     if (reason := base_dilated(problem)) is not None:
         return reason

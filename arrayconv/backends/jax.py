@@ -232,7 +232,7 @@ def windows(x: Array, window: Sequence[int], stride: Sequence[int], dilation: Se
     for i, (k, s, d) in enumerate(axes):
         axis = first + 2 * i
         if _is_joined(k, s, d):
-            x = _joined_windows(x, axis, k, s)
+            x = primitives.joined_windows(XP, pad, x, axis, k, s)
         else:
             x = primitives.windows(XP, jnp.moveaxis(x, axis, -1), (k,), (s,), (d,))
             x = jnp.moveaxis(x, (-2, -1), (axis, axis + 1))
@@ -242,19 +242,6 @@ def windows(x: Array, window: Sequence[int], stride: Sequence[int], dilation: Se
 
 def _is_joined(window: int, stride: int, dilation: int) -> bool:
     return window > stride >= 4 and dilation == 1
-
-
-def _joined_windows(x: Array, axis: int, window: int, stride: int) -> Array:
-    """Windows longer than their stride along one axis: each is its own block and the beginning of those after it."""
-    count, blocks = (x.shape[axis] - window) // stride + 1, -(-window // stride)
-    size = (count + blocks - 1) * stride
-    missing = max(0, size - x.shape[axis])
-    x = lax.slice_in_dim(x, 0, size - missing, axis=axis)
-    x = pad(x, [(0, missing if i == axis else 0) for i in range(x.ndim)])
-    x = x.reshape(*x.shape[:axis], count + blocks - 1, stride, *x.shape[axis + 1 :])
-    parts = [lax.slice_in_dim(x, i, i + count, axis=axis) for i in range(blocks)]
-    parts[-1] = lax.slice_in_dim(parts[-1], 0, window - (blocks - 1) * stride, axis=axis + 1)
-    return jnp.concatenate(parts, axis=axis + 1)
 
 
 def sum_each(parts: Sequence[Array], kernel: Array, axes: Sequence[int]) -> list[Array]:

@@ -271,8 +271,8 @@ SKIPPING = 4
 
 def adds_zeros(problem: Problem) -> bool:
     """Whether x gets the zeros beside its last axis before the call."""
-    axis, is_cpu = problem.geometry.axes[-1], problem.device.startswith("cpu")
-    is_refused = is_cpu and axis.low > min(MOST_PADDING, axis.output)
+    axis = problem.geometry.axes[-1]
+    is_refused = problem.is_on_cpu and axis.low > min(MOST_PADDING, axis.output)
     return is_refused and (problem.geometry.inputs < SKIPPING or axis.low + axis.high <= axis.size)
 
 
