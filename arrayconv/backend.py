@@ -89,7 +89,7 @@ class Backend:
     - ``sweep(function, x, shape, size, places)`` is a result of this shape and x's type, made in one loop: a place is
       two corners, and ``function`` of the piece of this size at the first of them, zeros around x, lies at the second;
     - ``each_image(function, x)`` is ``function(x)``, or of one image after the other where that is faster;
-    - ``empty`` makes a buffer that may be written; libraries without one join parts;
+    - ``empty`` makes a buffer that may be written, by ``matmul(a, b, out=buffer)`` too; libraries without one join parts;
     - ``unless_finite(compute, otherwise, x)`` is ``compute(x)`` where all of it is finite, else ``otherwise(x)``; where
       looking at values is not allowed or not cheap, it is ``otherwise(x)``;
     - ``if_finite(compute, otherwise, *arrays)`` is ``compute(*arrays)`` where all of the arrays are finite, else
@@ -131,7 +131,7 @@ class Backend:
     windows: Callable[..., Array] = lambda x, window, stride, dilation: x
     pad_runs: Callable[..., Array] = lambda x, runs, value=0: x
     pad_runs_transpose: Callable[..., Array] = lambda dy, runs, sizes: dy
-    matmul: Callable[[Array, Array], Array] = lambda a, b: a
+    matmul: Callable[..., Array] = lambda a, b: a
     has_double: Callable[[str], bool] = _never
     in_double: Callable[..., Array] = _call
     sweep: Callable[..., Array] | None = None

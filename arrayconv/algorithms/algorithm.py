@@ -24,8 +24,9 @@ class Algorithm(NamedTuple):
     ``execute`` takes canonical arrays, ``x (N, G * I, *s)`` and ``kernel (G * O, I, *k)``, and gives
     ``y (N, G * O, *o)`` of the problem's dtype. ``unit`` is the temporary bytes for each position of the output, from
     which ``block`` takes the largest piece ``(batch, *out)`` within a budget of bytes, and ``prepare`` makes tiles of
-    that; ``fixed`` bytes come on top, once. ``parts``: the geometries that a rewrite hands on. ``threaded``: tiles may
-    run on the backend's workers, since the library runs their steps on one core. ``is_conditional``: whether it serves,
+    that; ``fixed`` bytes come on top, once. ``groups`` is how many groups of channels a piece has, which is all of them
+    unless it says so. ``parts``: the geometries that a rewrite hands on. ``threaded``: tiles may run on the backend's
+    workers, since the library runs their steps on one core. ``is_conditional``: whether it serves,
     only a kernel's values tell; its program carries the best of all others as a part, and runs that otherwise. ``rank``
     is the largest rank of a kernel at which it takes no longer than that one's seconds. ``least``: counts that those of
     ``counts`` are never below, where these take long: what even so is beaten needs no further look.
@@ -41,6 +42,7 @@ class Algorithm(NamedTuple):
     block: Callable[[Problem, Backend, int], tuple[int, ...]] | None = None
     threaded: bool = False
     fixed: Callable[[Problem, Backend, tuple[int, ...]], int] = lambda problem, backend, block: 0
+    groups: Callable[[Problem, Backend, tuple[int, ...]], int] | None = None
     is_conditional: bool = False
     rank: Callable[[Problem, Backend, float], int] = lambda problem, backend, seconds: 1
     least: Callable[[Problem, Backend], Counts] | None = None
@@ -60,6 +62,8 @@ class Algorithm(NamedTuple):
     def held(self, problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
         """Temporary bytes of a call in pieces of this size."""
         pieces = self.unit(problem, backend) * prod(block) * self.workers(backend)
+        if self.groups is not None:
+            pieces = -(-pieces * self.groups(problem, backend, block) // problem.geometry.groups)
         return pieces + self.fixed(problem, backend, block)
 
     def blocks(self, problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
@@ -102,10 +106,9 @@ def in_floats(problem: Problem) -> float:
 CACHED = 2**20
 
 
-def beyond_cache(problem: Problem) -> float:
-    """Floats of x and y that no cache holds."""
-    geometry = problem.geometry
-    return max(0.0, (prod(geometry.x_shape) + prod(geometry.y_shape)) * in_floats(problem) - CACHED)
+def beyond_cache(geometry: Geometry, size: float) -> float:
+    """Floats of x and y that no cache holds, ``size`` of them an element."""
+    return max(0.0, (prod(geometry.x_shape) + prod(geometry.y_shape)) * size - CACHED)
 
 
 #: Every algorithm by name; `algorithms/__init__.py` lists them.
@@ -154,18 +157,28 @@ def block_shape(geometry: Geometry, unit: int, budget: int) -> tuple[int, ...]:
     return tuple(reversed(block))
 
 
+def groups_of(geometry: Geometry, unit: int, block: tuple[int, ...], budget: int) -> int:
+    """Groups of a tile whose ``block`` was made for one of them: as many as the budget holds, in even pieces."""
+    groups = max(1, geometry.groups)
+    room = max(1, budget * groups // max(1, unit * prod(block)))
+    return -(-groups // -(-groups // room))
+
+
 class Tile(NamedTuple):
-    """A block of batch and outputs: where it lies in y, what it reads of x, the zeros around that, its own geometry."""
+    """A block of batch, groups and outputs: where it lies in y, what it reads of x, which groups these are, the zeros
+    around that, its own geometry.
+    """
 
     target: tuple[slice, ...]
     source: tuple[slice, ...]
+    groups: slice
     widths: tuple[tuple[int, int], ...] | None
     geometry: Geometry
     details: Any
 
 
 class Tiling(NamedTuple):
-    """All tiles, the last axis fastest, and how many there are along the batch and each spatial axis."""
+    """All tiles, the last axis fastest, and how many there are along each axis of y."""
 
     counts: tuple[int, ...]
     tiles: tuple[Tile, ...]
@@ -187,15 +200,20 @@ def padded_axis(axis: WindowDimension) -> WindowDimension:
 
 
 def make_tiling(
-    problem: Problem, block: tuple[int, ...], prepare: Callable[[Geometry], Any], *, pads: bool = True
+    problem: Problem,
+    block: tuple[int, ...],
+    prepare: Callable[[Geometry], Any],
+    *,
+    pads: bool = True,
+    groups: int | None = None,
 ) -> Tiling:
-    """Tiles of ``block``; ``prepare`` derives details from a tile's own geometry.
+    """Tiles of ``block`` and so many groups, or all; ``prepare`` derives details from a tile's own geometry.
 
     `run_tiled` adds a tile's zeros first, so that its own geometry has no padding; without ``pads`` it keeps it.
     """
     geometry = problem.geometry
-    channels = geometry.groups, geometry.inputs, geometry.outputs
-    if tiles_of(geometry, block) > MOST_TILES:
+    step = max(1, geometry.groups) if groups is None else groups
+    if tiles_of(geometry, block) * -(-geometry.groups // step) > MOST_TILES:
         raise ValueError(
             f"a result of {geometry.y_shape} takes more than {MOST_TILES} tiles of {block}; pad less, or admit larger "
             f"tiles by settings(workspace=...)"
@@ -208,19 +226,22 @@ def make_tiling(
         return slice(out.start, out.stop), source, known.setdefault(own, own)
 
     @cache
-    def shared(count: int, axes: tuple[WindowDimension, ...]) -> tuple[Any, Geometry, Any]:
+    def shared(count: int, groups: int, axes: tuple[WindowDimension, ...]) -> tuple[Any, Geometry, Any]:
         """What tiles that are alike have in common."""
         widths = tuple([(axis.low, axis.high) for axis in axes]) if pads else ()
-        own = Geometry(count, *channels, tuple(map(padded_axis, axes)) if pads else axes)
+        own = tuple(map(padded_axis, axes)) if pads else axes
+        own = Geometry(count, groups, geometry.inputs, geometry.outputs, own)
         return widths if any(map(any, widths)) else None, own, prepare(own)
 
     pieces = [[cut(axis, out) for out in ranges] for axis, ranges in zip(geometry.axes, outputs, strict=True)]
+    channels = split_ranges(geometry.groups, step)
     tiles = []
-    for some, *rest in product(images, *pieces):
-        batch = (slice(some.start, some.stop), slice(None))
+    for some, own, *rest in product(images, channels, *pieces):
         targets, sources, axes = zip(*rest, strict=True)
-        tiles.append(Tile((*batch, *targets), (*batch, *sources), *shared(len(some), axes)))
-    return Tiling(tuple(map(len, (images, *outputs))), tuple(tiles))
+        batch, every = slice(some.start, some.stop), slice(own.start, own.stop)
+        y, x = (slice(n * own.start, n * own.stop) for n in (geometry.outputs, geometry.inputs))
+        tiles.append(Tile((batch, y, *targets), (batch, x, *sources), every, *shared(len(some), len(own), axes)))
+    return Tiling(tuple(map(len, (images, channels, *outputs))), tuple(tiles))
 
 
 def prepared(program: Program, backend: Backend) -> Any:
@@ -252,8 +273,20 @@ def tile_input(program: Program, backend: Backend, tile: Tile, x: Array) -> Arra
 Compute = Callable[[Tile, Array, Array], Array]
 
 
+def tile_kernel(program: Program, tile: Tile, kernel: Array) -> Array:
+    """That of a tile's groups; all its leading axis is made of."""
+    groups = program.geometry.groups
+    if tile.geometry.groups == groups:
+        return kernel
+    each = kernel.shape[0] // groups
+    return kernel[each * tile.groups.start : each * tile.groups.stop]
+
+
 def run_tiled(program: Program, backend: Backend, x: Array, kernel: Array, compute: Compute) -> Array:
-    """``compute(tile, x, kernel)`` for every tile, whose x is cropped, padded and in the accumulator's type; joined."""
+    """``compute(tile, x, kernel)`` for every tile, whose x is cropped, padded and in the accumulator's type; joined.
+
+    The kernel's leading axis is as long as there are groups, or a multiple of that.
+    """
     problem = program.problem
     tiling: Tiling = prepared(program, backend)
     counts, tiles = tiling
@@ -263,14 +296,14 @@ def run_tiled(program: Program, backend: Backend, x: Array, kernel: Array, compu
         kernel = backend.cast(kernel, wide)
 
     def one(tile: Tile, x: Array, kernel: Array) -> Array:
-        y = compute(tile, tile_input(program, backend, tile, x), kernel)
+        y = compute(tile, tile_input(program, backend, tile, x), tile_kernel(program, tile, kernel))
         return backend.cast(y, result) if is_wide else y
 
     if len(tiles) == 1:
         return one(tiles[0], x, kernel)
     if backend.empty is None:
         parts = [backend.recompute(partial(one, tile), x, kernel) for tile in tiles]
-        return join(backend.xp, parts, counts, (0, *range(2, x.ndim)))
+        return join(backend.xp, parts, counts, tuple(range(x.ndim)))
     y = backend.empty(problem.geometry.y_shape, result)
 
     def place(tile: Tile) -> None:

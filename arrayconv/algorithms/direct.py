@@ -70,7 +70,7 @@ def counts(problem: Problem, backend: Backend) -> Counts:
         "single run": products if y_size == geometry.out[-1] else 0.0,
         "input": prod(geometry.x_shape) * size,
         "output": y_size * size,
-        "memory": beyond_cache(problem),
+        "memory": beyond_cache(geometry, size),
     }
 
 

@@ -18,7 +18,9 @@ from .algorithm import (
     base_dilated,
     beyond_cache,
     block_shape,
+    budget_of,
     cache_budget,
+    groups_of,
     in_floats,
     make_tiling,
     pieces,
@@ -49,7 +51,7 @@ def unit(problem: Problem, backend: Backend) -> int:
 
 
 def counts(problem: Problem, backend: Backend) -> Counts:
-    return product_counts(problem, pieces(problem, backend, unit(problem, backend), CACHES))
+    return product_counts(problem, backend, problem.geometry, unit(problem, backend))
 
 
 #: A product packs what it reads, and a larger one is faster: its columns may fill the next level of the cache too.
@@ -72,11 +74,16 @@ def is_viewed(geometry: Geometry) -> bool:
     return geometry.taps == 1 and all(axis.stride == 1 for axis in geometry.axes)
 
 
-def product_counts(problem: Problem, tiles: float) -> Counts:
-    """A product of few rows, or of short ones, is slower: by the columns and the outputs that it moves. Columns of one
-    tap without a stride are views of x, which products of few terms read no faster than others copy.
+def product_counts(problem: Problem, backend: Backend, geometry: Geometry, unit: int) -> Counts:
+    """Of the problem, or of the one that it is folded to, in tiles of ``unit`` bytes a position of the problem's own.
+
+    A product of few rows, or of short ones, is slower: by the columns and the outputs that it moves; one of few
+    positions by the kernel, which each packs. Columns of one tap without a stride are views of x, which products of few
+    terms read no faster than others copy.
     """
-    geometry, size = problem.geometry, in_floats(problem)
+    size = in_floats(problem)
+    tiles = pieces(problem, backend, unit, CACHES)
+    products = max(1.0, (tiles - 1) / max(1, geometry.batch * geometry.groups)) * geometry.batch
     columns = positions(geometry) * geometry.groups * geometry.terms
     viewed = columns if is_viewed(geometry) else 0
     copied = columns - viewed
@@ -86,22 +93,32 @@ def product_counts(problem: Problem, tiles: float) -> Counts:
         "call": 1.0,
         "tile": tiles,
         "thin column" if geometry.inputs < THIN else "viewed column": viewed * size,
-        "matrix": float(geometry.batch * geometry.groups),
-        "kernel": geometry.batch * prod(geometry.kernel_shape) * size,
+        "matrix": products * geometry.groups,
+        "kernel": products * prod(geometry.kernel_shape) * size,
         "far column": max(0.0, copied * size - CACHED),
         "column" if step == 1 else "strided column": copied * size,
         "run": copied / max(1, run),
         "integer product" if problem.is_integer else "product": columns * geometry.outputs * size,
         "output": prod(geometry.y_shape) * size,
-        "memory": beyond_cache(problem),
+        "memory": beyond_cache(geometry, size),
     }
 
 
 def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
-    """Tiles whose columns stay in the cache; what only looks at x is cut for the budget alone."""
-    if not is_viewed(problem.geometry):
-        budget = cache_budget(problem, backend, budget, CACHES)
-    return block_shape(problem.geometry, unit(problem, backend), budget)
+    """Tiles whose columns stay in the cache; what only looks at x is cut for the budget alone. Those of one group are
+    filled first: a product of few positions packs the kernel's rows for hardly anything.
+    """
+    geometry = problem.geometry
+    return block_shape(geometry, unit(problem, backend) // max(1, geometry.groups), room(problem, backend, budget))
+
+
+def room(problem: Problem, backend: Backend, budget: int) -> int:
+    """Bytes of a tile."""
+    return budget if is_viewed(problem.geometry) else cache_budget(problem, backend, budget, CACHES)
+
+
+def groups(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
+    return groups_of(problem.geometry, unit(problem, backend), block, room(problem, backend, budget_of(problem)))
 
 
 class Columns(NamedTuple):
@@ -133,9 +150,12 @@ def details(taps_first: bool, geometry: Geometry) -> Columns:
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
     """All tiles in one order, which their sizes alone might not agree on: they share the kernel's rows."""
-    is_buffered = backend.empty is not None and tiles_of(problem.geometry, block) > 1
+    step = groups(problem, backend, block)
+    is_buffered = backend.empty is not None and (
+        tiles_of(problem.geometry, block) > 1 or step < problem.geometry.groups
+    )
     own = buffered_details if is_buffered else details
-    return make_tiling(problem, block, partial(own, is_taps_first(problem.geometry)))
+    return make_tiling(problem, block, partial(own, is_taps_first(problem.geometry)), groups=step)
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
@@ -161,4 +181,4 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     return run_tiled(program, backend, x, rows, compute)
 
 
-GEMM = Algorithm("gemm", unsupported, counts, execute, unit, prepare, block=block)
+GEMM = Algorithm("gemm", unsupported, counts, execute, unit, prepare, block=block, groups=groups)

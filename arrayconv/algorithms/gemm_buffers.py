@@ -117,7 +117,7 @@ def multiply(backend: Backend, own: Columns, rows: Array, columns: Array, y: Arr
     elif not own.taps_first:
         y[...] = xp.matrix_transpose(backend.matmul(columns, rows))
     elif y.dtype == rows.dtype:
-        xp.matmul(rows, columns, out=y)
+        backend.matmul(rows, columns, out=y)
     else:
         y[...] = backend.matmul(rows, columns)
 
@@ -137,7 +137,8 @@ def execute_buffered(program: Program, backend: Backend, x: Array, rows: Array) 
         start = 0
         for part, count in zip(tile.target[2:], geometry.out, strict=True):
             start = start * count + part.start
-        multiply(backend, own, rows, columns, flat[tile.target[0], :, :, start : start + own.places])
+        y = flat[tile.target[0], tile.groups, :, start : start + own.places]
+        multiply(backend, own, rows[tile.groups], columns, y)
 
     for tile in tiles:
         place(tile)  # a function, which holds nothing of a tile beside the next one's

@@ -25,10 +25,11 @@ from .algorithm import (
     Tiling,
     base_dilated,
     block_shape,
+    budget_of,
     cache_budget,
+    groups_of,
     in_floats,
     make_tiling,
-    pieces,
     prepare_all,
     run,
     run_tiled,
@@ -47,6 +48,9 @@ BLOCKS = (1, 4, 8, 16, 32, 64, 128, 256)
 #: whole rows of positions; and after a copy of each window, which is shorter.
 NATIVE, ROWS, WINDOWS = 16, 40, 150
 
+#: Multiply-adds that it takes a product to pack an element of the band, once for each tile.
+PACK = 50
+
 #: How many outputs of each spatial axis become channels at once.
 Fold = tuple[int, ...]
 
@@ -59,26 +63,38 @@ def inner(problem: Problem, backend: Backend) -> str:
 
 def fold_of(problem: Problem, backend: Backend) -> tuple[Fold, Geometry]:
     """The blocks, and the folded correlation."""
-    return best_fold(problem.geometry, inner(problem, backend))
+    if inner(problem, backend) == "native":
+        return best_fold(problem.geometry, None)
+    return best_fold(problem.geometry, cache_budget(problem, backend, budget_of(problem), CACHES) // problem.itemsize)
 
 
 @lru_cache(maxsize=1024)  # whether it serves, what it costs and how it runs all ask for it
-def best_fold(geometry: Geometry, runner: str) -> tuple[Fold, Geometry]:
+def best_fold(geometry: Geometry, tile: int | None) -> tuple[Fold, Geometry]:
     """The last axis for a native convolution, which then writes whole vectors.
 
-    For `gemm` the first axis, of which it copies rows, or the last two: their windows meet many outputs each.
+    For `gemm` and its tiles of so many elements the first axis, of which it copies rows, or the last two: their windows
+    meet many outputs each.
     """
     ndim, outputs, found = geometry.ndim, geometry.outputs, []
-    if runner == "native":
+    if tile is None:
         ways = [(ndim - 1, ndim, NATIVE)]
     else:
         ways = [(max(0, ndim - 2), ndim, WINDOWS), (0, 1, ROWS)][:ndim]
     for first, stop, half in ways:
-        others = prod([axis.output * axis.window for axis in geometry.axes[:first] + geometry.axes[stop:]])
-        *firsts, last = [band_products(axis) for axis in geometry.axes[first:stop]]
-        one, pairs = (firsts[0], PAIRS) if firsts else ((1,), PAIRS[: len(BLOCKS) - 1])
+        rest, axes = geometry.axes[:first] + geometry.axes[stop:], geometry.axes[first:stop]
+        others = prod([axis.output * axis.window for axis in rest])
+        *firsts, last = [band_products(axis) for axis in axes]
+        *highs, wide = [band_spans(axis) for axis in axes]
+        one, high, pairs = (firsts[0], highs[0], PAIRS) if firsts else ((1,), (1,), PAIRS[: len(BLOCKS) - 1])
         shares = {n: 1 + half / (outputs * n) for n in BLOCKS}
-        effort, i, k = min([(others * one[i] * last[k] * shares[n], i, k) for i, k, n in pairs])
+        # packed: the band, ``n`` rows of a span, as often as its columns, a row's products, fill a tile
+        pack = 0 if tile is None else PACK * prod([axis.window for axis in rest])
+        fill = 0.0 if tile is None else others * geometry.inputs / tile
+        efforts = [
+            (others * one[i] * last[k] * shares[n] + pack * high[i] * wide[k] * max(n, fill * one[i] * last[k]), i, k)
+            for i, k, n in pairs
+        ]
+        effort, i, k = min(efforts)
         own = (BLOCKS[i], BLOCKS[k]) if firsts else (BLOCKS[k],)
         found.append((effort, (1,) * first + own + (1,) * (ndim - stop)))
     fold = min(found)[1]
@@ -91,8 +107,14 @@ PAIRS = tuple((i, k, n * m) for i, n in enumerate(BLOCKS) for k, m in enumerate(
 
 def band_products(axis: WindowDimension) -> list[int]:
     """Multiply-adds of an axis in each of the blocks: a band's zeros are weighed against a product of few outputs."""
-    output, stride, window = axis.output, axis.stride, axis.window
-    return [-(-output // n) * n * ((n - 1) * stride + window) for n in BLOCKS]
+    output = axis.output
+    return [-(-output // n) * n * span for n, span in zip(BLOCKS, band_spans(axis), strict=True)]
+
+
+def band_spans(axis: WindowDimension) -> list[int]:
+    """Inputs that a block of each size meets."""
+    stride, window = axis.stride, axis.window
+    return [(n - 1) * stride + window for n in BLOCKS]
 
 
 def folded_axis(axis: WindowDimension, block: int) -> WindowDimension:
@@ -177,12 +199,25 @@ def unit(problem: Problem, backend: Backend) -> int:
 def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
     """Whole blocks of the folded axes."""
     fold, geometry = fold_of(problem, backend)
-    budget -= fixed(problem, backend)
+    each = prod(fold) * unit(problem, backend)
     if inner(problem, backend) == "gemm":
-        budget = cache_budget(problem, backend, budget, CACHES)
-    pieces = block_shape(geometry, prod(fold) * unit(problem, backend), budget)
+        each //= max(1, geometry.groups)
+    pieces = block_shape(geometry, each, room(problem, backend, budget))
     pieces = tuple(n * block for n, block in zip(pieces, (1, *fold), strict=True))
     return tuple(map(min, pieces, (problem.geometry.batch, *problem.geometry.out)))
+
+
+def room(problem: Problem, backend: Backend, budget: int) -> int:
+    """Bytes of a tile."""
+    budget -= fixed(problem, backend)
+    return cache_budget(problem, backend, budget, CACHES) if inner(problem, backend) == "gemm" else budget
+
+
+def groups(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
+    """As `gemm` has them; a library's own convolution takes all."""
+    if inner(problem, backend) == "native":
+        return problem.geometry.groups
+    return groups_of(problem.geometry, unit(problem, backend), block, room(problem, backend, budget_of(problem)))
 
 
 def counts(problem: Problem, backend: Backend) -> Counts:
@@ -192,7 +227,7 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     if inner(problem, backend) == "native":
         found = convolution_counts(own)
     else:
-        found = product_counts(own, pieces(problem, backend, unit(problem, backend), CACHES))
+        found = product_counts(problem, backend, own.geometry, unit(problem, backend))
     return {
         **found,
         "band": prod(own.geometry.kernel_shape) * size,
@@ -221,7 +256,7 @@ def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tilin
         prepare_all(program, backend)
         return program
 
-    return make_tiling(problem, block, details, pads=False)
+    return make_tiling(problem, block, details, pads=False, groups=groups(problem, backend, block))
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
@@ -237,4 +272,6 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     return run_tiled(program, backend, x, band(xp, program.geometry, kernel, fold), compute)
 
 
-TOEPLITZ = Algorithm("toeplitz", unsupported, counts, execute, unit, prepare, block=block, fixed=fixed, least=least)
+TOEPLITZ = Algorithm(
+    "toeplitz", unsupported, counts, execute, unit, prepare, block=block, fixed=fixed, groups=groups, least=least
+)

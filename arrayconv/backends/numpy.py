@@ -50,6 +50,29 @@ def windows(x: Array, window: Sequence[int], stride: Sequence[int], dilation: Se
     return as_strided(x, (*x.shape[:first], *out, *window), strides, writeable=False)
 
 
+#: Multiply-adds up to which OpenBLAS multiplies without packing a copy of what it reads (its SGEMM_SMALL_MATRIX_PERMIT
+#: for AVX-512), and rows or columns below which that is the faster way.
+UNPACKED, THIN = 10**6, 8
+
+
+def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
+    """In pieces that are not packed, where few rows or columns would never make up for it."""
+    (rows, terms), columns = a.shape[-2:], b.shape[-1]
+    if not 1 < min(rows, columns) < THIN or rows * terms * columns <= UNPACKED:
+        return np.asarray(np.matmul(a, b, out=out))
+    step = max(THIN, UNPACKED // (min(rows, columns) * terms))
+    if out is None:
+        lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        out = np.empty((*lead, rows, columns), np.result_type(a, b))
+    for part in split_ranges(max(rows, columns), step):
+        own = slice(part.start, part.stop)
+        if rows < columns:
+            np.matmul(a, b[..., own], out=out[..., own])
+        else:
+            np.matmul(a[..., own, :], b, out=out[..., own, :])
+    return out
+
+
 def sum_products(pairs: Sequence[tuple[Array, Array]]) -> Array:
     """Two buffers, however many products."""
     (a, b), *others = pairs
@@ -182,7 +205,7 @@ BACKEND = standard_backend(
     admit=lambda array: array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("=")),
     pad=pad,
     windows=windows,
-    matmul=np.matmul,
+    matmul=matmul,
     sum_products=sum_products,
     empty=np.empty,
     unless_finite=unless_finite,
