@@ -12,6 +12,7 @@ import arrayconv as ac
 from arrayconv.algorithms import prepared
 from arrayconv.algorithms.gemm_buffers import FEW, phases
 from arrayconv.backend import library_backend
+from arrayconv.backends.numpy import UNPACKED, matmul
 from arrayconv.geometry import WindowDimension
 
 if TYPE_CHECKING:
@@ -51,6 +52,38 @@ def test_columns_of_every_layout(library: Library, layout: str) -> None:
         for dtype in ("float32", "float16", "int32", "complex64"):
             x, kernel = (RNG.integers(-9, 9, shape).astype(dtype) for shape in (x_shape, kernel_shape))
             library.check(ac.conv, x, kernel, algorithm="gemm", **options)
+
+
+@pytest.mark.parametrize("algorithm", ["gemm", "toeplitz"])
+@pytest.mark.parametrize(
+    ("shape", "workspace"), [((4, 26, 24, 25), 2**17), ((4, 26, 700), 2**17), ((2, 26, 17, 14, 24), 2**19)]
+)
+def test_tiles_of_some_groups(library: Library, algorithm: str, shape: tuple[int, ...], workspace: int) -> None:
+    """Of an uneven number of them, one channel to two; a library's own convolution takes them all."""
+    kernel_shape = (26, 2, *(3,) * (len(shape) - 2))
+    options: dict[str, Any] = {"groups": 13, "padding": 1, "stride": 2, "algorithm": algorithm}
+    with ac.settings(workspace=workspace):
+        if library.name in ("numpy", "numpy-readonly"):
+            program = ac.plan(ac.conv, shape, kernel_shape, library="numpy", **options).program
+            groups = [tile.geometry.groups for tile in prepared(program, library_backend("numpy")).tiles]
+            assert sum(groups) >= 13 > max(groups) and program.workspace <= workspace
+        for dtype in ("float32", "complex64"):
+            x, kernel = (RNG.integers(-9, 9, own).astype(dtype) for own in (shape, kernel_shape))
+            library.check(ac.conv, x, kernel, **options)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+@pytest.mark.parametrize("rows", [1, 2, 5, 7, 8])
+def test_thin_products_in_pieces(rows: int, dtype: str) -> None:
+    """Of either side, of stacks that are broadcast, and into a buffer that is a part of another."""
+    a = RNG.integers(-4, 5, (2, 1, rows, 40)).astype(dtype)
+    b = RNG.integers(-4, 5, (3, 40, UNPACKED // (40 * rows) + 7)).astype(dtype)
+    expected = np.einsum("abij,cjk->acik", a.astype("int64"), b.astype("int64"))
+    np.testing.assert_array_equal(matmul(a, b), expected)
+    np.testing.assert_array_equal(matmul(b.swapaxes(1, 2), a.swapaxes(2, 3)), expected.swapaxes(2, 3))
+    whole = np.zeros((*expected.shape[:-1], expected.shape[-1] + 9), dtype)
+    assert matmul(a, b, out=whole[..., 4:-5]).dtype == dtype
+    np.testing.assert_array_equal(whole, np.pad(expected, [(0, 0)] * 3 + [(4, 5)]))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -279,7 +279,7 @@ def tile_kernel(program: Program, tile: Tile, kernel: Array) -> Array:
     if tile.geometry.groups == groups:
         return kernel
     each = kernel.shape[0] // groups
-    return kernel[each * tile.groups.start : each * tile.groups.stop]
+    return kernel[each * tile.groups.start : each * tile.groups.stop, ...]
 
 
 def run_tiled(program: Program, backend: Backend, x: Array, kernel: Array, compute: Compute) -> Array:

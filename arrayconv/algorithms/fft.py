@@ -29,6 +29,7 @@ from .algorithm import (
 )
 from .fft_tiles import POINTS, Details, block, details, fixed, lengths_of, lines_of, rows_of, wraps_of
 from .guard import guarded
+from .native_counts import ranks
 from .rates import Counts
 from .sweep import Sweep, make_sweep, read_by, run_swept
 
@@ -91,8 +92,8 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     return {
         "call": 1.0,
         "tile": tiles / rows_of(problem, backend, own),
-        "step": transformed * log2(points + 1),
-        "point": transformed,
+        f"step{ranks(geometry)}": transformed * log2(points + 1),
+        f"point{ranks(geometry)}": transformed,
         "product" if geometry.inputs > 1 else "plain product": float(images * geometry.inputs * geometry.outputs),
     }
 
@@ -107,8 +108,8 @@ def least(problem: Problem, backend: Backend) -> Counts:
     transformed = images * (inputs + outputs) + geometry.groups * inputs * outputs * window
     return {
         "call": 1.0,
-        "step": transformed * log2(window + 1),
-        "point": transformed,
+        f"step{ranks(geometry)}": transformed * log2(window + 1),
+        f"point{ranks(geometry)}": transformed,
         "product" if inputs > 1 else "plain product": float(images * inputs * outputs),
     }
 
