@@ -89,6 +89,8 @@ class Backend:
     - ``sweep(function, x, shape, size, places)`` is a result of this shape and x's type, made in one loop: a place is
       two corners, and ``function`` of the piece of this size at the first of them, zeros around x, lies at the second;
     - ``each_image(function, x)`` is ``function(x)``, or of one image after the other where that is faster;
+    - ``parts_columns``: a copy of columns costs more than to add up the products of parts of them;
+    - ``hold`` gives an array that a compiler computes as it stands, and not again wherever an element is read;
     - ``empty`` makes a buffer that may be written, by ``matmul(a, b, out=buffer)`` too; libraries without one join parts;
     - ``unless_finite(compute, otherwise, x)`` is ``compute(x)`` where all of it is finite, else ``otherwise(x)``; where
       looking at values is not allowed or not cheap, it is ``otherwise(x)``;
@@ -136,6 +138,8 @@ class Backend:
     in_double: Callable[..., Array] = _call
     sweep: Callable[..., Array] | None = None
     each_image: Callable[[Callable[[Array], Array], Array], Array] = _call
+    parts_columns: bool = False
+    hold: Callable[[Array], Array] = _same
     sum_products: Callable[[list[tuple[Array, Array]]], Array] = primitives.sum_products
     sum_slices: Callable[[Array, Sequence[tuple[Any, ...]], Array], Array] | None = None
     passes: Callable[[int], int] = lambda count: 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import product
@@ -259,3 +260,8 @@ def sum_each(xp: Any, parts: Sequence[Array], kernel: Array, axes: Sequence[int]
         return sums[0] if len(sums) == 1 else xp.concat(sums, axis=3)
 
     return [total(part) for part in parts]
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from math import prod
 from typing import Any, NamedTuple
@@ -101,7 +102,7 @@ def product_counts(problem: Problem, backend: Backend, geometry: Geometry, unit:
         "integer product" if problem.is_integer else "product": columns * geometry.outputs * size,
         "output": prod(geometry.y_shape) * size,
         "memory": beyond_cache(geometry, size),
-    }
+    } | ({"parted column": copied * size} if is_parted(geometry, backend) else {})
 
 
 def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
@@ -122,9 +123,13 @@ def groups(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
 
 
 class Columns(NamedTuple):
-    """Shapes of an image, and orders: ``rows (O, I k) @ columns (I k, P)``, or ``columns (P, I k) @ rows (I k, O)``."""
+    """Shapes of an image, and orders: ``rows (O, I k) @ columns (I k, P)``, or ``columns (P, I k) @ rows (I k, O)``.
+
+    ``parts`` are slices of the first spatial axis for one of its taps each, whose products are added; or all of it.
+    """
 
     x: tuple[int, ...]
+    parts: tuple[slice, ...]
     windows: tuple[tuple[int, ...], ...]
     taps_first: bool
     order: tuple[int, ...]
@@ -132,14 +137,32 @@ class Columns(NamedTuple):
     y: tuple[int, ...]
 
 
-def details(taps_first: bool, geometry: Geometry) -> Columns:
+#: Taps of an axis that are parts of their own, and elements of an image's columns up to which these are made at once.
+MOST_PARTS, WHOLE = 8, 2**19
+
+
+def is_parted(geometry: Geometry, backend: Backend) -> bool:
+    """Columns of one row of taps at a time, of several channels, stay in a cache."""
+    columns = geometry.groups * geometry.terms * prod(geometry.out)
+    is_long = geometry.inputs >= THIN and columns > WHOLE
+    return backend.parts_columns and is_long and geometry.ndim > 1 and 1 < geometry.window[0] <= MOST_PARTS
+
+
+def details(taps_first: bool, is_parted: bool, geometry: Geometry) -> Columns:
     """Axes of the windows are ``(N, G, I, *out, *window)``."""
+    parts = (slice(None),)
+    if taps_first and is_parted:
+        first = geometry.axes[0]
+        starts = range(0, first.kernel * first.window_dilation, first.window_dilation)
+        parts = tuple([slice(start, start + (first.output - 1) * first.stride + 1) for start in starts])
+        geometry = replace(geometry, axes=(replace(first, size=parts[0].stop, kernel=1), *geometry.axes[1:]))
     groups, inputs, terms, ndim = geometry.groups, geometry.inputs, geometry.terms, geometry.ndim
     places = prod(geometry.out)
     out, window = range(3, 3 + ndim), range(3 + ndim, 3 + 2 * ndim)
     steps = [(axis.stride, axis.window_dilation) for axis in geometry.axes]
     return Columns(
         (groups, inputs, *geometry.sizes),
+        parts,
         (geometry.window, *zip(*steps, strict=True)) if steps else ((), (), ()),
         taps_first,
         (0, 1, 2, *window, *out) if taps_first else (0, 1, *out, 2, *window),
@@ -154,8 +177,10 @@ def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tilin
     is_buffered = backend.empty is not None and (
         tiles_of(problem.geometry, block) > 1 or step < problem.geometry.groups
     )
-    own = buffered_details if is_buffered else details
-    return make_tiling(problem, block, partial(own, is_taps_first(problem.geometry)), groups=step)
+    taps_first = is_taps_first(problem.geometry)
+    plain = partial(details, taps_first, is_parted(problem.geometry, backend))
+    own = partial(buffered_details, taps_first) if is_buffered else plain
+    return make_tiling(problem, block, own, groups=step)
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
@@ -167,14 +192,23 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
         return execute_buffered(program, backend, x, rows)
 
     def compute(tile: Tile, x: Array, rows: Array) -> Array:
-        own = tile.details
+        own: Columns = tile.details
+        taps = xp.reshape(rows, (*rows.shape[:2], geometry.inputs, len(own.parts), -1)) if len(own.parts) > 1 else None
 
-        def products(x: Array) -> Array:
+        def product(x: Array, rows: Array) -> Array:
             images = x.shape[:1]
             columns = xp.permute_dims(backend.windows(xp.reshape(x, images + own.x), *own.windows), own.order)
-            columns = xp.reshape(columns, images + own.columns)
-            y = backend.matmul(rows, columns) if own.taps_first else xp.matrix_transpose(backend.matmul(columns, rows))
-            return xp.reshape(y, images + own.y)
+            columns = backend.hold(xp.reshape(columns, images + own.columns))
+            if own.taps_first:
+                return backend.matmul(rows, columns)
+            return xp.matrix_transpose(backend.matmul(columns, rows))
+
+        def products(x: Array) -> Array:
+            if taps is None:
+                return xp.reshape(product(x, rows), x.shape[:1] + own.y)
+            each = [xp.reshape(taps[:, :, :, i, :], (*rows.shape[:2], -1)) for i in range(len(own.parts))]
+            y = sum([product(x[:, :, part, ...], row) for part, row in zip(own.parts, each, strict=True)])
+            return xp.reshape(y, x.shape[:1] + own.y)
 
         return products(x) if geometry.taps == 1 else backend.each_image(products, x)
 

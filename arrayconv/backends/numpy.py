@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..backend import standard_backend
-from ..primitives import Widths, crop, split_ranges, window_counts
+from ..primitives import Widths, cores, crop, split_ranges, window_counts
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -183,7 +183,7 @@ class Workers:
         self._lock, self._pool, self._callers = allocate_lock(), None, 0
 
 
-WORKERS = Workers(min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+WORKERS = Workers(min(8, cores()))
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=WORKERS.forget)
 
