@@ -36,6 +36,8 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "viewed column": 5e-10,
         },
         "fft": {
+            "point 1d": 4.31e-09, "point 3d": 4.31e-09,
+            "step 1d": 4.35e-11, "step 3d": 4.35e-11,
             "call": 0.00014, "plain product": 5e-12,
             "point": 4.31e-09, "product": 5.24e-10,
             "step": 4.35e-11, "tile": 1.37e-05,
@@ -170,6 +172,8 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "wide output": 1.35e-10,
         },
         "fft": {
+            "point 1d": 1.84e-09, "point 3d": 1.84e-09,
+            "step 1d": 1.15e-10, "step 3d": 1.15e-10,
             "call": 0.000106, "plain product": 9.6e-12,
             "point": 1.84e-09, "product": 9.56e-10,
             "step": 1.15e-10, "tile": 6.71e-05,
@@ -299,6 +303,8 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "output": 2.45e-09,
         },
         "fft": {
+            "point 1d": 1.84e-09, "point 3d": 1.84e-09,
+            "step 1d": 1.13e-10, "step 3d": 1.13e-10,
             "call": 7.59e-05, "plain product": 5.67e-10,
             "point": 1.84e-09, "product": 4.15e-10,
             "step": 1.13e-10, "tile": 1.5e-06,
