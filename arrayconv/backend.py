@@ -91,7 +91,7 @@ class Backend:
     - ``each_image(function, x)`` is ``function(x)``, or of one image after the other where that is faster;
     - ``parts_columns``: a copy of columns costs more than to add up the products of parts of them;
     - ``hold`` gives an array that a compiler computes as it stands, and not again wherever an element is read;
-    - ``empty`` makes a buffer that may be written, by ``matmul(a, b, out=buffer)`` too; libraries without one join parts;
+    - ``empty`` makes a buffer that may be written, by ``matmul(a, b, out=buffer)`` too; others join parts;
     - ``unless_finite(compute, otherwise, x)`` is ``compute(x)`` where all of it is finite, else ``otherwise(x)``; where
       looking at values is not allowed or not cheap, it is ``otherwise(x)``;
     - ``if_finite(compute, otherwise, *arrays)`` is ``compute(*arrays)`` where all of the arrays are finite, else

@@ -76,10 +76,7 @@ def best_fold(geometry: Geometry, tile: int | None) -> tuple[Fold, Geometry]:
     meet many outputs each.
     """
     ndim, outputs, found = geometry.ndim, geometry.outputs, []
-    if tile is None:
-        ways = [(ndim - 1, ndim, NATIVE)]
-    else:
-        ways = [(max(0, ndim - 2), ndim, WINDOWS), (0, 1, ROWS)][:ndim]
+    ways = [(max(0, ndim - 2), ndim, WINDOWS), (0, 1, ROWS)][:ndim] if tile else [(ndim - 1, ndim, NATIVE)]
     for first, stop, half in ways:
         rest, axes = geometry.axes[:first] + geometry.axes[stop:], geometry.axes[first:stop]
         others = prod([axis.output * axis.window for axis in rest])
@@ -88,8 +85,8 @@ def best_fold(geometry: Geometry, tile: int | None) -> tuple[Fold, Geometry]:
         one, high, pairs = (firsts[0], highs[0], PAIRS) if firsts else ((1,), (1,), PAIRS[: len(BLOCKS) - 1])
         shares = {n: 1 + half / (outputs * n) for n in BLOCKS}
         # packed: the band, ``n`` rows of a span, as often as its columns, a row's products, fill a tile
-        pack = 0 if tile is None else PACK * prod([axis.window for axis in rest])
-        fill = 0.0 if tile is None else others * geometry.inputs / tile
+        pack = PACK * prod([axis.window for axis in rest]) if tile else 0
+        fill = others * geometry.inputs / tile if tile else 0.0
         efforts = [
             (others * one[i] * last[k] * shares[n] + pack * high[i] * wide[k] * max(n, fill * one[i] * last[k]), i, k)
             for i, k, n in pairs
