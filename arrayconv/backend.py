@@ -89,7 +89,7 @@ class Backend:
     - ``sweep(function, x, shape, size, places)`` is a result of this shape and x's type, made in one loop: a place is
       two corners, and ``function`` of the piece of this size at the first of them, zeros around x, lies at the second;
     - ``each_image(function, x)`` is ``function(x)``, or of one image after the other where that is faster;
-    - ``parts_columns``: a copy of columns costs more than to add up the products of parts of them;
+    - ``parts_columns``: columns are joined tap by tap, and large ones cost more than a sum of products of their parts;
     - ``hold`` gives an array that a compiler computes as it stands, and not again wherever an element is read;
     - ``empty`` makes a buffer that may be written, by ``matmul(a, b, out=buffer)`` too; others join parts;
     - ``unless_finite(compute, otherwise, x)`` is ``compute(x)`` where all of it is finite, else ``otherwise(x)``; where

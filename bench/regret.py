@@ -49,13 +49,14 @@ class Draw(NamedTuple):
 
 USUAL = Draw((3e5, 4e9), 1e-4, 6e-2)
 
-#: What a call itself costs, what Winograd's algorithm does, gradients of kernels, groups of several channels, windows
-#: of one tap, and gradients of image filters.
+#: What a call itself costs, what Winograd's algorithm does, gradients of kernels, groups of several channels, layers of
+#: networks, those with windows of one tap, and gradients of image filters.
 DRAWS = {
     "small": Draw((10, 3e5), 1e-6, 1e-3),
     "normwise": Draw((3e6, 4e9), 1e-4, 6e-2, taps=3),
     "gradient": Draw((3e5, 4e9), 1e-4, 6e-2, gradient=True),
     "grouped": Draw((3e6, 4e9), 1e-4, 6e-2, taps=3, grouped=True),
+    "layers": Draw((3e6, 4e9), 1e-4, 6e-2, taps=3, layers=True),
     "pointwise": Draw((3e6, 4e9), 1e-4, 6e-2, taps=1, layers=True),
     "thin": Draw((3e6, 2e9), 1e-4, 1e-1, gradient=True, thin=True),
 }
@@ -67,9 +68,7 @@ MOST_ELEMENTS = 2**24
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--library", action="append", choices=LIBRARIES, help="default: all three")
     parser.add_argument("--count", type=int, default=200, help="geometries for each library (default: %(default)s)")
-    others = (
-        "microseconds; 3 taps under 'normwise'; gradients of kernels, of image filters; groups of 4 channels; 1 tap"
-    )
+    others = "microseconds; 3 taps under 'normwise'; gradients of kernels, of image filters; groups of 4; layers; 1 tap"
     parser.add_argument("--draw", choices=DRAWS, help=f"another draw: {others}")
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=0.2, help="for each geometry (default: %(default)s)")

@@ -90,7 +90,7 @@ def product_counts(problem: Problem, backend: Backend, geometry: Geometry, unit:
     copied = columns - viewed
     axis = geometry.axes[-1]
     run, step = (axis.output, axis.stride) if is_taps_first(geometry) else (axis.kernel, axis.window_dilation)
-    return {
+    return (joined_counts(geometry, backend, copied * size) if backend.parts_columns else {}) | {
         "call": 1.0,
         "tile": tiles,
         "thin column" if geometry.inputs < THIN else "viewed column": viewed * size,
@@ -102,7 +102,18 @@ def product_counts(problem: Problem, backend: Backend, geometry: Geometry, unit:
         "integer product" if problem.is_integer else "product": columns * geometry.outputs * size,
         "output": prod(geometry.y_shape) * size,
         "memory": beyond_cache(geometry, size),
-    } | ({"parted column": copied * size} if is_parted(geometry, backend) else {})
+    }
+
+
+def joined_counts(geometry: Geometry, backend: Backend, copied: float) -> Counts:
+    """Of columns that are joined tap by tap, for one image or a part of it after the other."""
+    parts = geometry.window[0] if is_parted(geometry, backend) else 1
+    held = geometry.groups * geometry.terms * prod(geometry.out) / parts
+    return {
+        "slice": geometry.batch * geometry.taps,
+        "parted column": copied if parts > 1 else 0.0,
+        "held column": copied * max(0.0, 1 - WHOLE / max(1, held)),
+    }
 
 
 def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
