@@ -26,10 +26,10 @@ class Algorithm(NamedTuple):
     which ``block`` takes the largest piece ``(batch, *out)`` within a budget of bytes, and ``prepare`` makes tiles of
     that; ``fixed`` bytes come on top, once. ``groups`` is how many groups of channels a piece has, which is all of them
     unless it says so. ``parts``: the geometries that a rewrite hands on. ``threaded``: tiles may run on the backend's
-    workers, since the library runs their steps on one core. ``is_conditional``: whether it serves,
-    only a kernel's values tell; its program carries the best of all others as a part, and runs that otherwise. ``rank``
-    is the largest rank of a kernel at which it takes no longer than that one's seconds. ``least``: counts that those of
-    ``counts`` are never below, where these take long: what even so is beaten needs no further look.
+    workers, since the library runs their steps on one core. ``is_conditional``: whether it serves, only a kernel's
+    values tell; its program carries the best of all others as a part, and runs that otherwise. ``rank`` is the largest
+    rank of a kernel at which it takes no longer than that one's seconds. ``least``: counts that those of ``counts`` are
+    never below, where these take long: what even so is beaten needs no further look.
     """
 
     name: str
@@ -229,8 +229,8 @@ def make_tiling(
     def shared(count: int, groups: int, axes: tuple[WindowDimension, ...]) -> tuple[Any, Geometry, Any]:
         """What tiles that are alike have in common."""
         widths = tuple([(axis.low, axis.high) for axis in axes]) if pads else ()
-        own = tuple(map(padded_axis, axes)) if pads else axes
-        own = Geometry(count, groups, geometry.inputs, geometry.outputs, own)
+        axes = tuple(map(padded_axis, axes)) if pads else axes
+        own = Geometry(count, groups, geometry.inputs, geometry.outputs, axes)
         return widths if any(map(any, widths)) else None, own, prepare(own)
 
     pieces = [[cut(axis, out) for out in ranges] for axis, ranges in zip(geometry.axes, outputs, strict=True)]
@@ -274,7 +274,7 @@ Compute = Callable[[Tile, Array, Array], Array]
 
 
 def tile_kernel(program: Program, tile: Tile, kernel: Array) -> Array:
-    """That of a tile's groups; all its leading axis is made of."""
+    """The rows of a tile's groups, which its leading axis holds one after the other."""
     groups = program.geometry.groups
     if tile.geometry.groups == groups:
         return kernel

@@ -90,7 +90,8 @@ def product_counts(problem: Problem, backend: Backend, geometry: Geometry, unit:
     copied = columns - viewed
     axis = geometry.axes[-1]
     run, step = (axis.output, axis.stride) if is_taps_first(geometry) else (axis.kernel, axis.window_dilation)
-    return (joined_counts(geometry, backend, copied * size) if backend.parts_columns else {}) | {
+    joined = joined_counts(geometry, backend, copied * size) if backend.parts_columns else {}
+    return joined | {
         "call": 1.0,
         "tile": tiles,
         "thin column" if geometry.inputs < THIN else "viewed column": viewed * size,
@@ -155,14 +156,14 @@ MOST_PARTS, WHOLE = 8, 2**19
 def is_parted(geometry: Geometry, backend: Backend) -> bool:
     """Columns of one row of taps at a time, of several channels, stay in a cache."""
     columns = geometry.groups * geometry.terms * prod(geometry.out)
-    is_long = geometry.inputs >= THIN and columns > WHOLE
+    is_long = geometry.inputs >= THIN and columns > WHOLE and is_taps_first(geometry)
     return backend.parts_columns and is_long and geometry.ndim > 1 and 1 < geometry.window[0] <= MOST_PARTS
 
 
 def details(taps_first: bool, is_parted: bool, geometry: Geometry) -> Columns:
     """Axes of the windows are ``(N, G, I, *out, *window)``."""
     parts = (slice(None),)
-    if taps_first and is_parted:
+    if is_parted:
         first = geometry.axes[0]
         starts = range(0, first.kernel * first.window_dilation, first.window_dilation)
         parts = tuple([slice(start, start + (first.output - 1) * first.stride + 1) for start in starts])
