@@ -160,10 +160,10 @@ def is_parted(geometry: Geometry, backend: Backend) -> bool:
     return backend.parts_columns and is_long and geometry.ndim > 1 and 1 < geometry.window[0] <= MOST_PARTS
 
 
-def details(taps_first: bool, is_parted: bool, geometry: Geometry) -> Columns:
+def details(taps_first: bool, parted: bool, geometry: Geometry) -> Columns:
     """Axes of the windows are ``(N, G, I, *out, *window)``."""
-    parts = (slice(None),)
-    if is_parted:
+    parts: tuple[slice, ...] = (slice(None),)
+    if parted:
         first = geometry.axes[0]
         starts = range(0, first.kernel * first.window_dilation, first.window_dilation)
         parts = tuple([slice(start, start + (first.output - 1) * first.stride + 1) for start in starts])

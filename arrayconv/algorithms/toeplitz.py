@@ -88,10 +88,12 @@ def best_fold(geometry: Geometry, tile: int | None) -> tuple[Fold, Geometry]:
         pack = PACK * prod([axis.window for axis in rest]) if tile else 0
         fill = others * geometry.inputs / tile if tile else 0.0
         efforts = [
-            (others * one[i] * last[k] * shares[n] + pack * high[i] * wide[k] * max(n, fill * one[i] * last[k]), i, k)
+            others * (some := one[i] * last[k]) * shares[n]
+            + pack * high[i] * wide[k] * (n if n > fill * some else fill * some)
             for i, k, n in pairs
         ]
-        effort, i, k = min(efforts)
+        effort = min(efforts)
+        i, k, _ = pairs[efforts.index(effort)]
         own = (BLOCKS[i], BLOCKS[k]) if firsts else (BLOCKS[k],)
         found.append((effort, (1,) * first + own + (1,) * (ndim - stop)))
     fold = min(found)[1]
