@@ -68,9 +68,8 @@ def test_tiles_of_some_groups(library: Library, algorithm: str, shape: tuple[int
             program = ac.plan(ac.conv, shape, kernel_shape, library="numpy", **options).program
             groups = [tile.geometry.groups for tile in prepared(program, library_backend("numpy")).tiles]
             assert sum(groups) >= 13 > max(groups) and program.workspace <= workspace
-        for dtype in ("float32", "complex64"):
-            x, kernel = (RNG.integers(-9, 9, own).astype(dtype) for own in (shape, kernel_shape))
-            library.check(ac.conv, x, kernel, **options)
+        x, kernel = (RNG.integers(-9, 9, own).astype("float32") for own in (shape, kernel_shape))
+        library.check(ac.conv, x, kernel, **options)
 
 
 @pytest.mark.parametrize("images", [1, 2, 3])
@@ -80,13 +79,13 @@ def test_tiles_of_some_groups(library: Library, algorithm: str, shape: tuple[int
         ((3, 3), {"padding": 1}),
         ((2, 5), {"padding": "same", "dilation": (3, 1)}),
         ((8, 1), {"stride": (1, 2), "groups": 2}),
-        ((3, 2), {"stride": 2, "padding": (4, 0), "dilation": 2}),
+        ((3, 3), {"stride": (1, 2), "padding": (4, 0), "dilation": 2}),
     ],
 )
 def test_columns_of_a_row_of_taps_at_a_time(images: int, window: tuple[int, int], options: dict[str, Any]) -> None:
     """Their products are added, in a loop over images in twos where these are even; against sums of shifted slices."""
     jax = pytest.importorskip("jax")
-    x = RNG.integers(-5, 6, (images, 16, 190, 192))
+    x = RNG.integers(-5, 6, (images, 16, 96, 100))
     kernel = RNG.integers(-5, 6, (4, 16 // options.get("groups", 1), *window))
     geometry = ac.plan(ac.conv, x.shape, kernel.shape, library="jax", **options).program.geometry
     assert is_parted(geometry, library_backend("jax"))
