@@ -188,8 +188,11 @@ class Tiling(NamedTuple):
 MOST_TILES = 2**22
 
 
-def tiles_of(geometry: Geometry, block: tuple[int, ...]) -> int:
-    return prod([-(-count // n) for count, n in zip((geometry.batch, *geometry.out), block, strict=True)])
+def tiles_of(geometry: Geometry, block: tuple[int, ...], groups: int | None = None) -> int:
+    """Tiles of ``block`` and so many groups, or all."""
+    whole = (geometry.batch, *geometry.out)
+    count = prod([-(-count // n) for count, n in zip(whole, block, strict=True)])
+    return count if groups is None else count * -(-geometry.groups // groups)
 
 
 def padded_axis(axis: WindowDimension) -> WindowDimension:
@@ -212,8 +215,7 @@ def make_tiling(
     `run_tiled` adds a tile's zeros first, so that its own geometry has no padding; without ``pads`` it keeps it.
     """
     geometry = problem.geometry
-    step = max(1, geometry.groups) if groups is None else groups
-    if tiles_of(geometry, block) * -(-geometry.groups // step) > MOST_TILES:
+    if tiles_of(geometry, block, groups) > MOST_TILES:
         raise ValueError(
             f"a result of {geometry.y_shape} takes more than {MOST_TILES} tiles of {block}; pad less, or admit larger "
             f"tiles by settings(workspace=...)"
@@ -234,7 +236,7 @@ def make_tiling(
         return widths if any(map(any, widths)) else None, own, prepare(own)
 
     pieces = [[cut(axis, out) for out in ranges] for axis, ranges in zip(geometry.axes, outputs, strict=True)]
-    channels = split_ranges(geometry.groups, step)
+    channels = split_ranges(geometry.groups, groups or max(1, geometry.groups))
     tiles = []
     for some, own, *rest in product(images, channels, *pieces):
         targets, sources, axes = zip(*rest, strict=True)

@@ -186,9 +186,7 @@ def details(taps_first: bool, parted: bool, geometry: Geometry) -> Columns:
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
     """All tiles in one order, which their sizes alone might not agree on: they share the kernel's rows."""
     step = groups(problem, backend, block)
-    is_buffered = backend.empty is not None and (
-        tiles_of(problem.geometry, block) > 1 or step < problem.geometry.groups
-    )
+    is_buffered = backend.empty is not None and tiles_of(problem.geometry, block, step) > 1
     taps_first = is_taps_first(problem.geometry)
     plain = partial(details, taps_first, is_parted(problem.geometry, backend))
     own = partial(buffered_details, taps_first) if is_buffered else plain
