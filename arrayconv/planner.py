@@ -197,9 +197,13 @@ def _option(
 
 
 def expected_seconds(program: Program, backend: Backend) -> float:
-    """Of a part of a rewrite: measured, or else estimated."""
+    """Of a part of a rewrite, which may be another rewrite: measured, or else estimated."""
     known = measured_seconds(program.problem).get(program.algorithm)
-    return ALGORITHMS[program.algorithm].cost(program.problem, backend) if known is None else known
+    if known is not None:
+        return known
+    algorithm = ALGORITHMS[program.algorithm]
+    parts = program.parts if algorithm.parts is not None else ()
+    return algorithm.cost(program.problem, backend) + sum(expected_seconds(part, backend) for part in parts)
 
 
 @lru_cache(maxsize=4096)

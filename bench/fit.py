@@ -147,8 +147,9 @@ UNMEASURED = {
 def fit_library(library: str, rows: list[tuple[Problem, dict[str, float]]]) -> dict[str, dict[str, float]]:
     """Plain algorithms first; a rewrite's own work is what its parts leave unexplained."""
     backend, found = library_backend(library), dict[str, dict[str, float]]()
+    measured = {head(label) for _, times in rows for label in times}
     for name, rates in shipped.SECONDS[library].items():  # random kernels say nothing of those for special ones
-        if ALGORITHMS[name].is_conditional:
+        if ALGORITHMS[name].is_conditional or name not in measured:
             found[name] = dict(rates)
     for algorithm in sorted(ALGORITHMS.values(), key=lambda algorithm: algorithm.parts is not None):
         counts, seconds, offsets = [], [], []
@@ -198,11 +199,13 @@ def timed(problem: Problem, name: str, seconds: float, backend: Backend) -> Time
 
 
 def works_of_parts(algorithm: Algorithm, problem: Problem, backend: Backend) -> list[tuple[Algorithm, Problem]]:
-    """Who does what for a rewrite."""
-    if algorithm.parts is None:
-        return []
-    parts = [make_program(problem.with_geometry(part), backend) for part in algorithm.parts(problem.geometry)]
-    return [(ALGORITHMS[part.algorithm], part.problem) for part in parts]
+    """Who does what for a rewrite, whose parts may be rewrites."""
+    works = []
+    for geometry in () if algorithm.parts is None else algorithm.parts(problem.geometry):
+        part = make_program(problem.with_geometry(geometry), backend)
+        own = ALGORITHMS[part.algorithm]
+        works += [(own, part.problem), *works_of_parts(own, part.problem, backend)]
+    return works
 
 
 def units_of(algorithm: Algorithm, library: str, backend: Backend, count: int = 1000) -> set[str]:

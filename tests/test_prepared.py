@@ -30,6 +30,8 @@ def fresh_program(name: str, library: str = "numpy") -> Program:
     geometry = replace(DERIVED, axes=axes) if name in ("phases", "subpixel") else DERIVED
     if name in ("winograd", "reduce"):
         geometry = replace(DERIVED, axes=(WindowDimension(200, 3 if name == "winograd" else 195),) * 2)
+    if name == "trim":
+        geometry = replace(DERIVED, axes=(WindowDimension(200, 3, 1, 300, 300, 300),) * 2)
     if name == "lags":
         geometry = replace(DERIVED, axes=(WindowDimension(60, 55),) * 2)
     return make_program.__wrapped__(make_problem(geometry, "float32", backend, "cpu", chosen), backend, name)

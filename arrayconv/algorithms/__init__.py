@@ -18,7 +18,8 @@ from .reduce import REDUCE
 from .separable import SEPARABLE
 from .subpixel import SUBPIXEL
 from .toeplitz import TOEPLITZ
+from .trim import TRIM
 from .winograd import WINOGRAD
 
-_ROWS = (EMPTY, NATIVE, DIRECT, REDUCE, LAGS, GEMM, TOEPLITZ, WINOGRAD, FFT, SUBPIXEL, PHASES, SEPARABLE)
+_ROWS = (EMPTY, NATIVE, DIRECT, REDUCE, LAGS, GEMM, TOEPLITZ, WINOGRAD, FFT, SUBPIXEL, PHASES, TRIM, SEPARABLE)
 ALGORITHMS.update({algorithm.name: algorithm for algorithm in _ROWS})

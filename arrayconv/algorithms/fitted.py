@@ -63,6 +63,10 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "grouped output": 5.37e-11, "input": 2.72e-10,
             "kernel": 5.37e-10,
         },
+        "trim": {
+            "call": 1.5e-06, "kernel": 4e-10,
+            "output": 2e-10,
+        },
         "separable": {
             "call": 6e-05, "look": 2e-05,
             "moved": 2.5e-10, "pass": 1.5e-06,
@@ -185,6 +189,10 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
         "subpixel": {
             "call": 0.000189, "kernel": 1.86e-09,
             "output": 1.33e-09,
+        },
+        "trim": {
+            "call": 6e-06, "kernel": 1e-10,
+            "output": 2e-10,
         },
         "separable": {
             "call": 0.0001, "look": 3e-05,
@@ -321,6 +329,10 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "call": 8.06e-06, "moved": 1.23e-10,
             "product": 8.69e-11, "run": 1.68e-11,
             "slice": 2.5e-06, "strided product": 1.16e-10,
+        },
+        "trim": {
+            "call": 2e-06, "kernel": 2e-10,
+            "output": 7e-10,
         },
         "separable": {
             "call": 0.0001, "look": 3e-05,

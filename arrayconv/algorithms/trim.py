@@ -1,0 +1,94 @@
+"""The rewrite for windows that reach far into the padding: taps that meet nothing but zeros, and outputs, are left out.
+
+A 3x3 window of dilation 18 over a map of 16x16 with 18 zeros around (the last branch of atrous spatial pyramid pooling:
+Chen et al. 2017, "Rethinking atrous convolution for semantic image segmentation") is its middle tap alone, a 3x3 over a
+map of 1x1 likewise. Tap ``t`` meets ``x`` at outputs ``j`` with ``0 <= j * stride + t * window_dilation - low < base``:
+none at all if it stays below zero at the last output, or is past the end at the first. Outputs follow the same way from
+the taps that are left. A tap left out is not multiplied at all, so that it may be infinite.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import prod
+from typing import Any, NamedTuple
+
+from ..backend import Backend
+from ..geometry import Geometry, WindowDimension
+from ..program import Problem, Program
+from .algorithm import Algorithm, in_floats, prepared, run
+from .rates import Counts
+
+Array = Any
+
+
+class Trimmed(NamedTuple):
+    """What is left of an axis: its taps, the part of x that these read, zero outputs on both sides, the axis itself."""
+
+    taps: slice
+    source: slice
+    zeros: tuple[int, int]
+    axis: WindowDimension
+
+
+def met_taps(axis: WindowDimension) -> range:
+    """Taps that may meet an element; one where none does."""
+    step, reach = axis.window_dilation, axis.low - (axis.output - 1) * axis.stride
+    start = min(axis.kernel - 1, max(0, -(-reach // step)))
+    return range(start, min(axis.kernel, max(start + 1, (axis.base - 1 + axis.low) // step + 1)))
+
+
+def met_outputs(axis: WindowDimension, taps: range) -> range:
+    """Outputs at which one of these taps may meet an element; one where none does."""
+    first, last = (tap * axis.window_dilation - axis.low for tap in (taps[0], taps[-1]))
+    start = min(axis.output - 1, max(0, -(last // axis.stride)))
+    return range(start, min(axis.output, max(start + 1, (axis.base - 1 - first) // axis.stride + 1)))
+
+
+def trim(axis: WindowDimension) -> Trimmed:
+    """An axis of at least one element, tap and output without what meets only padding."""
+    taps = met_taps(axis)
+    outputs = met_outputs(axis, taps)
+    source, own = axis.block(outputs, taps)
+    zeros = outputs.start, axis.output - outputs.stop
+    return Trimmed(slice(taps.start, taps.stop), source, zeros, own)
+
+
+@lru_cache(maxsize=1024)  # its parts, its cost and its run ask for it
+def trims(geometry: Geometry) -> tuple[Trimmed, ...]:
+    return tuple([trim(axis) for axis in geometry.axes])
+
+
+def parts(geometry: Geometry) -> tuple[Geometry, ...]:
+    axes = tuple([own.axis for own in trims(geometry)])
+    return (Geometry(geometry.batch, geometry.groups, geometry.inputs, geometry.outputs, axes),)
+
+
+def unsupported(problem: Problem, backend: Backend) -> str | None:
+    for axis in problem.geometry.axes:
+        taps = met_taps(axis)
+        if len(taps) < axis.kernel or len(met_outputs(axis, taps)) < axis.output:
+            return None
+    return "every tap and every output meets an element"
+
+
+def counts(problem: Problem, backend: Backend) -> Counts:
+    """Of the smaller kernel, whose copy reads all lines of the larger, and the zeros; the planner adds the part."""
+    geometry, (part,) = problem.geometry, parts(problem.geometry)
+    work = {"call": 1.0, "kernel": prod(geometry.kernel_shape) * in_floats(problem)}
+    if part.out != geometry.out:
+        work["output"] = prod(geometry.y_shape) * in_floats(problem)
+    return work
+
+
+def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
+    taps, sources, zeros, _ = zip(*prepared(program, backend), strict=True)
+    y = run(program.parts[0], backend, x[(..., *sources)], kernel[(..., *taps)])
+    return backend.pad(y, zeros) if any(map(any, zeros)) else y
+
+
+def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> tuple[Trimmed, ...]:
+    return trims(problem.geometry)
+
+
+TRIM = Algorithm("trim", unsupported, counts, execute, parts=parts, prepare=prepare)
