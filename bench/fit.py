@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from argparse import ArgumentParser, Namespace
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,14 @@ def read_rows(data: str, library: str) -> list[tuple[Problem, dict[str, float]]]
     if not path.exists():
         print(f"nothing measured: {path.name}")
         return []
-    return load_rows(path)
+    return [(problem, times) for problem, times in load_rows(path) if is_complete(problem, times)]
+
+
+def is_complete(problem: Problem, times: dict[str, float]) -> bool:
+    """Whether all rewrites that serve were timed: of times without the best one, choices are no guide."""
+    backend, measured = library_backend(problem.library), {head(label) for label in times}
+    rewrites = (algorithm for algorithm in ALGORITHMS.values() if algorithm.parts is not None)
+    return all(own.name in measured or own.unsupported(problem, backend) is not None for own in rewrites)
 
 
 def unmeasured(*units: str) -> dict[str, float]:
@@ -137,6 +145,9 @@ def prior(unit: str) -> float:
     return PRIOR.get(last, PRODUCT if is_product else ELEMENT)
 
 
+#: Geometries that an algorithm was timed on, from which its prices are worth fitting.
+LEAST = 20
+
 #: What nothing was measured for yet has the prices that a fit starts from.
 UNMEASURED = {
     "reduce": unmeasured("call", "slice", "product", "strided product", "run", "moved"),
@@ -146,11 +157,14 @@ UNMEASURED = {
 
 def fit_library(library: str, rows: list[tuple[Problem, dict[str, float]]]) -> dict[str, dict[str, float]]:
     """Plain algorithms first; a rewrite's own work is what its parts leave unexplained."""
-    backend, found = library_backend(library), dict[str, dict[str, float]]()
-    measured = {head(label) for _, times in rows for label in times}
-    for name, rates in shipped.SECONDS[library].items():  # random kernels say nothing of those for special ones
-        if ALGORITHMS[name].is_conditional or name not in measured:
-            found[name] = dict(rates)
+    backend, measured = library_backend(library), Counter(head(label) for _, times in rows for label in times)
+    kept = {  # random kernels say nothing of those for special ones
+        name: dict(rates)
+        for name, rates in shipped.SECONDS[library].items()
+        if ALGORITHMS[name].is_conditional or measured[name] < LEAST
+    }
+    found = dict(kept)
+    rows = [(problem, {label: t for label, t in times.items() if head(label) not in kept}) for problem, times in rows]
     for algorithm in sorted(ALGORITHMS.values(), key=lambda algorithm: algorithm.parts is not None):
         counts, seconds, offsets = [], [], []
         if algorithm.is_conditional:
@@ -166,7 +180,7 @@ def fit_library(library: str, rows: list[tuple[Problem, dict[str, float]]]) -> d
             known = units_of(algorithm, library, backend)
             found[algorithm.name] = fit_algorithm(known, counts, np.array(seconds), np.array(offsets))
             report(library, algorithm.name, found[algorithm.name], counts, seconds, offsets)
-    return refine_choices(rows, backend, found)
+    return refine_choices([row for row in rows if row[1]], backend, found)
 
 
 def refine_choices(
