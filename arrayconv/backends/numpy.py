@@ -42,12 +42,17 @@ def pad(x: Array, widths: Widths) -> Array:
 
 
 def windows(x: Array, window: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Array:
-    """A read-only view: no copy."""
+    """A read-only view: no copy. Of x as it lies in memory, `as_strided` takes longer than all else of a small call."""
     first = x.ndim - len(window)
     out = window_counts(x.shape[first:], window, stride, dilation)
     axes = list(zip(x.strides[first:], stride, dilation, strict=True))
     strides = (*x.strides[:first], *(step * s for step, s, _ in axes), *(step * d for step, _, d in axes))
-    return as_strided(x, (*x.shape[:first], *out, *window), strides, writeable=False)
+    shape = (*x.shape[:first], *out, *window)
+    if x.flags.c_contiguous:
+        view: Array = np.ndarray(shape, x.dtype, x, strides=strides)
+        view.flags.writeable = False
+        return view
+    return as_strided(x, shape, strides, writeable=False)
 
 
 #: Multiply-adds up to which OpenBLAS multiplies without packing a copy of what it reads (its SGEMM_SMALL_MATRIX_PERMIT
