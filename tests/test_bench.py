@@ -11,8 +11,24 @@ import numpy as np
 import pytest
 
 import arrayconv as ac
+from arrayconv.geometry import Geometry, WindowDimension
 from arrayconv.planner import current_settings
-from bench import again, choices, data, hlo, large_fit, machine, planned, regret, report, summary, targets, timing, weak
+from bench import (
+    again,
+    choices,
+    data,
+    fit,
+    hlo,
+    large_fit,
+    machine,
+    planned,
+    regret,
+    report,
+    summary,
+    targets,
+    timing,
+    weak,
+)
 from bench.measure import Case
 from bench.reference import make_reference
 from bench.scale import Images
@@ -283,3 +299,20 @@ def test_rows_of_one_part_take_the_place_of_their_own(tmp_path: Path, monkeypatc
     assert set(content["later"]) == {"tiny"}
     fresh = data.load(data.replace_rows("new", "scale", [{"task": "weak"}]))
     assert fresh["rows"] == [{"task": "weak"}]
+
+
+@pytest.mark.parametrize(
+    ("axis", "labels", "expected"),
+    [
+        (WindowDimension(9, 3), ("native", "gemm"), True),
+        (WindowDimension(9, 3, low=30, high=30, window_dilation=30), ("native", "gemm"), False),
+        (WindowDimension(9, 3, low=30, high=30, window_dilation=30), ("native", "auto trim/gemm"), True),
+        (WindowDimension(9, 3, base_dilation=2), ("phases/gemm", "native"), False),
+        (WindowDimension(9, 3, base_dilation=2), ("phases/gemm", "subpixel/native"), True),
+    ],
+)
+def test_prices_are_fitted_where_every_rewrite_was_timed(
+    axis: WindowDimension, labels: tuple[str, ...], expected: bool
+) -> None:
+    problem = planned.float32_problem(Geometry(1, 1, 2, 2, (axis,)), "torch")
+    assert fit.is_complete(problem, dict.fromkeys(labels, 1.0)) is expected

@@ -107,7 +107,7 @@ def test_cotangents(library: Library) -> None:
 
 
 def test_a_rewrite_within_a_rewrite_is_priced_with_its_parts() -> None:
-    """Each residue of a transposed convolution is trimmed here; its algorithm's seconds count."""
+    """Each residue of a transposed convolution is trimmed here, the whole is not; the algorithm's seconds count."""
     backend = library_backend("numpy")
     axes = (WindowDimension(4, 99, 1, 400, 400, 7, 2), WindowDimension(400, 3))
     problem = make_problem(Geometry(1, 1, 1, 1, axes), "float32", backend, "cpu", current_settings())

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from ..backend import Backend
 from ..geometry import Geometry, WindowDimension
 from ..program import Problem, Program
-from .algorithm import Algorithm, in_floats, prepared, run
+from .algorithm import Algorithm, base_dilated, in_floats, prepared, run
 from .rates import Counts
 
 Array = Any
@@ -65,6 +65,8 @@ def parts(geometry: Geometry) -> tuple[Geometry, ...]:
 
 
 def unsupported(problem: Problem, backend: Backend) -> str | None:
+    if (reason := base_dilated(problem)) is not None:
+        return reason
     for axis in problem.geometry.axes:
         taps = met_taps(axis)
         if len(taps) < axis.kernel or len(met_outputs(axis, taps)) < axis.output:
@@ -72,10 +74,15 @@ def unsupported(problem: Problem, backend: Backend) -> str | None:
     return "every tap and every output meets an element"
 
 
+#: Floats of a cache line, all but one: what a copy of a run of taps reads besides.
+LINE = 15
+
+
 def counts(problem: Problem, backend: Backend) -> Counts:
-    """Of the smaller kernel, whose copy reads all lines of the larger, and the zeros; the planner adds the part."""
+    """Of the lines of the kernel that a copy of the smaller one reads, and of the zeros; the planner adds the part."""
     geometry, (part,) = problem.geometry, parts(problem.geometry)
-    work = {"call": 1.0, "kernel": prod(geometry.kernel_shape) * in_floats(problem)}
+    lines = prod(part.kernel_shape[:-1]) * (part.window[-1] + LINE)
+    work = {"call": 1.0, "kernel": min(prod(geometry.kernel_shape), lines) * in_floats(problem)}
     if part.out != geometry.out:
         work["output"] = prod(geometry.y_shape) * in_floats(problem)
     return work
