@@ -167,8 +167,6 @@ def fit_library(library: str, rows: list[tuple[Problem, dict[str, float]]]) -> d
     rows = [(problem, {label: t for label, t in times.items() if head(label) not in kept}) for problem, times in rows]
     for algorithm in sorted(ALGORITHMS.values(), key=lambda algorithm: algorithm.parts is not None):
         counts, seconds, offsets = [], [], []
-        if algorithm.is_conditional:
-            continue
         for problem, times in rows:
             label = next((key for key in times if key.partition("/")[0] == algorithm.name), None)
             if label is None:
@@ -198,9 +196,8 @@ def refine_choices(
 
 
 def by_algorithm(times: dict[str, float]) -> dict[str, float]:
-    """Of random kernels, which say nothing of the algorithms for special ones."""
-    names = {head(label): seconds for label, seconds in times.items()}
-    return {name: seconds for name, seconds in names.items() if not ALGORITHMS[name].is_conditional}
+    """The planner's own choice, timed beside the others, is its algorithm's time too."""
+    return {head(label): seconds for label, seconds in times.items()}
 
 
 def timed(problem: Problem, name: str, seconds: float, backend: Backend) -> Timed:

@@ -54,7 +54,7 @@ def trim(axis: WindowDimension) -> Trimmed:
     return Trimmed(slice(taps.start, taps.stop), source, zeros, own)
 
 
-@lru_cache(maxsize=1024)  # its parts, its cost and its run ask for it
+@lru_cache(maxsize=1024)  # its parts, what it costs and how it runs all ask for it
 def trims(geometry: Geometry) -> tuple[Trimmed, ...]:
     return tuple([trim(axis) for axis in geometry.axes])
 
@@ -88,14 +88,23 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     return work
 
 
+class Cut(NamedTuple):
+    """Indices of what is left of x and of the kernel, and the zeros around the result, if there are any."""
+
+    x: tuple[Any, ...]
+    kernel: tuple[Any, ...]
+    zeros: tuple[tuple[int, int], ...] | None
+
+
+def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Cut:
+    taps, sources, zeros, _ = zip(*trims(problem.geometry), strict=True)
+    return Cut((..., *sources), (..., *taps), zeros if any(map(any, zeros)) else None)
+
+
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
-    taps, sources, zeros, _ = zip(*prepared(program, backend), strict=True)
-    y = run(program.parts[0], backend, x[(..., *sources)], kernel[(..., *taps)])
-    return backend.pad(y, zeros) if any(map(any, zeros)) else y
-
-
-def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> tuple[Trimmed, ...]:
-    return trims(problem.geometry)
+    cut: Cut = prepared(program, backend)
+    y = run(program.parts[0], backend, x[cut.x], kernel[cut.kernel])
+    return y if cut.zeros is None else backend.pad(y, cut.zeros)
 
 
 TRIM = Algorithm("trim", unsupported, counts, execute, parts=parts, prepare=prepare)
