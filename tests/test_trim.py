@@ -87,6 +87,14 @@ def test_a_dilated_layer_on_a_small_map_is_its_middle_tap(name: str) -> None:
     assert plan.algorithm == "trim"
 
 
+def test_zeros_that_no_memory_holds_are_refused(library: Library) -> None:
+    x, kernel = (library.asarray(np.ones((1, 1, n))) for n in (4, 3))
+    with pytest.raises(
+        ValueError, match=r"'trim' can't serve .* \(1, 1, 2\d+\) is more than any memory holds; pad less"
+    ):
+        ac.conv(x, kernel, padding=10**13, algorithm="trim")
+
+
 def test_cotangents(library: Library) -> None:
     """Of taps that meet nothing they are zeros; of the rest those of the loops."""
     random = np.random.default_rng(0)
