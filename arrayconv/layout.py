@@ -24,6 +24,11 @@ class Layout(NamedTuple):
         split = self.shape if self.split is None else self.split
         return split if self.axes is None else tuple([split[axis] for axis in self.axes])
 
+    @property
+    def moves(self) -> bool:
+        """Whether any step is left."""
+        return self != Layout(self.shape)
+
     def apply(self, xp: Any, array: Array) -> Array:
         """``shape`` to ``merged``."""
         if self.split is not None:

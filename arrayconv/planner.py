@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from math import inf
 from typing import Any, NamedTuple
 
@@ -238,6 +238,13 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     if backend.close is None or backend.is_compiling():  # a compiler looks into steps
         return run(program, backend, x, kernel)
     return _closed(backend.close, backend)(program, x, kernel)
+
+
+def bind(program: Program, backend: Backend) -> Callable[[Array, Array], Array]:
+    """`execute` of one program, for arrays outside a compiler that traces Python."""
+    if backend.close is None:
+        return partial(ALGORITHMS[program.algorithm].execute, program, backend)
+    return partial(_closed(backend.close, backend), program)
 
 
 def execute_input(program: Program, backend: Backend, dy: Array, kernel: Array) -> Array:

@@ -65,10 +65,10 @@ def close(backend: Backend, planning: Planning) -> Run:
 
     def run(program: Program, x: Tensor, kernel: Tensor) -> Tensor:
         # A plan is for the types of its arrays: autocast would change those of some steps, and so of some results.
-        if not x.is_meta and torch.is_autocast_enabled(x.device.type):
+        if torch._C._is_any_autocast_enabled() and not x.is_meta and torch.is_autocast_enabled(x.device.type):
             with torch.autocast(x.device.type, enabled=False):
                 return run(program, x, kernel)
-        recording = is_recorded(x, kernel)
+        recording = torch.is_grad_enabled() and (x.requires_grad or kernel.requires_grad) and is_recorded(x, kernel)
         if recording and program.algorithm == "gemm" and program.requested == "auto" and is_dense(program.geometry):
             program = planning.replan(replace(program, requested="native"), program.geometry)
         if recording and (program.algorithm != "native" or is_large_depthwise(program)):
@@ -93,9 +93,7 @@ def is_large_depthwise(program: Program) -> bool:
 
 
 def is_recorded(*arrays: Tensor) -> bool:
-    """By autograd alone."""
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
-        return False
-    if not any(array.requires_grad for array in arrays) or torch._C._are_functorch_transforms_active():
+    """Whether what requires a gradient does so for autograd alone."""
+    if torch._C._are_functorch_transforms_active():
         return False
     return all(type(array) in (Tensor, torch.nn.Parameter) and unpack_dual(array).tangent is None for array in arrays)

@@ -8,7 +8,7 @@ from typing import Any
 from ..arguments import Padding, PerAxis, read_int
 from ..geometry import Geometry
 from ..layout import Layout, identity_or
-from .linear import Options, Reading, freeze, linear_call, window_axes
+from .linear import Options, Reading, call_linear, freeze, window_axes
 
 Array = Any
 
@@ -124,5 +124,4 @@ def conv(
         freeze("conv", "groups", groups),
         channels,
     )
-    call, backend, arrays = linear_call(read_conv, "conv", x, kernel, bias, dtype, options)
-    return call.run(backend, *arrays)
+    return call_linear(read_conv, "conv", x, kernel, bias, dtype, options)

@@ -8,7 +8,7 @@ from typing import Any
 from ..arguments import Padding, PerAxis, read_ints
 from ..geometry import Geometry
 from ..layout import identity_or
-from .linear import Options, Reading, freeze, linear_call, window_axes
+from .linear import Options, Reading, call_linear, freeze, window_axes
 
 Array = Any
 
@@ -91,8 +91,7 @@ def corr2d(x: Array, kernel: Array) -> Array:
     array([[19., 25.],
            [37., 43.]])
     """
-    call, backend, arrays = linear_call(read_corr2d, "corr2d", x, kernel, None, None, _PLAIN)
-    return call.run(backend, *arrays)
+    return call_linear(read_corr2d, "corr2d", x, kernel, None, None, _PLAIN)
 
 
 def correlate(
@@ -148,8 +147,7 @@ def correlate(
         algorithm,
         axes=freeze("correlate", "axes", axes),
     )
-    call, backend, arrays = linear_call(read_correlate, "correlate", x, kernel, None, dtype, options)
-    return call.run(backend, *arrays)
+    return call_linear(read_correlate, "correlate", x, kernel, None, dtype, options)
 
 
 def convolve(
@@ -183,5 +181,4 @@ def convolve(
         algorithm,
         axes=freeze("convolve", "axes", axes),
     )
-    call, backend, arrays = linear_call(read_convolve, "convolve", x, kernel, None, dtype, options)
-    return call.run(backend, *arrays)
+    return call_linear(read_convolve, "convolve", x, kernel, None, dtype, options)

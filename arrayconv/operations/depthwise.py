@@ -10,7 +10,7 @@ from ..gather import gather_arrays
 from ..layout import identity_or
 from ..planner import ACCUMULATORS
 from .conv import read_conv, read_ranks
-from .linear import Options, Pullback, Reading, freeze, linear_call, promote, read_dtype
+from .linear import Options, Pullback, Reading, call_linear, freeze, linear_call, promote, read_dtype
 
 Array = Any
 
@@ -77,8 +77,7 @@ def depthwise_conv(
         algorithm,
         channels=channels,
     )
-    call, backend, arrays = linear_call(read_depthwise_conv, "depthwise_conv", x, kernel, bias, dtype, options)
-    return call.run(backend, *arrays)
+    return call_linear(read_depthwise_conv, "depthwise_conv", x, kernel, bias, dtype, options)
 
 
 def separable_conv(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 from operator import is_
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from ..layout import Layout
 from ..planner import (
     ACCUMULATORS,
     algorithms,
+    bind,
     current_settings,
     derive,
     execute,
@@ -55,10 +56,32 @@ class LinearCall:
     program: Program
     transposed: tuple[Program, Program] | None = None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the program's arrays are the caller's, but for a cast that the dtypes of these may ask for."""
+        moves = any(layout.moves for layout in (self.x_layout, self.kernel_layout, self.y_layout))
+        return not moves and self.pieces is None and self.dtype == self.compute
+
+    def bind(self, backend: Backend, x: Array, kernel: Array, bias: Array | None) -> Callable[..., Array]:
+        """`run` for arrays like these, outside a compiler that traces Python; it is not given a bias of None.
+
+        After a call on arrays of megabytes no cache holds the interpreter's code and data any more, and each function
+        on the way to the library costs 5 to 10 microseconds.
+        """
+        compute = bind(self.program, backend)
+        if self.is_plain and bias is None and x.dtype == kernel.dtype == self.compute:
+            return compute
+        return partial(self.run_by, compute, backend)
+
     def run(self, backend: Backend, x: Array, kernel: Array, bias: Array | None) -> Array:
         """The result in the caller's layout."""
-        x, kernel = self.canonical(backend, x, kernel)
-        y = execute(self.program, backend, x, kernel)
+        return self.run_by(partial(execute, self.program, backend), backend, x, kernel, bias)
+
+    def run_by(
+        self, compute: Callable[[Array, Array], Array], backend: Backend, x: Array, kernel: Array, bias: Any = None
+    ) -> Array:
+        """The result in the caller's layout; ``compute`` is the program's own, of its own arrays."""
+        y = compute(*self.canonical(backend, x, kernel))
         if bias is not None:
             bias = backend.cast(bias, self.compute)
             y = y + bias[(slice(None), *(None,) * self.program.geometry.ndim)]
@@ -148,10 +171,29 @@ Reading = tuple[Layout, Layout, Layout, tuple[tuple[Run, ...], ...] | None, Geom
 Read = Callable[[str, tuple[int, ...], tuple[int, ...], Options], Reading]
 
 
+class Known(NamedTuple):
+    """A planned call, its backend, and its steps bound to it, which take the arrays."""
+
+    call: LinearCall
+    backend: Backend
+    steps: Callable[..., Array]
+
+
 #: Planned calls by all that they were planned from. An entry was checked when it was made, and its arrays needed no
 #: conversion, so that a call that finds one has nothing left to look at.
-_CALLS: dict[Any, LinearCall] = {}
+_CALLS: dict[Any, Known] = {}
 _MOST_CALLS = 4096
+
+
+def call_linear(
+    read: Read, op: str, x: Array, kernel: Array, bias: Array | None, dtype: Any, options: Options
+) -> Array:
+    """A linear operation, from its arguments to its result."""
+    key, known = look_up(read, op, x, kernel, bias, dtype, options, False)
+    if known is not None:
+        return known.steps(x, kernel) if bias is None else known.steps(x, kernel, bias)
+    call, backend, arrays = enter(key, read, op, x, kernel, bias, dtype, options, False)
+    return call.run(backend, *arrays)
 
 
 def linear_call(
@@ -165,24 +207,47 @@ def linear_call(
     *,
     transposed: bool = False,
 ) -> tuple[LinearCall, Backend, Sequence[Array]]:
-    """Arrays gathered, and the plan that serves their shapes: one cached look-up."""
-    backend, key = signed_backend(x, kernel, bias), None
-    if backend is not None:
-        sign = backend.signature
-        assert sign is not None
-        signs = (sign(x), sign(kernel)) if bias is None else (sign(x), sign(kernel), sign(bias))
-        key = (read, op, backend.name, signs, dtype, options, transposed, current_settings())
-        try:
-            call = _CALLS.get(key)
-        except TypeError:  # an option or a dtype that is unhashable, which `read_call` refuses
-            key = call = None
-        if call is not None:
-            return call, backend, (x, kernel, bias)
+    """Arrays gathered, and the plan that serves their shapes."""
+    key, known = look_up(read, op, x, kernel, bias, dtype, options, transposed)
+    if known is not None:
+        return known.call, known.backend, (x, kernel, bias)
+    return enter(key, read, op, x, kernel, bias, dtype, options, transposed)
+
+
+def look_up(
+    read: Read, op: str, x: Array, kernel: Array, bias: Array | None, dtype: Any, options: Options, transposed: bool
+) -> tuple[Any, Known | None]:
+    """The call's key, None where arrays must be looked at each time, and what is known under it."""
+    backend = signed_backend(x, kernel, bias)
+    if backend is None:
+        return None, None
+    sign = backend.signature
+    assert sign is not None
+    signs = (sign(x), sign(kernel)) if bias is None else (sign(x), sign(kernel), sign(bias))
+    key = (read, op, backend, signs, dtype, options, transposed, current_settings())
+    try:
+        return key, _CALLS.get(key)
+    except TypeError:  # an option or a dtype that is unhashable, which `read_call` refuses
+        return None, None
+
+
+def enter(
+    key: Any,
+    read: Read,
+    op: str,
+    x: Array,
+    kernel: Array,
+    bias: Array | None,
+    dtype: Any,
+    options: Options,
+    transposed: bool,
+) -> tuple[LinearCall, Backend, Sequence[Array]]:
+    """`read_call`, known under this key from now on."""
     call, backend, arrays = read_call(read, op, x, kernel, bias, dtype, options, transposed)
     if key is not None and all(map(is_, arrays, (x, kernel, bias))):
         if len(_CALLS) >= _MOST_CALLS:
             _CALLS.clear()
-        _CALLS[key] = call
+        _CALLS[key] = Known(call, backend, call.bind(backend, *arrays))
     return call, backend, arrays
 
 

@@ -13,7 +13,7 @@ from ..gather import gather_arrays
 from ..layout import Layout
 from .columns import LAYOUTS, accumulator
 from .conv import channel_shape, read_conv, read_ranks
-from .linear import Options, Pullback, Reading, as_dtype, freeze, linear_call
+from .linear import Options, Pullback, Reading, as_dtype, call_linear, freeze
 from .pixel_blocks import shuffle_blocks
 
 Array = Any
@@ -248,8 +248,7 @@ def subpixel_conv(
         channels,
         factor=freeze("subpixel_conv", "factor", factor),
     )
-    call, backend, arrays = linear_call(read_subpixel_conv, "subpixel_conv", x, kernel, bias, dtype, options)
-    return call.run(backend, *arrays)
+    return call_linear(read_subpixel_conv, "subpixel_conv", x, kernel, bias, dtype, options)
 
 
 def icnr(kernel: Array, factor: int | Sequence[int], *, channels: str = "first") -> Array:

@@ -9,7 +9,7 @@ from ..arguments import Padding, PerAxis, read_int, read_padding, read_per_axis,
 from ..geometry import Geometry, WindowDimension, dilated
 from ..layout import identity_or
 from .conv import channel_layout, channel_shape, read_ranks
-from .linear import Options, Reading, freeze, linear_call
+from .linear import Options, Reading, call_linear, freeze
 
 Array = Any
 
@@ -137,5 +137,4 @@ def conv_transpose(
         channels,
         output_padding=freeze("conv_transpose", "output_padding", output_padding),
     )
-    call, backend, arrays = linear_call(read_conv_transpose, "conv_transpose", x, kernel, bias, dtype, options)
-    return call.run(backend, *arrays)
+    return call_linear(read_conv_transpose, "conv_transpose", x, kernel, bias, dtype, options)
