@@ -7,12 +7,14 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib import import_module
+from operator import add
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from . import primitives
 from .geometry import WindowDimension
+from .layout import Layout
 from .program import ITEM_SIZES, Problem, Program
 
 Array = Any
@@ -101,6 +103,9 @@ class Backend:
     - ``cache``: bytes of temporaries that stay in the cache, where the library does not tile its own loops;
     - ``take_rows(table, index)`` is ``table[index]`` for indices that are within the table;
     - ``sum_rows(table, row, shifts, weights)`` adds ``weight[:, None] * table[row + shift]`` over the pairs of these;
+    - ``add_to(y, bias)`` is their sum, in the memory of y, of which the caller lets go;
+    - ``whole(program, layout, otherwise)`` is a function of a program's x, a kernel before this layout, and a bias, if
+      any: the same as ``otherwise``, by the library's own convolution where that takes all of them at once, or None;
     - ``keep(function, *key)`` is ``function(*key)``, a value of plain ones, which a library may keep for the next call;
     - ``scatter_add`` adds rows, by their indices, to the rows of a total that it may overwrite;
     - ``scalar_on`` makes a zero on a device of a kind (`device_kind`);
@@ -146,6 +151,8 @@ class Backend:
     sum_each: Callable[[Sequence[Array], Array, Sequence[int]], list[Array]] | None = None
     take_rows: Callable[[Array, Array], Array] = lambda table, index: table
     sum_rows: Callable[[Array, Array, Sequence[int], list[Array]], Array] = lambda table, row, shifts, weights: table
+    add_to: Callable[[Array, Array], Array] = add
+    whole: Callable[[Program, Layout, Callable[..., Array]], Callable[..., Array] | None] | None = None
     keep: Callable[..., Any] = _call
     empty: Callable[..., Array] | None = None
     close: Callable[[Backend, Planning], Run] | None = None

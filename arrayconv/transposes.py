@@ -9,18 +9,26 @@ from collections.abc import Callable
 from typing import Any
 
 from .geometry import Geometry
+from .layout import Layout, identity_or
 from .program import Program
 
 Array = Any
 
 
-def kernel_for_input(xp: Any, geometry: Geometry, kernel: Array) -> Array:
+def input_kernel_layout(geometry: Geometry) -> Layout:
     """``(G * O, I, *k)`` as ``(G * I, O, *k)``, flipped: the kernel that maps y back to x."""
     groups, inputs, outputs, window = geometry.groups, geometry.inputs, geometry.outputs, geometry.window
-    kernel = xp.reshape(kernel, (groups, outputs, inputs, *window))
-    kernel = xp.permute_dims(kernel, (0, 2, 1, *range(3, kernel.ndim)))
-    kernel = xp.reshape(kernel, (groups * inputs, outputs, *window))
-    return xp.flip(kernel, axis=tuple(range(2, kernel.ndim)))
+    if groups == 1:
+        order = (1, 0, *range(2, 2 + len(window)))
+        return identity_or(geometry.kernel_shape, axes=order, flipped=order[2:])
+    order = (0, 2, 1, *range(3, 3 + len(window)))
+    split, merged = (groups, outputs, inputs, *window), (groups * inputs, outputs, *window)
+    return identity_or(geometry.kernel_shape, split=split, axes=order, flipped=order[3:], merged=merged)
+
+
+def kernel_for_input(xp: Any, geometry: Geometry, kernel: Array) -> Array:
+    """The kernel that maps y back to x, by `input_kernel_layout`."""
+    return input_kernel_layout(geometry).apply(xp, kernel)
 
 
 def x_for_kernel(xp: Any, geometry: Geometry, x: Array) -> Array:

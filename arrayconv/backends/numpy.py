@@ -212,6 +212,7 @@ BACKEND = standard_backend(
     windows=windows,
     matmul=matmul,
     sum_products=sum_products,
+    add_to=lambda y, bias: np.add(y, bias, out=y),
     empty=np.empty,
     unless_finite=unless_finite,
     if_finite=if_finite,

@@ -17,11 +17,11 @@ from torch.utils.checkpoint import checkpoint
 
 from .. import primitives
 from ..backend import Native, namespace, standard_backend
-from ..geometry import Geometry
+from ..layout import Layout
 from ..primitives import Widths, crop
-from ..program import Problem
-from ..transposes import kernel_for_input
-from .torch_gradient import close
+from ..program import Problem, Program
+from ..transposes import input_kernel_layout
+from .torch_gradient import close, is_large_depthwise, is_recorded
 
 Tensor = torch.Tensor
 Compute = Callable[[Tensor], Tensor]
@@ -247,16 +247,16 @@ class Convolution(NamedTuple):
 class Transposed(NamedTuple):
     """A base dilation is the stride of a transposed convolution, which pads ``window - 1`` less its padding.
 
-    ``widths``: what is left to crop or to add where it can't.
+    ``layout`` makes the kernel that it takes; ``widths`` is what is left to crop or to add where it can't.
     """
 
     function: Any
-    geometry: Geometry
+    layout: Layout
     widths: Widths | None
     arguments: tuple[Any, ...]
 
     def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
-        y: Tensor = self.function(x, kernel_for_input(XP, self.geometry, kernel), None, *self.arguments)
+        y: Tensor = self.function(x, self.layout.apply(XP, kernel), None, *self.arguments)
         return y if self.widths is None else pad(y, self.widths)
 
 
@@ -281,14 +281,15 @@ def native_prepare(problem: Problem) -> Convolution | Transposed:
     axes, groups = geometry.axes, geometry.groups
     dilation = tuple(axis.window_dilation for axis in axes)
     if is_dilated(problem):
+        layout = input_kernel_layout(geometry)
         stride = tuple(axis.base_dilation for axis in axes)
         padding = tuple(axis.window - 1 - axis.low for axis in axes)
         more = tuple(axis.high - axis.low for axis in axes)
         if all(0 <= n < axis.base_dilation and axis.low < axis.window for n, axis in zip(more, axes, strict=True)):
-            return Transposed(TRANSPOSED[len(axes)], geometry, None, (stride, padding, more, groups, dilation))
+            return Transposed(TRANSPOSED[len(axes)], layout, None, (stride, padding, more, groups, dilation))
         widths = tuple((axis.low - axis.window + 1, axis.high - axis.window + 1) for axis in axes)
         nothing = (0,) * len(axes)
-        return Transposed(TRANSPOSED[len(axes)], geometry, widths, (stride, nothing, nothing, groups, dilation))
+        return Transposed(TRANSPOSED[len(axes)], layout, widths, (stride, nothing, nothing, groups, dilation))
     # torch itself pads evenly, and by nothing less than 0.
     added = [axis.low != axis.high or axis.low < 0 for axis in axes]
     added[-1] |= adds_zeros(problem)
@@ -301,6 +302,35 @@ def native_prepare(problem: Problem) -> Convolution | Transposed:
 
 def native_execute(own: Convolution | Transposed, x: Tensor, kernel: Tensor) -> Tensor:
     return own(x, kernel)
+
+
+def whole(program: Program, layout: Layout, otherwise: Callable[..., Tensor]) -> Callable[..., Tensor] | None:
+    """torch's own call, unless something follows it that needs the program's steps."""
+    problem = program.problem
+    if program.algorithm != "native" or problem.accumulator != problem.dtype:
+        return None
+    own = native_prepare(problem)
+    if isinstance(own, Convolution):
+        takes_all, widths = not layout.moves, own.widths
+    else:
+        takes_all, widths = layout == input_kernel_layout(problem.geometry.input_transpose()), None
+        takes_all &= own.widths is None
+    if not takes_all:
+        return None
+    function, arguments, is_deep = own.function, own.arguments, is_large_depthwise(program)
+
+    def call(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
+        if torch._C._is_any_autocast_enabled() or (is_deep and is_recorded(x, kernel)):
+            return otherwise(x, kernel) if bias is None else otherwise(x, kernel, bias)
+        y: Tensor = function(x if widths is None else pad(x, widths), kernel, bias, *arguments)
+        return y
+
+    return call
+
+
+def add_to(y: Tensor, bias: Tensor) -> Tensor:
+    """Not in place where that would be recorded or transformed."""
+    return y.add_(bias) if is_plain(y) and is_plain(bias) else y + bias
 
 
 #: Bytes of a tile. Each step of one costs some 10 us; and the C library gives what is larger than 32 MiB back to the
@@ -343,6 +373,8 @@ BACKEND = standard_backend(
     peek=peek,
     take_rows=take_rows,
     sum_rows=sum_rows,
+    add_to=add_to,
+    whole=whole,
     sum_each=partial(primitives.sum_each, XP),
     wait=wait,
 )

@@ -68,7 +68,7 @@ def close(backend: Backend, planning: Planning) -> Run:
         if torch._C._is_any_autocast_enabled() and not x.is_meta and torch.is_autocast_enabled(x.device.type):
             with torch.autocast(x.device.type, enabled=False):
                 return run(program, x, kernel)
-        recording = torch.is_grad_enabled() and (x.requires_grad or kernel.requires_grad) and is_recorded(x, kernel)
+        recording = is_recorded(x, kernel)
         if recording and program.algorithm == "gemm" and program.requested == "auto" and is_dense(program.geometry):
             program = planning.replan(replace(program, requested="native"), program.geometry)
         if recording and (program.algorithm != "native" or is_large_depthwise(program)):
@@ -92,8 +92,11 @@ def is_large_depthwise(program: Program) -> bool:
     return is_depthwise and max(geometry.window) > 3
 
 
-def is_recorded(*arrays: Tensor) -> bool:
-    """Whether what requires a gradient does so for autograd alone."""
+def is_recorded(x: Tensor, kernel: Tensor) -> bool:
+    """By autograd alone."""
+    if not torch.is_grad_enabled() or not (x.requires_grad or kernel.requires_grad):
+        return False
     if torch._C._are_functorch_transforms_active():
         return False
+    arrays = (x, kernel)
     return all(type(array) in (Tensor, torch.nn.Parameter) and unpack_dual(array).tangent is None for array in arrays)

@@ -11,9 +11,10 @@ from ..backend import Backend, dtype_name
 from ..gather import gather_arrays
 from ..geometry import WindowDimension
 from ..planner import ACCUMULATORS
+from .call import Pullback, as_dtype
 from .column_blocks import fold_blocks, unfold_blocks
 from .conv import channel_shape
-from .linear import Options, Pullback, as_dtype, freeze, window_axes
+from .linear import Options, freeze, window_axes
 from .taps import add_taps, pad_axes, take_taps
 
 Array = Any

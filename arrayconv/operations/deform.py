@@ -7,9 +7,10 @@ from typing import Any
 from ..arguments import Padding, PerAxis, read_word
 from ..backend import Backend
 from ..gather import gather_arrays
+from .call import Pullback, as_dtype
 from .deform_blocks import pull_blocks, run_blocks
 from .deform_call import OP, Arrays, DeformCall, call_key, find_deform
-from .linear import WORDS, Options, Pullback, as_dtype, freeze
+from .linear import WORDS, Options, freeze
 
 Array = Any
 

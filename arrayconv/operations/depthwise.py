@@ -9,8 +9,9 @@ from ..backend import dtype_name
 from ..gather import gather_arrays
 from ..layout import identity_or
 from ..planner import ACCUMULATORS
+from .call import Pullback
 from .conv import read_conv, read_ranks
-from .linear import Options, Pullback, Reading, call_linear, freeze, linear_call, promote, read_dtype
+from .linear import Options, Reading, call_linear, freeze, linear_call, promote, read_dtype
 
 Array = Any
 

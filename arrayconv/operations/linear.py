@@ -6,8 +6,7 @@ Data flows one way: arguments, geometry, program, arrays; `LinearCall.pull` walk
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from math import prod
 from operator import is_
 from typing import Any, NamedTuple
@@ -19,123 +18,11 @@ from ..boundary import BOUNDARIES, Run, check_depth, runs
 from ..gather import gather_arrays
 from ..geometry import Geometry, WindowDimension, dilated
 from ..layout import Layout
-from ..planner import (
-    ACCUMULATORS,
-    algorithms,
-    bind,
-    current_settings,
-    derive,
-    execute,
-    execute_input,
-    execute_taps,
-    make_problem,
-    make_program,
-)
-from ..program import ITEM_SIZES, Program, Settings
+from ..planner import ACCUMULATORS, algorithms, current_settings, derive, make_problem, make_program
+from ..program import ITEM_SIZES, Settings
+from .call import LinearCall, Steps
 
 Array = Any
-Pullback = Callable[[Array], tuple[Array, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class LinearCall:
-    """A planned call of any linear operation: static, hashable, and the same for equal shapes, dtypes and options.
-
-    ``compute`` is the dtype of the program's arrays; it differs from ``dtype`` for torch's unsigned types, which the
-    library can't add, and for half types with a bias. ``pieces`` is a boundary's padding, None for zeros, which the
-    program itself pads.
-    """
-
-    op: str
-    x_layout: Layout
-    kernel_layout: Layout
-    y_layout: Layout
-    pieces: tuple[tuple[Run, ...], ...] | None
-    dtype: Any
-    compute: Any
-    program: Program
-    transposed: tuple[Program, Program] | None = None
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the program's arrays are the caller's, but for a cast that the dtypes of these may ask for."""
-        moves = any(layout.moves for layout in (self.x_layout, self.kernel_layout, self.y_layout))
-        return not moves and self.pieces is None and self.dtype == self.compute
-
-    def bind(self, backend: Backend, x: Array, kernel: Array, bias: Array | None) -> Callable[..., Array]:
-        """`run` for arrays like these, outside a compiler that traces Python; it is not given a bias of None.
-
-        After a call on arrays of megabytes no cache holds the interpreter's code and data any more, and each function
-        on the way to the library costs 5 to 10 microseconds.
-        """
-        compute = bind(self.program, backend)
-        if self.is_plain and bias is None and x.dtype == kernel.dtype == self.compute:
-            return compute
-        return partial(self.run_by, compute, backend)
-
-    def run(self, backend: Backend, x: Array, kernel: Array, bias: Array | None) -> Array:
-        """The result in the caller's layout."""
-        return self.run_by(partial(execute, self.program, backend), backend, x, kernel, bias)
-
-    def run_by(
-        self, compute: Callable[[Array, Array], Array], backend: Backend, x: Array, kernel: Array, bias: Any = None
-    ) -> Array:
-        """The result in the caller's layout; ``compute`` is the program's own, of its own arrays."""
-        y = compute(*self.canonical(backend, x, kernel))
-        if bias is not None:
-            bias = backend.cast(bias, self.compute)
-            y = y + bias[(slice(None), *(None,) * self.program.geometry.ndim)]
-        y = self.y_layout.undo(backend.xp, y)
-        return y if self.dtype == self.compute else backend.cast(y, self.dtype)
-
-    def canonical(self, backend: Backend, x: Array, kernel: Array) -> tuple[Array, Array]:
-        """What the program takes: layout, boundary and dtype applied; a cast costs time where it changes nothing."""
-        xp = backend.xp
-        if x.dtype != self.compute:
-            x = backend.cast(x, self.compute)
-        if kernel.dtype != self.compute:
-            kernel = backend.cast(kernel, self.compute)
-        x = self.x_layout.apply(xp, x)
-        if self.pieces is not None:
-            x = backend.pad_runs(x, self.pieces)
-        return x, self.kernel_layout.apply(xp, kernel)
-
-    def pull(
-        self, backend: Backend, x: Array, kernel: Array, bias: Array | None, *, data: bool = True
-    ) -> tuple[Array, Pullback]:
-        """The result, and the function from its cotangent to those of x, kernel and bias; without ``data`` not x's."""
-        y = self.run(backend, x, kernel, bias)
-
-        def pullback(dy: Array) -> tuple[Array, ...]:
-            dy = self.y_layout.apply(backend.xp, backend.cast(dy, self.compute))
-            wide, narrow = self.canonical(backend, x, kernel)
-            dx = (as_dtype(backend, self._pull_x(backend, dy, narrow), x.dtype),) if data else ()
-            dk = as_dtype(backend, self._pull_kernel(backend, dy, wide), kernel.dtype)
-            if bias is None:
-                return *dx, dk
-            spatial = tuple(range(2, dy.ndim))
-            db = backend.xp.sum(dy, axis=(0, *spatial), dtype=dy.dtype)
-            return *dx, dk, as_dtype(backend, db, bias.dtype)
-
-        return y, pullback
-
-    def _pull_x(self, backend: Backend, dy: Array, kernel: Array) -> Array:
-        assert self.transposed is not None
-        dx = execute_input(self.transposed[0], backend, dy, kernel)
-        if self.pieces is not None:
-            dx = backend.pad_runs_transpose(dx, self.pieces, self.x_layout.result[2:])
-        return self.x_layout.undo(backend.xp, dx)
-
-    def _pull_kernel(self, backend: Backend, dy: Array, x: Array) -> Array:
-        assert self.transposed is not None
-        return self.kernel_layout.undo(backend.xp, execute_taps(self.transposed[1], backend, x, dy))
-
-
-def as_dtype(backend: Backend, array: Array, dtype: Any) -> Array:
-    """A cotangent in its argument's type; of a real argument it is the real part (JAX's convention)."""
-    if "complex" in dtype_name(array.dtype) and "complex" not in dtype_name(dtype):
-        array = backend.xp.real(array)
-    return backend.cast(array, dtype)
 
 
 class Options(NamedTuple):
@@ -172,11 +59,11 @@ Read = Callable[[str, tuple[int, ...], tuple[int, ...], Options], Reading]
 
 
 class Known(NamedTuple):
-    """A planned call, its backend, and its steps bound to it, which take the arrays."""
+    """A planned call, its backend, and its steps, which take the arrays."""
 
     call: LinearCall
     backend: Backend
-    steps: Callable[..., Array]
+    steps: Steps
 
 
 #: Planned calls by all that they were planned from. An entry was checked when it was made, and its arrays needed no

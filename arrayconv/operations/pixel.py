@@ -11,9 +11,10 @@ from ..arguments import Padding, PerAxis, read_per_axis, read_word
 from ..backend import Backend
 from ..gather import gather_arrays
 from ..layout import Layout
+from .call import Pullback, as_dtype
 from .columns import LAYOUTS, accumulator
 from .conv import channel_shape, read_conv, read_ranks
-from .linear import Options, Pullback, Reading, as_dtype, call_linear, freeze
+from .linear import Options, Reading, call_linear, freeze
 from .pixel_blocks import shuffle_blocks
 
 Array = Any

@@ -13,7 +13,8 @@ from ..backend import Backend, dtype_name, get_backend, installed_libraries, lib
 from ..gather import gather_arrays
 from ..planner import current_settings, options
 from ..program import ITEM_SIZES, Program
-from .linear import LinearCall, linear_call, plan_call, read_dtype
+from .call import LinearCall
+from .linear import linear_call, plan_call, read_dtype
 from .table import bind, find_operation, linear_options
 
 Array = Any

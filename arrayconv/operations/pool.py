@@ -12,7 +12,8 @@ from ..backend import Backend, dtype_name
 from ..gather import gather_arrays
 from ..planner import ACCUMULATORS
 from ..primitives import concat, full
-from .linear import Pullback, freeze
+from .call import Pullback
+from .linear import freeze
 from .pool_axes import Counts, Pooling, read_pooling
 from .pool_windows import pull_window_max, window_max, window_sum
 

@@ -8,6 +8,7 @@ from typing import Any
 from ..arguments import Padding, PerAxis, read_int, read_padding, read_per_axis, resolve
 from ..geometry import Geometry, WindowDimension, dilated
 from ..layout import identity_or
+from ..transposes import input_kernel_layout
 from .conv import channel_layout, channel_shape, read_ranks
 from .linear import Options, Reading, call_linear, freeze
 
@@ -68,14 +69,16 @@ def read_conv_transpose(op: str, x_shape: tuple[int, ...], kernel_shape: tuple[i
     forward = Geometry(prod(lead), groups, inner, outer // groups, axes)
     geometry = forward.input_transpose()
     y_shape = channel_shape(lead, groups * inner, forward.sizes, options.channels)
+    kernel_layout = input_kernel_layout(forward)
     if last:
         split, order = (*window, inner, groups, outer // groups), (ndim + 1, ndim, ndim + 2, *range(ndim))
-    else:
-        split, order = (groups, outer // groups, inner, *window), (0, 2, 1, *range(3, ndim + 3))
-    flipped = tuple(range(3, ndim + 3))
+        flipped = tuple(range(3, ndim + 3))
+        kernel_layout = identity_or(
+            kernel_shape, split=split, axes=order, flipped=flipped, merged=geometry.kernel_shape
+        )
     return (
         channel_layout(x_shape, ndim, options.channels),
-        identity_or(kernel_shape, split=split, axes=order, flipped=flipped, merged=geometry.kernel_shape),
+        kernel_layout,
         channel_layout(y_shape, ndim, options.channels),
         None,
         geometry,

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ..backend import Backend, dtype_name, get_backend
-from .linear import RANK, Pullback, linear_call
+from .call import Pullback
+from .linear import RANK, linear_call
 from .table import Operation, bind, find_operation, linear_options
 
 Array = Any
