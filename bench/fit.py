@@ -3,6 +3,9 @@
 Each algorithm's estimate is a sum of counts times seconds a unit. They minimise the squared logarithm of estimate over
 measurement, which treats 100 us and 50 ms alike, softened so that single outliers say little. Every constant is drawn
 weakly towards `PRIOR`, so that a kind of work which was not drawn has a sensible price.
+
+That is done for one kind of processor. The prices of another are these, scaled algorithm by algorithm and then moved as
+far as its own measurements ask, of which it takes fewer.
 """
 
 from __future__ import annotations
@@ -18,9 +21,9 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from arrayconv.algorithms import ALGORITHMS
-from arrayconv.algorithms import fitted as shipped
+from arrayconv.algorithms import rates as shipped
 from arrayconv.algorithms.algorithm import Algorithm, seconds_of
-from arrayconv.algorithms.rates import NATIVE_SHARE
+from arrayconv.algorithms.rates import NATIVE_SHARE, PROCESSORS, prices, processor
 from arrayconv.backend import Backend, library_backend
 from arrayconv.planner import make_program
 from arrayconv.program import Problem
@@ -72,9 +75,12 @@ LENDER = "torch"
 #: Calls that take less have smaller weight: a wrong choice among them costs microseconds.
 SMALL, SMALL_WEIGHT = 1e-4, 0.3
 
+#: The kind of processor whose prices those of all others are made from.
+BASE = next(iter(PROCESSORS))
+
 HEADER = '''"""Seconds a unit of work, by library and algorithm: written by ``python -m bench fit``.
 
-Measured on {machine}.
+Measured on two cores with {vectors}.
 """
 
 from __future__ import annotations
@@ -85,21 +91,26 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {{
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    names = "what regret --save was given (default: %(default)s)"
-    parser.add_argument("--data", nargs="+", default=DATA, help=names)
+    parser.add_argument(
+        "--processor", choices=PROCESSORS, default=processor(), help="whose prices (default: this machine's)"
+    )
+    names = f"what regret --save was given (default: those of {', '.join(DATA)} that there are, KIND-NAME off {BASE})"
+    parser.add_argument("--data", nargs="+", default=(), help=names)
 
 
 def run(args: Namespace) -> int:
-    table = {name: dict(rates) for name, rates in shipped.SECONDS.items()}
+    is_base = args.processor == BASE
+    table = {name: dict(rates) for name, rates in prices(BASE).items()}
+    names = args.data or [name if is_base else f"{args.processor}-{name}" for name in DATA]
     for name in LIBRARIES:
-        rows = [row for data in args.data for row in read_rows(data, name)]
+        rows = [row for data in names for row in read_rows(data, name)]
         if rows:
-            table[name] |= fit_library(name, rows)
+            table[name] |= (fit_library if is_base else scale_library)(name, rows)
     for algorithm, rates in (UNMEASURED | table[LENDER]).items():
         for other in table.values():
             other.setdefault(algorithm, rates)
-    path = Path(shipped.__file__)
-    path.write_text(HEADER.format(machine="two cores with AVX-512") + body(table) + "}\n", encoding="utf-8")
+    path = Path(shipped.__file__).with_name(f"{PROCESSORS[args.processor]}.py")
+    path.write_text(HEADER.format(vectors=args.processor.upper()) + body(table) + "}\n", encoding="utf-8")
     print(f"wrote {path}")
     return 0
 
@@ -160,7 +171,7 @@ def fit_library(library: str, rows: list[tuple[Problem, dict[str, float]]]) -> d
     backend, measured = library_backend(library), Counter(head(label) for _, times in rows for label in times)
     kept = {  # random kernels say nothing of those for special ones
         name: dict(rates)
-        for name, rates in shipped.SECONDS[library].items()
+        for name, rates in prices(BASE)[library].items()
         if ALGORITHMS[name].is_conditional or measured[name] < LEAST
     }
     found = dict(kept)
@@ -179,6 +190,27 @@ def fit_library(library: str, rows: list[tuple[Problem, dict[str, float]]]) -> d
             found[algorithm.name] = fit_algorithm(known, counts, np.array(seconds), np.array(offsets))
             report(library, algorithm.name, found[algorithm.name], counts, seconds, offsets)
     return refine_choices([row for row in rows if row[1]], backend, found)
+
+
+def scale_library(library: str, rows: list[tuple[Problem, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """`BASE`'s prices, times the median of measurement over estimate, and refined."""
+    backend, base = library_backend(library), prices(BASE)[library]
+    ratios: dict[str, list[float]] = {name: [] for name in base}
+    for problem, times in rows:
+        for name, seconds in by_algorithm(times).items():
+            own = ALGORITHMS[name]
+            if name in base and not own.is_conditional:
+                spent = seconds_of(base[name], own.counts(problem, backend))
+                ratios[name].append(seconds / (spent + parts_seconds(own, problem, backend, base)))
+    usual = float(np.median([ratio for own in ratios.values() for ratio in own]))
+    factors = {name: float(np.median(own)) if len(own) >= LEAST else usual for name, own in ratios.items()}
+    print(f"{library:<6} " + ", ".join(f"{name} x {factor:.2f}" for name, factor in factors.items()))
+    found = {name: {unit: factors[name] * price for unit, price in rates.items()} for name, rates in base.items()}
+    rows = [
+        (problem, {label: t for label, t in times.items() if not ALGORITHMS[head(label)].is_conditional})
+        for problem, times in rows
+    ]
+    return found | refine_choices([row for row in rows if row[1]], backend, found)
 
 
 def refine_choices(

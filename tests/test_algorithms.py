@@ -11,8 +11,7 @@ import pytest
 from scipy import signal
 
 import arrayconv as ac
-from arrayconv.algorithms import ALGORITHMS, fft_tiles, lags, native_counts, prepared, reduce, subpixel, toeplitz
-from arrayconv.algorithms.fitted import SECONDS
+from arrayconv.algorithms import ALGORITHMS, fft_tiles, lags, native_counts, prepared, rates, reduce, subpixel, toeplitz
 from arrayconv.backend import library_backend
 from arrayconv.geometry import Geometry, WindowDimension
 from arrayconv.planner import derive
@@ -261,17 +260,40 @@ def test_the_way_that_torch_runs_it(
 # The cost model
 
 
-def test_every_kind_of_work_has_a_price() -> None:
+@pytest.mark.parametrize("kind", rates.PROCESSORS)
+def test_every_kind_of_work_has_a_price(kind: str) -> None:
     """On geometries of every kind, for every library that was measured."""
+    table = rates.prices(kind)
     axes = [WindowDimension(20, 3), WindowDimension(20, 3, 2, 1, 1, 2), WindowDimension(9, 2, base_dilation=3)]
-    for library, (groups, inputs), axis, ndim in product(SECONDS, ((1, 2), (4, 1), (2, 2)), axes, (1, 2, 3, 4)):
+    for library, (groups, inputs), axis, ndim in product(table, ((1, 2), (4, 1), (2, 2)), axes, (1, 2, 3, 4)):
         plan = ac.plan(ac.conv, (2, 2, 9), (4, 2, 3), library=library)
         problem = plan.program.problem.with_geometry(Geometry(2, groups, inputs, 3, (axis,) * ndim))
         backend = library_backend(library)
         for algorithm in ALGORITHMS.values():
             if algorithm.unsupported(problem, backend) is None and algorithm.name != "empty":
+                units = table[library][algorithm.name]
+                assert set(algorithm.counts(problem, backend)) <= set(units)
+                assert min(units.values()) > 0
                 assert algorithm.cost(problem, backend) > 0
-                assert set(algorithm.counts(problem, backend)) <= set(SECONDS[library][algorithm.name])
+
+
+@pytest.mark.parametrize(
+    ("vectors", "kind"),
+    [
+        ({"baseline": ["X86_V2"], "found": ["X86_V3", "X86_V4"]}, "avx512"),
+        ({"baseline": ["SSE", "SSE2"], "found": ["AVX2", "AVX512F", "AVX512_SKX"]}, "avx512"),
+        ({"baseline": ["X86_V4"]}, "avx512"),
+        ({"baseline": ["X86_V2"], "found": ["X86_V3"], "not found": ["X86_V4", "AVX512_ICL"]}, "avx2"),
+        ({"baseline": ["NEON"], "found": ["ASIMDHP"]}, "avx2"),
+        ({}, "avx2"),
+    ],
+    ids=str,
+)
+def test_prices_are_those_of_the_processor_s_vectors(
+    vectors: dict[str, list[str]], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(np, "show_config", lambda mode: {"SIMD Extensions": vectors} if vectors else {})
+    assert rates.processor.__wrapped__() == kind
 
 
 def test_an_accelerator_s_own_convolution_is_the_default_there() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch.autograd import forward_ad
+from torch.nn import functional
 
 import arrayconv as ac
 from arrayconv.algorithms import ALGORITHMS
@@ -109,3 +110,50 @@ def test_autocast_leaves_types_alone(name: str) -> None:
             torch.testing.assert_close(inside, outside, rtol=1e-5, atol=1e-5)
             pairs = [torch.autograd.grad(y.sum(), (x, kernel)) for y in (inside, outside)]
         torch.testing.assert_close(*pairs, rtol=1e-5, atol=1e-4)
+
+
+def names_behind(y: Tensor) -> list[str]:
+    """The node that made y, and those that it hands gradients to."""
+    assert y.grad_fn is not None
+    return [recorded_by(y), *(type(node).__name__ for node, _ in y.grad_fn.next_functions if node is not None)]
+
+
+@pytest.mark.parametrize("op", [ac.conv, ac.conv_transpose])
+def test_torch_s_own_convolution_takes_kernel_and_bias_as_they_are(op: Any) -> None:
+    """No node turns the kernel or adds the bias; `conv_transpose` flips it for every other algorithm."""
+    x, kernel, bias = draw(2, 8, 9, 10), draw(8, 8, 3, 3), draw(8)
+    own = functional.conv2d if op is ac.conv else functional.conv_transpose2d
+    for arrays in ((x, kernel, bias), (x, kernel)):
+        y = op(*arrays, padding=1, stride=2, algorithm="native")
+        assert names_behind(y) == ["ConvolutionBackward0", *["AccumulateGrad"] * len(arrays)]
+        torch.testing.assert_close(y, own(*arrays, padding=1, stride=2), rtol=0, atol=0)
+
+
+def test_what_torch_s_own_convolution_can_t_take_is_turned_first() -> None:
+    """Kernels with the channels last, results that are cropped or padded: compared with torch on arrays turned here."""
+    x, kernel, bias = draw(2, 8, 9, 10), draw(8, 6, 3, 4), draw(6)
+    expected = functional.conv_transpose2d(x, kernel, bias, stride=2)
+    last = x.permute(0, 2, 3, 1), kernel.permute(2, 3, 1, 0), bias
+    y = ac.conv_transpose(*last, stride=2, channels="last", algorithm="native").permute(0, 3, 1, 2)
+    torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-5)
+    y = ac.conv_transpose(x, kernel, bias, stride=2, padding=((1, -2), (0, 3)), algorithm="native")
+    wide = functional.pad(functional.conv_transpose2d(x, kernel, stride=2), (0, -3, -1, 2)) + bias[:, None, None]
+    torch.testing.assert_close(y, wide, rtol=1e-5, atol=1e-5)
+
+
+def test_a_large_depthwise_layer_with_a_bias_has_planned_derivatives() -> None:
+    x, kernel, bias = draw(2, 8, 12, 12), draw(8, 1, 7, 7), draw(8)
+    expected = functional.conv2d(x, kernel, bias, padding=3, groups=8)
+    y = ac.depthwise_conv(x, kernel, bias, padding="same")
+    assert names_behind(y) == ["AddBackward0", "PlannedBackward", "UnsafeViewBackward0"]
+    torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-5)
+    pairs = [torch.autograd.grad(own.square().sum(), (x, kernel, bias)) for own in (y, expected)]
+    torch.testing.assert_close(*pairs, rtol=1e-4, atol=1e-4)
+
+
+def test_autocast_leaves_a_bias_alone() -> None:
+    x, kernel, bias = draw(2, 8, 9, 10), draw(4, 8, 3, 3), draw(4)
+    outside = ac.conv(x, kernel, bias, algorithm="native")
+    with torch.autocast("cpu"):
+        inside = ac.conv(x, kernel, bias, algorithm="native")
+    torch.testing.assert_close(inside, outside, rtol=1e-5, atol=1e-5)

@@ -1,16 +1,18 @@
-"""The cost model: seconds for one unit of each kind of work, by library and algorithm.
+"""The cost model: seconds for one unit of each kind of work, by kind of processor, library and algorithm.
 
-An algorithm counts its work (`Algorithm.counts`), `fitted.py` holds what a unit takes, and the sum of the products is
-the estimate. Elements are counted as float32; a type of twice the size counts twice.
+An algorithm counts its work (`Algorithm.counts`), a table of `PROCESSORS` holds what a unit takes, and the sum of the
+products is the estimate. Elements are counted as float32; a type of twice the size counts twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from importlib import import_module
+
+import numpy as np
 
 from ..program import Problem
-from .fitted import SECONDS
 
 #: How much of each kind of work a call is.
 Counts = dict[str, float]
@@ -22,6 +24,28 @@ NATIVE_SHARE = {"cpu": 0.9, "cpu vmap": 0.1}
 ACCELERATED = 1e-4
 
 
+#: Tables of prices by the widest vectors of a processor. Narrow ones halve the rate of matrix products, but not that of
+#: transforms or of memory, so that other algorithms are the fastest.
+PROCESSORS = {"avx512": "fitted", "avx2": "fitted_avx2"}
+
+Prices = dict[str, dict[str, dict[str, float]]]
+
+
+@cache
+def processor() -> str:
+    """The row of `PROCESSORS` for this machine, by what NumPy finds in it; others have the prices of narrow vectors."""
+    vectors = np.show_config(mode="dicts").get("SIMD Extensions", {})  # type: ignore[union-attr]
+    names = [*vectors.get("baseline", ()), *vectors.get("found", ())]
+    return "avx512" if any(name == "X86_V4" or name.startswith("AVX512") for name in names) else "avx2"
+
+
+@cache
+def prices(kind: str) -> Prices:
+    """Seconds a unit, by library and algorithm, on a kind of processor."""
+    table: Prices = import_module(f".{PROCESSORS[kind]}", __package__).SECONDS
+    return table
+
+
 def rates_of(problem: Problem, algorithm: str) -> Mapping[str, float]:
     """Seconds a unit; a library that was not measured is taken to run as NumPy does."""
     return _rates(problem.library, problem.device, algorithm)
@@ -29,6 +53,7 @@ def rates_of(problem: Problem, algorithm: str) -> Mapping[str, float]:
 
 @cache
 def _rates(library: str, device: str, algorithm: str) -> Mapping[str, float]:
-    rates = SECONDS.get(library, SECONDS["numpy"]).get(algorithm, {})
+    table = prices(processor())
+    rates = table.get(library, table["numpy"]).get(algorithm, {})
     share = NATIVE_SHARE.get(device, ACCELERATED) if algorithm == "native" else 1.0
     return rates if share == 1.0 else {unit: seconds * share for unit, seconds in rates.items()}

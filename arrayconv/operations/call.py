@@ -56,7 +56,7 @@ class LinearCall:
             return partial(self._outer, inner, backend)
         return inner
 
-    def run(self, backend: Backend, x: Array, kernel: Array, bias: Array | None) -> Array:
+    def run(self, backend: Backend, x: Array, kernel: Array, bias: Array | None = None) -> Array:
         """The result in the caller's layout."""
         inner = partial(self._inner, partial(execute, self.program, backend), backend)
         return self._outer(inner, backend, x, kernel, bias)

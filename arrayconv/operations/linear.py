@@ -6,7 +6,7 @@ Data flows one way: arguments, geometry, program, arrays; `LinearCall.pull` walk
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 from operator import is_
 from typing import Any, NamedTuple
@@ -77,10 +77,9 @@ def call_linear(
 ) -> Array:
     """A linear operation, from its arguments to its result."""
     key, known = look_up(read, op, x, kernel, bias, dtype, options, False)
-    if known is not None:
-        return known.steps(x, kernel) if bias is None else known.steps(x, kernel, bias)
-    call, backend, arrays = enter(key, read, op, x, kernel, bias, dtype, options, False)
-    return call.run(backend, *arrays)
+    if known is None:
+        known, (x, kernel, bias) = enter(key, read, op, x, kernel, bias, dtype, options, False)
+    return known.steps(x, kernel) if bias is None else known.steps(x, kernel, bias)
 
 
 def linear_call(
@@ -95,10 +94,11 @@ def linear_call(
     transposed: bool = False,
 ) -> tuple[LinearCall, Backend, Sequence[Array]]:
     """Arrays gathered, and the plan that serves their shapes."""
+    arrays: Sequence[Array] = (x, kernel, bias)
     key, known = look_up(read, op, x, kernel, bias, dtype, options, transposed)
-    if known is not None:
-        return known.call, known.backend, (x, kernel, bias)
-    return enter(key, read, op, x, kernel, bias, dtype, options, transposed)
+    if known is None:
+        known, arrays = enter(key, read, op, x, kernel, bias, dtype, options, transposed)
+    return known.call, known.backend, arrays
 
 
 def look_up(
@@ -128,14 +128,15 @@ def enter(
     dtype: Any,
     options: Options,
     transposed: bool,
-) -> tuple[LinearCall, Backend, Sequence[Array]]:
-    """`read_call`, known under this key from now on."""
+) -> tuple[Known, Sequence[Array]]:
+    """What `read_call` finds, known from now on where there is a key and its arrays are the caller's own."""
     call, backend, arrays = read_call(read, op, x, kernel, bias, dtype, options, transposed)
-    if key is not None and all(map(is_, arrays, (x, kernel, bias))):
-        if len(_CALLS) >= _MOST_CALLS:
-            _CALLS.clear()
-        _CALLS[key] = Known(call, backend, call.bind(backend, *arrays))
-    return call, backend, arrays
+    if key is None or not all(map(is_, arrays, (x, kernel, bias))):
+        return Known(call, backend, partial(call.run, backend)), arrays
+    if len(_CALLS) >= _MOST_CALLS:
+        _CALLS.clear()
+    known = _CALLS[key] = Known(call, backend, call.bind(backend, *arrays))
+    return known, arrays
 
 
 def read_call(
