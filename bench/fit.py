@@ -23,9 +23,10 @@ from scipy.optimize import least_squares
 from arrayconv.algorithms import ALGORITHMS
 from arrayconv.algorithms import rates as shipped
 from arrayconv.algorithms.algorithm import Algorithm, seconds_of
-from arrayconv.algorithms.rates import NATIVE_SHARE, PROCESSORS, prices, processor
+from arrayconv.algorithms.rates import NATIVE_SHARE, PROCESSORS, prices
 from arrayconv.backend import Backend, library_backend
 from arrayconv.planner import make_program
+from arrayconv.processor import processor
 from arrayconv.program import Problem
 from bench.choices import Timed, Unit, refine
 from bench.data import RESULTS, load_rows

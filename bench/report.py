@@ -1,6 +1,7 @@
 """README's section and plot from saved results, and what was to be reached beside what was.
 
-Without names every file of bench/results is read; of two results for the same thing the newer holds.
+Without names every file of bench/results is read but the draws that prices are fitted from; of two results for the same
+thing the newer holds.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ TITLES = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX"}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("names", nargs="*", metavar="NAME", help="bench/results/NAME.json (default: all)")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="bench/results/NAME.json (default: all of run, import and regret)"
+    )
     parser.add_argument("--dry", action="store_true", help="print the section; write neither README.md nor the plot")
 
 

@@ -59,12 +59,19 @@ def geometric_mean(values: Iterable[float]) -> float:
 
 
 def read_results(names: list[str]) -> Results:
-    """The files of these names, or all; of two rows for the same thing the newer holds."""
+    """The files of these names, or all that a report is about; of two rows for the same thing the newer holds."""
     paths = [data.RESULTS / f"{name}.json" for name in names] if names else sorted(data.RESULTS.glob("*.json"))
     missing = [path for path in paths if not path.exists()]
     if missing or not paths:
         raise ValueError(f"no results in {missing[0] if missing else data.RESULTS}; make some with --save NAME")
-    return collect([{"name": path.stem, **data.load(path)} for path in map(Path, paths)])
+    files = [{"name": path.stem, **data.load(path)} for path in map(Path, paths)]
+    return collect([content for content in files if names or is_reported(content)])
+
+
+def is_reported(content: dict[str, Any]) -> bool:
+    """Draws under other names are what prices were fitted from, which is no judgement of them."""
+    name, kind = content["name"], content["kind"]
+    return kind in ("run", "import") or (kind == "regret" and name.startswith("regret-"))
 
 
 def collect(files: list[dict[str, Any]]) -> Results:

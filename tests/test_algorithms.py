@@ -15,6 +15,7 @@ from arrayconv.algorithms import ALGORITHMS, fft_tiles, lags, native_counts, pre
 from arrayconv.backend import library_backend
 from arrayconv.geometry import Geometry, WindowDimension
 from arrayconv.planner import derive
+from arrayconv.processor import processor
 
 if TYPE_CHECKING:
     from conftest import Library
@@ -293,7 +294,7 @@ def test_prices_are_those_of_the_processor_s_vectors(
     vectors: dict[str, list[str]], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(np, "show_config", lambda mode: {"SIMD Extensions": vectors} if vectors else {})
-    assert rates.processor.__wrapped__() == kind
+    assert processor.__wrapped__() == kind
 
 
 def test_an_accelerator_s_own_convolution_is_the_default_there() -> None:

@@ -301,6 +301,23 @@ def test_rows_of_one_part_take_the_place_of_their_own(tmp_path: Path, monkeypatc
     assert fresh["rows"] == [{"task": "weak"}]
 
 
+def test_a_report_is_of_results_that_no_price_was_fitted_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "RESULTS", tmp_path)
+    head = {"created": "1", "settings": {"accuracy": "elementwise"}}
+    row = {"workload": "fir 64", "library": "numpy", "above": 3.0}
+    for name, kind in (("cpu", "run"), ("import", "import"), ("scale", "scale"), ("large-fit", "large-fit")):
+        data.write(tmp_path / f"{name}.json", {**head, "kind": kind}, [row])
+    for name in ("regret-numpy", "fit-numpy", "avx2-regret-numpy"):
+        data.write(tmp_path / f"{name}.json", {**head, "kind": "regret"}, [{**row, "from": name}])
+    found = summary.read_results([])
+    assert found.above_numpy == 3.0
+    assert [source["name"] for source in found.sources] == ["cpu"]
+    assert [own["from"] for own in found.regrets["numpy"]] == ["regret-numpy"]
+    assert summary.read_results(["fit-numpy"]).regrets["numpy"][0]["from"] == "fit-numpy"
+    with pytest.raises(ValueError, match=r"no results in .*nothing\.json; make some with --save NAME"):
+        summary.read_results(["nothing"])
+
+
 @pytest.mark.parametrize(
     ("axis", "labels", "expected"),
     [

@@ -57,6 +57,19 @@ def test_every_algorithm_in_every_dtype(library: Library, algorithm: str, groups
             assert served == (library.name in ("torch", "jax"))
 
 
+@pytest.mark.parametrize("window", [(1,), (3,), (1, 1), (3, 1)], ids=str)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_bias_is_added_to_the_result_alone(library: Library, algorithm: str, window: tuple[int, ...]) -> None:
+    """In place, where a library can: no result may be the memory of an argument, or of another result."""
+    x, kernel, bias = sample((1, 1, *[9] * len(window))), sample((1, 1, *window)), sample((1,))
+    if library.check(ac.conv, x, kernel, bias, algorithm=algorithm):
+        own = [library.make(array) for array in (x, kernel, bias)]
+        first = ac.conv(*own, algorithm=algorithm)
+        before = library.to_numpy(first).copy()
+        np.testing.assert_array_equal(library.to_numpy(ac.conv(*own, algorithm=algorithm)), before)
+        np.testing.assert_array_equal(library.to_numpy(first), before)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "int8", "complex64"])
 def test_random_calls(library: Library, dtype: str) -> None:
     library.for_all(problems(ac.conv, dtype=dtype), lambda call: check(library, call))

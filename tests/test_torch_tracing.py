@@ -28,3 +28,19 @@ def test_traces_and_fakes_ask_for_no_values(algorithm: str) -> None:
             np.testing.assert_allclose(graph(other, kernel + 1), filtered(other, kernel + 1), rtol=1e-6)
     with FakeTensorMode() as fakes:
         assert filtered(*map(fakes.from_tensor, (x, kernel))).shape == (5, 8)
+
+
+def test_a_call_inside_vmap_has_a_plan_of_its_own() -> None:
+    """Though each example has the shape of a call that is known."""
+    x, kernel = torch.ones(1, 9, 9), torch.ones(1, 1, 3, 3)
+    seen: list[str] = []
+
+    def call(x: torch.Tensor) -> torch.Tensor:
+        seen.append(ac.plan(ac.conv, x, kernel).program.problem.device)
+        y: torch.Tensor = ac.conv(x, kernel)
+        return y
+
+    call(x)
+    torch.func.vmap(call)(torch.stack([x, x]))
+    call(x)
+    assert seen == ["cpu", "cpu vmap", "cpu"]

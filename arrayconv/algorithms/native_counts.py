@@ -60,7 +60,7 @@ def onednn_counts(problem: Problem) -> Counts:
         moved = {f"{kind} input": moved["input"] + moved["kernel"]}
     return {
         "call": 1.0,
-        "primitive": float(is_onednn(geometry)),
+        "primitive": float(geometry.ndim == 3 or is_onednn(geometry)),
         "group": float(geometry.batch * geometry.groups) if kind.startswith(("grouped", "blocked")) else 0.0,
         kind: pairs * vectors,
         f"{kind} output": results,
@@ -70,9 +70,11 @@ def onednn_counts(problem: Problem) -> Counts:
 
 
 def is_onednn(geometry: Geometry) -> bool:
-    """A small image alone goes to a simpler way (``use_mkldnn`` in torch's aten/src/ATen/native/Convolution.cpp)."""
+    """A small image alone goes to a simpler way (``use_mkldnn`` in torch's aten/src/ATen/native/Convolution.cpp, which
+    leaves out the last axis of a volume).
+    """
     is_wide = min((1, *geometry.window)[-2:]) > FEW
-    return geometry.groups > 1 or geometry.batch > 1 or is_wide or prod(geometry.x_shape) > SMALL
+    return geometry.groups > 1 or geometry.batch > 1 or is_wide or prod(geometry.x_shape[:4]) > SMALL
 
 
 def onednn_kind(geometry: Geometry) -> tuple[str, int]:

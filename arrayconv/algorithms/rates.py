@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 
-import numpy as np
-
+from ..processor import processor
 from ..program import Problem
 
 #: How much of each kind of work a call is.
@@ -24,19 +23,11 @@ NATIVE_SHARE = {"cpu": 0.9, "cpu vmap": 0.1}
 ACCELERATED = 1e-4
 
 
-#: Tables of prices by the widest vectors of a processor. Narrow ones halve the rate of matrix products, but not that of
-#: transforms or of memory, so that other algorithms are the fastest.
+#: Tables of prices by kind of processor. Narrow vectors halve the rate of matrix products, but not that of transforms
+#: or of memory, so that other algorithms are the fastest.
 PROCESSORS = {"avx512": "fitted", "avx2": "fitted_avx2"}
 
 Prices = dict[str, dict[str, dict[str, float]]]
-
-
-@cache
-def processor() -> str:
-    """The row of `PROCESSORS` for this machine, by what NumPy finds in it; others have the prices of narrow vectors."""
-    vectors = np.show_config(mode="dicts").get("SIMD Extensions", {})  # type: ignore[union-attr]
-    names = [*vectors.get("baseline", ()), *vectors.get("found", ())]
-    return "avx512" if any(name == "X86_V4" or name.startswith("AVX512") for name in names) else "avx2"
 
 
 @cache

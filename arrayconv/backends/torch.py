@@ -7,21 +7,18 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from operator import index
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from torch.autograd.forward_ad import unpack_dual
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from .. import primitives
 from ..backend import Native, namespace, standard_backend
-from ..layout import Layout
-from ..primitives import Widths, crop
-from ..program import Problem, Program
-from ..transposes import input_kernel_layout
-from .torch_gradient import close, is_large_depthwise, is_recorded
+from .torch_gradient import close
+from .torch_native import native_execute, native_prepare, native_unsupported, pad, whole
+from .torch_values import has_values, is_plain
 
 Tensor = torch.Tensor
 Compute = Callable[[Tensor], Tensor]
@@ -29,13 +26,6 @@ XP = namespace("torch")
 
 #: torch has no sums and products of these types; a wider signed type has the same low bits.
 WIDER = {"uint16": "int32", "uint32": "int64", "uint64": "int64"}
-
-TRANSPOSED: dict[int, Any] = {
-    1: functional.conv_transpose1d,
-    2: functional.conv_transpose2d,
-    3: functional.conv_transpose3d,
-}
-CONVOLUTIONS: dict[int, Any] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 
 
 def _call(function: Callable[..., Any], *key: Any) -> Any:
@@ -62,6 +52,12 @@ def device_kind(array: Tensor) -> str:
     return f"{kind} vmap" if is_mapped else kind
 
 
+def signature(array: Tensor) -> tuple[Any, ...]:
+    """Inside a transform a tensor looks like one example of itself, which is planned otherwise."""
+    own = (array.shape, array.dtype, array.device, array.layout)
+    return (*own, device_kind(array)) if torch._C._are_functorch_transforms_active() else own
+
+
 def promote(a: Tensor, b: Tensor) -> torch.dtype:
     return a.dtype if a.dtype == b.dtype else torch.promote_types(a.dtype, b.dtype)
 
@@ -70,14 +66,6 @@ def admit(array: Tensor) -> Tensor:
     if array.layout != torch.strided:
         raise TypeError(f"is a sparse tensor ({array.layout}); arrayconv takes dense ones: call its to_dense() first")
     return array
-
-
-def pad(x: Tensor, widths: Widths) -> Tensor:
-    """torch's own constant padding, after the crops that it would refuse."""
-    x, widths = crop(x, widths)
-    if not any(low or high for low, high in widths):
-        return x
-    return functional.pad(x, [width for pair in reversed(widths) for width in pair])
 
 
 def windows(x: Tensor, window: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Tensor:
@@ -131,25 +119,6 @@ def recompute(function: Any, *arrays: Tensor) -> Tensor:
         return result
     result = checkpoint(function, *arrays, use_reentrant=False, preserve_rng_state=False)
     return result
-
-
-def has_values(array: Tensor) -> bool:
-    """Whether the array's numbers may be looked at, at little cost: not in a compiler, nor on an accelerator.
-
-    A subclass and a dispatch mode (FakeTensorMode, make_fx) may have none, or may record what is done with them.
-    """
-    if torch.compiler.is_compiling() or type(array) not in (Tensor, torch.nn.Parameter) or array.device.type != "cpu":
-        return False
-    return not (torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack())
-
-
-def is_plain(array: Tensor) -> bool:
-    """Whether nothing follows what becomes of the array. A forward derivative by `torch.autograd.forward_ad` is no
-    transform: it travels on the tensor.
-    """
-    if not has_values(array) or (torch.is_grad_enabled() and array.requires_grad):
-        return False
-    return unpack_dual(array).tangent is None
 
 
 def peek(array: Tensor) -> np.ndarray[Any, Any] | None:
@@ -215,119 +184,6 @@ def if_finite(compute: Callable[..., Any], otherwise: Callable[..., Any], *array
     return (compute if is_finite else otherwise)(*arrays)
 
 
-def native_unsupported(problem: Problem) -> str | None:
-    geometry = problem.geometry
-    if geometry.ndim not in CONVOLUTIONS:
-        return f"torch convolves 1 to 3 spatial axes, not {geometry.ndim}"
-    if problem.is_integer:
-        return "torch's convolution of integers is not exact for every type"
-    if is_dilated(problem) and any(axis.stride != 1 for axis in geometry.axes):
-        return "torch's transposed convolution takes no stride of the window"
-    return None
-
-
-def is_dilated(problem: Problem) -> bool:
-    return any(axis.base_dilation != 1 for axis in problem.geometry.axes)
-
-
-class Convolution(NamedTuple):
-    """torch's function, the padding that it doesn't take, and its arguments after the bias."""
-
-    function: Any
-    widths: Widths | None
-    arguments: tuple[Any, ...]
-
-    def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
-        if self.widths is not None:
-            x = pad(x, self.widths)
-        y: Tensor = self.function(x, kernel, None, *self.arguments)
-        return y
-
-
-class Transposed(NamedTuple):
-    """A base dilation is the stride of a transposed convolution, which pads ``window - 1`` less its padding.
-
-    ``layout`` makes the kernel that it takes; ``widths`` is what is left to crop or to add where it can't.
-    """
-
-    function: Any
-    layout: Layout
-    widths: Widths | None
-    arguments: tuple[Any, ...]
-
-    def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
-        y: Tensor = self.function(x, self.layout.apply(XP, kernel), None, *self.arguments)
-        return y if self.widths is None else pad(y, self.widths)
-
-
-#: Zeros beside the last axis that all of oneDNN's fast kernels take: no more than the outputs that they compute at once
-#: (``l_pad <= ur_w`` in its src/cpu/x64), which are 6 in depthwise layers and up to 29 in others. Beyond it a depthwise
-#: layer of 15 x 15 taps (64 channels, 64 x 64) took 51 ms, and 0.8 ms where x brought its zeros.
-MOST_PADDING = 6
-
-#: Input channels of a group from which the slow kernels skip zeros: more zeros than elements are better left to them.
-SKIPPING = 4
-
-
-def adds_zeros(problem: Problem) -> bool:
-    """Whether x gets the zeros beside its last axis before the call."""
-    axis = problem.geometry.axes[-1]
-    is_refused = problem.is_on_cpu and axis.low > min(MOST_PADDING, axis.output)
-    return is_refused and (problem.geometry.inputs < SKIPPING or axis.low + axis.high <= axis.size)
-
-
-def native_prepare(problem: Problem) -> Convolution | Transposed:
-    geometry = problem.geometry
-    axes, groups = geometry.axes, geometry.groups
-    dilation = tuple(axis.window_dilation for axis in axes)
-    if is_dilated(problem):
-        layout = input_kernel_layout(geometry)
-        stride = tuple(axis.base_dilation for axis in axes)
-        padding = tuple(axis.window - 1 - axis.low for axis in axes)
-        more = tuple(axis.high - axis.low for axis in axes)
-        if all(0 <= n < axis.base_dilation and axis.low < axis.window for n, axis in zip(more, axes, strict=True)):
-            return Transposed(TRANSPOSED[len(axes)], layout, None, (stride, padding, more, groups, dilation))
-        widths = tuple((axis.low - axis.window + 1, axis.high - axis.window + 1) for axis in axes)
-        nothing = (0,) * len(axes)
-        return Transposed(TRANSPOSED[len(axes)], layout, widths, (stride, nothing, nothing, groups, dilation))
-    # torch itself pads evenly, and by nothing less than 0.
-    added = [axis.low != axis.high or axis.low < 0 for axis in axes]
-    added[-1] |= adds_zeros(problem)
-    widths = tuple((axis.low, axis.high) if own else (0, 0) for axis, own in zip(axes, added, strict=True))
-    padding = tuple(0 if own else axis.low for axis, own in zip(axes, added, strict=True))
-    edges = widths if any(added) else None
-    stride = tuple(axis.stride for axis in axes)
-    return Convolution(CONVOLUTIONS[len(axes)], edges, (stride, padding, dilation, groups))
-
-
-def native_execute(own: Convolution | Transposed, x: Tensor, kernel: Tensor) -> Tensor:
-    return own(x, kernel)
-
-
-def whole(program: Program, layout: Layout, otherwise: Callable[..., Tensor]) -> Callable[..., Tensor] | None:
-    """torch's own call, unless something follows it that needs the program's steps."""
-    problem = program.problem
-    if program.algorithm != "native" or problem.accumulator != problem.dtype:
-        return None
-    own = native_prepare(problem)
-    if isinstance(own, Convolution):
-        takes_all, widths = not layout.moves, own.widths
-    else:
-        takes_all, widths = layout == input_kernel_layout(problem.geometry.input_transpose()), None
-        takes_all &= own.widths is None
-    if not takes_all:
-        return None
-    function, arguments, is_deep = own.function, own.arguments, is_large_depthwise(program)
-
-    def call(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
-        if torch._C._is_any_autocast_enabled() or (is_deep and is_recorded(x, kernel)):
-            return otherwise(x, kernel) if bias is None else otherwise(x, kernel, bias)
-        y: Tensor = function(x if widths is None else pad(x, widths), kernel, bias, *arguments)
-        return y
-
-    return call
-
-
 def add_to(y: Tensor, bias: Tensor) -> Tensor:
     """Not in place where that would be recorded or transformed."""
     return y.add_(bias) if is_plain(y) and is_plain(bias) else y + bias
@@ -342,7 +198,7 @@ BACKEND = standard_backend(
     XP,
     owns=lambda array: isinstance(array, Tensor),
     types=(Tensor, torch.nn.Parameter),
-    signature=lambda array: (array.shape, array.dtype, array.device, array.layout),
+    signature=signature,
     is_compiling=torch.compiler.is_compiling,
     from_numpy=from_numpy,
     to_numpy=to_numpy,

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch.autograd.forward_ad import unpack_dual
 
+from ..algorithms.native_counts import is_onednn
 from ..backend import Backend, Planning, Run
 from ..geometry import Geometry
 from ..program import Program
@@ -71,7 +72,7 @@ def close(backend: Backend, planning: Planning) -> Run:
         recording = is_recorded(x, kernel)
         if recording and program.algorithm == "gemm" and program.requested == "auto" and is_dense(program.geometry):
             program = planning.replan(replace(program, requested="native"), program.geometry)
-        if recording and (program.algorithm != "native" or is_large_depthwise(program)):
+        if recording and (program.algorithm != "native" or has_slow_derivatives(program)):
             recorded: Tensor = Planned.apply(program, x, kernel)  # type: ignore[no-untyped-call]
             return recorded
         y: Tensor = planning.execute(program, backend, x, kernel)
@@ -85,11 +86,15 @@ def is_dense(geometry: Geometry) -> bool:
     return min(geometry.inputs, geometry.outputs) >= DENSE
 
 
-def is_large_depthwise(program: Program) -> bool:
-    """torch's own kernel gradient is fast up to 3 taps an axis; 7 x 7 took 40 to 70 ms where the forward took 1.5."""
+def has_slow_derivatives(program: Program) -> bool:
+    """torch's own kernel gradient of a depthwise layer is fast up to 3 taps an axis; 7 x 7 took 40 to 70 ms where the
+    forward took 1.5. Of one small volume it copies every window, as its forward does (`torch_native.volume`).
+    """
     geometry = program.geometry
-    is_depthwise = program.requested == "auto" and geometry.groups > 1 and geometry.inputs == geometry.outputs == 1
-    return is_depthwise and max(geometry.window) > 3
+    if program.requested != "auto":
+        return False
+    is_depthwise = geometry.groups > 1 and geometry.inputs == geometry.outputs == 1
+    return (is_depthwise and max(geometry.window) > 3) or (geometry.ndim == 3 and not is_onednn(geometry))
 
 
 def is_recorded(x: Tensor, kernel: Tensor) -> bool:

@@ -1,0 +1,172 @@
+"""torch's own convolution: its functions' arguments, and what they are slow with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn import functional
+
+from ..backend import namespace
+from ..layout import Layout
+from ..primitives import Widths, crop
+from ..processor import processor
+from ..program import Problem, Program
+from ..transposes import input_kernel_layout
+from .torch_gradient import has_slow_derivatives, is_recorded
+from .torch_values import is_plain
+
+Tensor = torch.Tensor
+XP = namespace("torch")
+
+
+def pad(x: Tensor, widths: Widths) -> Tensor:
+    """torch's own constant padding, after the crops that it would refuse."""
+    x, widths = crop(x, widths)
+    if not any(low or high for low, high in widths):
+        return x
+    return functional.pad(x, [width for pair in reversed(widths) for width in pair])
+
+
+def volume(x: Tensor, kernel: Tensor, bias: Tensor | None, *options: Any) -> Tensor:
+    """oneDNN's convolution of one small volume too, for which `conv3d` copies every window and takes ten times as long.
+
+    (``use_mkldnn`` in torch's aten/src/ATen/native/Convolution.cpp counts elements without the last axis.)
+    """
+    is_single = x.dtype == torch.float32 and torch.backends.mkldnn.enabled and torch.backends.mkldnn.is_available()
+    if not is_single or not all(is_plain(array) for array in (x, kernel, bias) if array is not None):
+        return functional.conv3d(x, kernel, bias, *options)
+    stride, padding, dilation, groups = options
+    return torch.mkldnn_convolution(x, kernel, bias, padding, stride, dilation, groups)
+
+
+TRANSPOSED: dict[int, Any] = {
+    1: functional.conv_transpose1d,
+    2: functional.conv_transpose2d,
+    3: functional.conv_transpose3d,
+}
+CONVOLUTIONS: dict[int, Any] = {1: functional.conv1d, 2: functional.conv2d, 3: volume}
+
+
+def native_unsupported(problem: Problem) -> str | None:
+    geometry = problem.geometry
+    if geometry.ndim not in CONVOLUTIONS:
+        return f"torch convolves 1 to 3 spatial axes, not {geometry.ndim}"
+    if problem.is_integer:
+        return "torch's convolution of integers is not exact for every type"
+    if is_dilated(problem) and any(axis.stride != 1 for axis in geometry.axes):
+        return "torch's transposed convolution takes no stride of the window"
+    return None
+
+
+def is_dilated(problem: Problem) -> bool:
+    return any(axis.base_dilation != 1 for axis in problem.geometry.axes)
+
+
+class Convolution(NamedTuple):
+    """torch's function, the padding that it doesn't take, and its arguments after the bias."""
+
+    function: Any
+    widths: Widths | None
+    arguments: tuple[Any, ...]
+
+    def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
+        if self.widths is not None:
+            x = pad(x, self.widths)
+        y: Tensor = self.function(x, kernel, None, *self.arguments)
+        return y
+
+
+class Transposed(NamedTuple):
+    """A base dilation is the stride of a transposed convolution, which pads ``window - 1`` less its padding.
+
+    ``layout`` makes the kernel that it takes; ``widths`` is what is left to crop or to add where it can't.
+    """
+
+    function: Any
+    layout: Layout
+    widths: Widths | None
+    arguments: tuple[Any, ...]
+
+    def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
+        y: Tensor = self.function(x, self.layout.apply(XP, kernel), None, *self.arguments)
+        return y if self.widths is None else pad(y, self.widths)
+
+
+#: Zeros beside the last axis that all of oneDNN's fast kernels take: no more than the outputs that they compute at once
+#: (``l_pad <= ur_w`` in its src/cpu/x64), which are 6 in depthwise layers and up to 29 in others; with narrow vectors
+#: 4 and 3. Beyond it a depthwise layer of 15 x 15 taps (64 channels, 64 x 64) took 51 ms, and 0.8 ms where x brought
+#: its zeros.
+MOST_PADDING = {"avx512": 6, "avx2": 3}
+
+#: Taps of the last axis up to which the kernels of narrow vectors take strides and zeros at once (``jcp.kw > 7`` in
+#: jit_avx2_conv_kernel_f32.cpp). Beyond it 9 x 9 taps, stride 2, took 19 ms in place of 7.
+STRIDED = 7
+
+#: Input channels of a group from which the slow kernels skip zeros: more zeros than elements are better left to them.
+SKIPPING = 4
+
+
+def added_zeros(problem: Problem) -> list[bool]:
+    """The axes along which x gets its zeros before the call, since torch or oneDNN's fast kernels don't add them."""
+    axes, kind = problem.geometry.axes, processor()
+    added = [axis.low != axis.high or axis.low < 0 for axis in axes]  # torch itself pads evenly, by nothing less than 0
+    if not problem.is_on_cpu:
+        return added
+    last, plane = axes[-1], axes[-2:]
+    is_refused = last.low > min(MOST_PADDING[kind], last.output)
+    added[-1] |= is_refused and (problem.geometry.inputs < SKIPPING or last.low + last.high <= last.size)
+    if kind == "avx2" and last.kernel > STRIDED and any(axis.stride > 1 for axis in plane):
+        added[-len(plane) :] = [any(axis.low for axis in plane)] * len(plane)
+    return added
+
+
+def native_prepare(problem: Problem) -> Convolution | Transposed:
+    geometry = problem.geometry
+    axes, groups = geometry.axes, geometry.groups
+    dilation = tuple(axis.window_dilation for axis in axes)
+    if is_dilated(problem):
+        layout = input_kernel_layout(geometry)
+        stride = tuple(axis.base_dilation for axis in axes)
+        padding = tuple(axis.window - 1 - axis.low for axis in axes)
+        more = tuple(axis.high - axis.low for axis in axes)
+        if all(0 <= n < axis.base_dilation and axis.low < axis.window for n, axis in zip(more, axes, strict=True)):
+            return Transposed(TRANSPOSED[len(axes)], layout, None, (stride, padding, more, groups, dilation))
+        widths = tuple((axis.low - axis.window + 1, axis.high - axis.window + 1) for axis in axes)
+        nothing = (0,) * len(axes)
+        return Transposed(TRANSPOSED[len(axes)], layout, widths, (stride, nothing, nothing, groups, dilation))
+    added = added_zeros(problem)
+    widths = tuple((axis.low, axis.high) if own else (0, 0) for axis, own in zip(axes, added, strict=True))
+    padding = tuple(0 if own else axis.low for axis, own in zip(axes, added, strict=True))
+    edges = widths if any(added) else None
+    stride = tuple(axis.stride for axis in axes)
+    return Convolution(CONVOLUTIONS[len(axes)], edges, (stride, padding, dilation, groups))
+
+
+def native_execute(own: Convolution | Transposed, x: Tensor, kernel: Tensor) -> Tensor:
+    return own(x, kernel)
+
+
+def whole(program: Program, layout: Layout, otherwise: Callable[..., Tensor]) -> Callable[..., Tensor] | None:
+    """torch's own call, unless something follows it that needs the program's steps."""
+    problem = program.problem
+    if program.algorithm != "native" or problem.accumulator != problem.dtype:
+        return None
+    own = native_prepare(problem)
+    if isinstance(own, Convolution):
+        takes_all, widths = not layout.moves, own.widths
+    else:
+        takes_all, widths = layout == input_kernel_layout(problem.geometry.input_transpose()), None
+        takes_all &= own.widths is None
+    if not takes_all:
+        return None
+    function, arguments, is_slow = own.function, own.arguments, has_slow_derivatives(program)
+
+    def call(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
+        if torch._C._is_any_autocast_enabled() or (is_slow and is_recorded(x, kernel)):
+            return otherwise(x, kernel) if bias is None else otherwise(x, kernel, bias)
+        y: Tensor = function(x if widths is None else pad(x, widths), kernel, bias, *arguments)
+        return y
+
+    return call
