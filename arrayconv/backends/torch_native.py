@@ -118,7 +118,7 @@ def added_zeros(problem: Problem) -> list[bool]:
     is_refused = last.low > min(MOST_PADDING[kind], last.output)
     added[-1] |= is_refused and (problem.geometry.inputs < SKIPPING or last.low + last.high <= last.size)
     if kind == "avx2" and last.kernel > STRIDED and any(axis.stride > 1 for axis in plane):
-        added[-len(plane) :] = [any(axis.low for axis in plane)] * len(plane)
+        added[-len(plane) :] = [True] * len(plane)
     return added
 
 
@@ -139,7 +139,7 @@ def native_prepare(problem: Problem) -> Convolution | Transposed:
     added = added_zeros(problem)
     widths = tuple((axis.low, axis.high) if own else (0, 0) for axis, own in zip(axes, added, strict=True))
     padding = tuple(0 if own else axis.low for axis, own in zip(axes, added, strict=True))
-    edges = widths if any(added) else None
+    edges = widths if any(map(any, widths)) else None
     stride = tuple(axis.stride for axis in axes)
     return Convolution(CONVOLUTIONS[len(axes)], edges, (stride, padding, dilation, groups))
 
