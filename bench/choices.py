@@ -33,8 +33,10 @@ class Timed(NamedTuple):
     share: float
 
 
-def refine(prices: Mapping[Unit, float], geometries: list[list[Timed]], weights: list[float]) -> dict[Unit, float]:
-    """New prices near the given ones; ``weights`` are those of the geometries."""
+def refine(
+    prices: Mapping[Unit, float], geometries: list[list[Timed]], weights: list[float], move: float = MOVE
+) -> dict[Unit, float]:
+    """New prices near the given ones, from which they ``move`` at a cost; ``weights`` are those of the geometries."""
     units = sorted(prices)
     index = {unit: i for i, unit in enumerate(units)}
     rows = [row for geometry in geometries for row in geometry]
@@ -49,6 +51,7 @@ def refine(prices: Mapping[Unit, float], geometries: list[list[Timed]], weights:
         np.repeat(np.arange(len(geometries)), [len(geometry) for geometry in geometries]),
         np.array(weights),
         np.log([prices[unit] for unit in units]),
+        move,
     )
     # A call itself takes no longer than the quickest that was measured, which the given prices know.
     most = [start if unit == "call" else None for (_, unit), start in zip(units, cost.start, strict=True)]
@@ -66,6 +69,7 @@ class Cost(NamedTuple):
     geometry: Array
     weights: Array
     start: Array
+    move: float
 
     def __call__(self, logs: Array) -> tuple[float, Array]:
         """The cost and its derivative."""
@@ -75,8 +79,8 @@ class Cost(NamedTuple):
         error_cost, error_slope = self.errors(log_estimates)
         choice_cost, choice_slope = self.choices(log_estimates)
         slope = ((error_slope + REGRET * choice_slope) / estimates) @ self.work * prices
-        move = logs - self.start
-        return error_cost + REGRET * choice_cost + MOVE * move @ move, slope + 2 * MOVE * move
+        way = logs - self.start
+        return error_cost + REGRET * choice_cost + self.move * way @ way, slope + 2 * self.move * way
 
     def regrets(self) -> Array:
         """Logarithms of a row's seconds over its geometry's best."""

@@ -4,8 +4,7 @@ Each algorithm's estimate is a sum of counts times seconds a unit. They minimise
 measurement, which treats 100 us and 50 ms alike, softened so that single outliers say little. Every constant is drawn
 weakly towards `PRIOR`, so that a kind of work which was not drawn has a sensible price.
 
-That is done for one kind of processor. The prices of another are these, scaled algorithm by algorithm and then moved as
-far as its own measurements ask, of which it takes fewer.
+That is done for one kind of processor; `bench.near` makes those of the others from its prices.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ from scipy.optimize import least_squares
 from arrayconv.algorithms import ALGORITHMS
 from arrayconv.algorithms import rates as shipped
 from arrayconv.algorithms.algorithm import Algorithm, seconds_of
-from arrayconv.algorithms.rates import NATIVE_SHARE, PROCESSORS, prices
+from arrayconv.algorithms.rates import BASE, PROCESSORS, prices
 from arrayconv.backend import Backend, library_backend
-from arrayconv.planner import make_program
 from arrayconv.processor import processor
 from arrayconv.program import Problem
-from bench.choices import Timed, Unit, refine
 from bench.data import RESULTS, load_rows
+from bench.near import near_prices
 from bench.planned import float32_problem, head
+from bench.priced import SMALL, SMALL_WEIGHT, refine_choices, works_of_parts
 from bench.regret import DRAWS, USUAL, draw_geometry
 from bench.workloads import LIBRARIES
 
@@ -73,15 +72,9 @@ PULL = 0.05
 #: Whose prices an algorithm has in a library where it was not measured (JAX's transforms, which need 64-bit types).
 LENDER = "torch"
 
-#: Calls that take less have smaller weight: a wrong choice among them costs microseconds.
-SMALL, SMALL_WEIGHT = 1e-4, 0.3
-
-#: The kind of processor whose prices those of all others are made from.
-BASE = next(iter(PROCESSORS))
-
 HEADER = '''"""Seconds a unit of work, by library and algorithm: written by ``python -m bench fit``.
 
-Measured on two cores with {vectors}.
+Measured on two cores; the row "{kind}" of `rates.PROCESSORS`.
 """
 
 from __future__ import annotations
@@ -101,17 +94,19 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     is_base = args.processor == BASE
-    table = {name: dict(rates) for name, rates in prices(BASE).items()}
+    table = {name: dict(rates) for name, rates in prices(BASE).items()} if is_base else {}
     names = args.data or [name if is_base else f"{args.processor}-{name}" for name in DATA]
     for name in LIBRARIES:
         rows = [row for data in names for row in read_rows(data, name)]
-        if rows:
-            table[name] |= (fit_library if is_base else scale_library)(name, rows)
-    for algorithm, rates in (UNMEASURED | table[LENDER]).items():
+        if rows and is_base:
+            table[name] |= fit_library(name, rows)
+        elif rows and (found := near_prices(name, rows)):
+            table[name] = found
+    for algorithm, rates in (UNMEASURED | table[LENDER]).items() if is_base else ():
         for other in table.values():
             other.setdefault(algorithm, rates)
     path = Path(shipped.__file__).with_name(f"{PROCESSORS[args.processor]}.py")
-    path.write_text(HEADER.format(vectors=args.processor.upper()) + body(table) + "}\n", encoding="utf-8")
+    path.write_text(HEADER.format(kind=args.processor) + body(table) + "}\n", encoding="utf-8")
     print(f"wrote {path}")
     return 0
 
@@ -191,65 +186,6 @@ def fit_library(library: str, rows: list[tuple[Problem, dict[str, float]]]) -> d
             found[algorithm.name] = fit_algorithm(known, counts, np.array(seconds), np.array(offsets))
             report(library, algorithm.name, found[algorithm.name], counts, seconds, offsets)
     return refine_choices([row for row in rows if row[1]], backend, found)
-
-
-def scale_library(library: str, rows: list[tuple[Problem, dict[str, float]]]) -> dict[str, dict[str, float]]:
-    """`BASE`'s prices, times the median of measurement over estimate, and refined."""
-    backend, base = library_backend(library), prices(BASE)[library]
-    ratios: dict[str, list[float]] = {name: [] for name in base}
-    for problem, times in rows:
-        for name, seconds in by_algorithm(times).items():
-            own = ALGORITHMS[name]
-            if name in base and not own.is_conditional:
-                spent = seconds_of(base[name], own.counts(problem, backend))
-                ratios[name].append(seconds / (spent + parts_seconds(own, problem, backend, base)))
-    usual = float(np.median([ratio for own in ratios.values() for ratio in own]))
-    factors = {name: float(np.median(own)) if len(own) >= LEAST else usual for name, own in ratios.items()}
-    print(f"{library:<6} " + ", ".join(f"{name} x {factor:.2f}" for name, factor in factors.items()))
-    found = {name: {unit: factors[name] * price for unit, price in rates.items()} for name, rates in base.items()}
-    rows = [
-        (problem, {label: t for label, t in times.items() if not ALGORITHMS[head(label)].is_conditional})
-        for problem, times in rows
-    ]
-    return found | refine_choices([row for row in rows if row[1]], backend, found)
-
-
-def refine_choices(
-    rows: list[tuple[Problem, dict[str, float]]], backend: Backend, found: dict[str, dict[str, float]]
-) -> dict[str, dict[str, float]]:
-    """All prices together, with what the planner's choices cost."""
-    geometries = [
-        [timed(problem, name, seconds, backend) for name, seconds in by_algorithm(times).items() if name in found]
-        for problem, times in rows
-    ]
-    weights = [SMALL_WEIGHT if min(times.values()) < SMALL else 1.0 for _, times in rows]
-    prices = {(name, unit): price for name, rates in found.items() for unit, price in rates.items()}
-    refined = refine(prices, geometries, weights)
-    return {name: {unit: refined[name, unit] for unit in rates} for name, rates in found.items()}
-
-
-def by_algorithm(times: dict[str, float]) -> dict[str, float]:
-    """The planner's own choice, timed beside the others, is its algorithm's time too."""
-    return {head(label): seconds for label, seconds in times.items()}
-
-
-def timed(problem: Problem, name: str, seconds: float, backend: Backend) -> Timed:
-    """An algorithm's own work and that of its parts."""
-    algorithm, counts = ALGORITHMS[name], dict[Unit, float]()
-    for own, work in ((algorithm, problem), *works_of_parts(algorithm, problem, backend)):
-        for unit, count in own.counts(work, backend).items():
-            counts[own.name, unit] = counts.get((own.name, unit), 0.0) + count
-    return Timed(counts, seconds, NATIVE_SHARE["cpu"] if name == "native" else 1.0)
-
-
-def works_of_parts(algorithm: Algorithm, problem: Problem, backend: Backend) -> list[tuple[Algorithm, Problem]]:
-    """Who does what for a rewrite, whose parts may be rewrites."""
-    works = []
-    for geometry in () if algorithm.parts is None else algorithm.parts(problem.geometry):
-        part = make_program(problem.with_geometry(geometry), backend)
-        own = ALGORITHMS[part.algorithm]
-        works += [(own, part.problem), *works_of_parts(own, part.problem, backend)]
-    return works
 
 
 def units_of(algorithm: Algorithm, library: str, backend: Backend, count: int = 1000) -> set[str]:

@@ -8,6 +8,7 @@ from math import exp, isfinite, log, nan
 from pathlib import Path
 from typing import Any
 
+from arrayconv.algorithms.rates import PROCESSORS
 from bench import data
 from bench.workloads import WORKLOADS
 
@@ -69,8 +70,12 @@ def read_results(names: list[str]) -> Results:
 
 
 def is_reported(content: dict[str, Any]) -> bool:
-    """Draws under other names are what prices were fitted from, which is no judgement of them."""
+    """Draws under other names are what prices were fitted from, which is no judgement of them. The results of another
+    kind of processor bear its name.
+    """
     name, kind = content["name"], content["kind"]
+    if name.partition("-")[0] in PROCESSORS:
+        return False
     return kind in ("run", "import") or (kind == "regret" and name.startswith("regret-"))
 
 

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 from scipy import signal
 
 import arrayconv as ac
-from arrayconv.algorithms import ALGORITHMS, fft_tiles, lags, native_counts, prepared, rates, reduce, subpixel, toeplitz
+from arrayconv.algorithms import ALGORITHMS, fft_tiles, lags, native_counts, rates, reduce, subpixel, toeplitz
 from arrayconv.backend import library_backend
+from arrayconv.backends import torch_native
 from arrayconv.geometry import Geometry, WindowDimension
 from arrayconv.planner import derive
 from arrayconv.processor import processor
@@ -221,14 +223,62 @@ def test_wide_padding(library: Library, padding: Any, groups: int) -> None:
         library.check(ac.conv, normal(2, 4, 9, 11), normal(8, 4 // groups, 5, 9), **options)
 
 
-@pytest.mark.parametrize(("size", "taps", "low", "is_added"), [(40, 15, 6, False), (40, 15, 7, True), (4, 9, 4, False)])
-def test_torch_gets_zeros_that_its_fast_kernels_refuse(size: int, taps: int, low: int, is_added: bool) -> None:
-    """More than 6, or than there are outputs; and never of other axes."""
-    shapes = (1, 1, size, size), (1, 1, taps, taps)
-    for device, expected in (("cpu", is_added), ("cuda", False)):
-        plan = ac.plan(ac.conv, *shapes, padding=low, library="torch", device=device, algorithm="native")
-        widths = ((0, 0), (low, low)) if expected else None
-        assert prepared(plan.program, plan.backend).widths == widths
+@pytest.mark.parametrize(
+    ("kind", "size", "taps", "low", "stride", "added"),
+    [
+        ("avx512", 40, 15, 6, 1, (False, False)),
+        ("avx512", 40, 15, 7, 1, (False, True)),
+        ("avx512", 4, 9, 4, 1, (False, False)),
+        ("avx512", 40, 9, 4, 2, (False, False)),
+        ("avx2", 40, 15, 3, 1, (False, False)),
+        ("avx2", 40, 15, 4, 1, (False, True)),
+        ("avx2", 40, 7, 3, 2, (False, False)),
+        ("avx2", 40, 9, 1, 2, (True, True)),
+    ],
+)
+def test_torch_gets_zeros_that_its_fast_kernels_refuse(
+    kind: str, size: int, taps: int, low: int, stride: int, added: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than are computed at once, or than there are outputs; with narrow vectors, zeros of wide strided windows."""
+    monkeypatch.setattr(torch_native, "processor", lambda: kind)
+    options: dict[str, Any] = {"padding": low, "stride": stride, "library": "torch", "algorithm": "native"}
+    for device, expected in (("cpu", added), ("cuda", (False, False))):
+        problem = ac.plan(ac.conv, (1, 1, size, size), (1, 1, taps, taps), device=device, **options).program.problem
+        own = torch_native.native_prepare(problem)
+        assert isinstance(own, torch_native.Convolution)
+        assert own.widths == (tuple((low, low) if own else (0, 0) for own in expected) if any(expected) else None)
+        x, kernel = normal(1, 1, size, size), normal(1, 1, taps, taps)
+        y = own(torch.from_numpy(x), torch.from_numpy(kernel))
+        np.testing.assert_allclose(y, ac.conv(x, kernel, padding=low, stride=stride), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 12, 11, 10), (1, 2, 9, 8, 7), (2, 3, 6, 6, 6)])
+def test_one_small_volume_runs_by_onednn(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """But where that is not at hand, or switched off, and for what it doesn't serve."""
+    calls: list[tuple[int, ...]] = []
+    own = torch.mkldnn_convolution
+
+    def watched(x: torch.Tensor, *others: Any) -> torch.Tensor:
+        calls.append(tuple(x.shape))
+        return own(x, *others)
+
+    monkeypatch.setattr(torch, "mkldnn_convolution", watched)
+    x, kernel, bias = normal(*shape), normal(4, shape[1], 3, 3, 2), normal(4)
+    options: dict[str, Any] = {"padding": 1, "stride": (1, 2, 1), "dilation": (2, 1, 1)}
+    expected = ac.conv(x, kernel, bias, **options)
+    arrays = [torch.from_numpy(array) for array in (x, kernel, bias)]
+
+    def check(*arrays: torch.Tensor, is_onednn: bool) -> None:
+        calls.clear()
+        y = ac.conv(*arrays, algorithm="native", **options)
+        np.testing.assert_allclose(y.detach(), expected, rtol=1e-4, atol=1e-4)
+        assert bool(calls) == is_onednn
+
+    check(*arrays, is_onednn=True)
+    check(*(array.double() for array in arrays), is_onednn=False)
+    with torch.backends.mkldnn.flags(enabled=False):
+        check(*arrays, is_onednn=False)
+    check(*(array.clone().requires_grad_() for array in arrays), is_onednn=False)
 
 
 @pytest.mark.parametrize(

@@ -305,7 +305,8 @@ def test_a_report_is_of_results_that_no_price_was_fitted_from(tmp_path: Path, mo
     monkeypatch.setattr(data, "RESULTS", tmp_path)
     head = {"created": "1", "settings": {"accuracy": "elementwise"}}
     row = {"workload": "fir 64", "library": "numpy", "above": 3.0}
-    for name, kind in (("cpu", "run"), ("import", "import"), ("scale", "scale"), ("large-fit", "large-fit")):
+    kinds = {"cpu": "run", "avx2-cpu": "run", "import": "import", "scale": "scale", "large-fit": "large-fit"}
+    for name, kind in kinds.items():
         data.write(tmp_path / f"{name}.json", {**head, "kind": kind}, [row])
     for name in ("regret-numpy", "fit-numpy", "avx2-regret-numpy"):
         data.write(tmp_path / f"{name}.json", {**head, "kind": "regret"}, [{**row, "from": name}])

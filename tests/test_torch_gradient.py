@@ -157,3 +157,15 @@ def test_autocast_leaves_a_bias_alone() -> None:
     with torch.autocast("cpu"):
         inside = ac.conv(x, kernel, bias, algorithm="native")
     torch.testing.assert_close(inside, outside, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 9, 8, 7), (2, 2, 9, 8, 7)])
+def test_the_derivatives_of_one_small_volume_are_planned(shape: tuple[int, ...]) -> None:
+    """torch's own copy every window of it; of a batch they don't."""
+    x, kernel, bias = draw(*shape), draw(4, 2, 3, 3, 3), draw(4)
+    program = ac.plan(ac.conv, x, kernel).program
+    y = execute(replace(program, algorithm="native"), library_backend("torch"), x, kernel)
+    assert recorded_by(y) == ("PlannedBackward" if shape[0] == 1 else "ConvolutionBackward0")
+    expected = functional.conv3d(x, kernel, bias)
+    pairs = [torch.autograd.grad(own.square().sum(), (x, kernel, bias)) for own in (ac.conv(x, kernel, bias), expected)]
+    torch.testing.assert_close(*pairs, rtol=1e-4, atol=1e-3)

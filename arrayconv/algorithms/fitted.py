@@ -1,6 +1,6 @@
 """Seconds a unit of work, by library and algorithm: written by ``python -m bench fit``.
 
-Measured on two cores with AVX-512.
+Measured on two cores; the row "avx512" of `rates.PROCESSORS`.
 """
 
 from __future__ import annotations

@@ -27,14 +27,17 @@ ACCELERATED = 1e-4
 #: or of memory, so that other algorithms are the fastest.
 PROCESSORS = {"avx512": "fitted", "avx2": "fitted_avx2"}
 
+#: The kind of processor that was measured most.
+BASE = next(iter(PROCESSORS))
+
 Prices = dict[str, dict[str, dict[str, float]]]
 
 
 @cache
 def prices(kind: str) -> Prices:
-    """Seconds a unit, by library and algorithm, on a kind of processor."""
+    """Seconds a unit, by library and algorithm, on a kind of processor; a library may have `BASE`'s there too."""
     table: Prices = import_module(f".{PROCESSORS[kind]}", __package__).SECONDS
-    return table
+    return table if kind == BASE else prices(BASE) | table
 
 
 def rates_of(problem: Problem, algorithm: str) -> Mapping[str, float]:

@@ -34,8 +34,8 @@ def volume(x: Tensor, kernel: Tensor, bias: Tensor | None, *options: Any) -> Ten
 
     (``use_mkldnn`` in torch's aten/src/ATen/native/Convolution.cpp counts elements without the last axis.)
     """
-    is_single = x.dtype == torch.float32 and torch.backends.mkldnn.enabled and torch.backends.mkldnn.is_available()
-    if not is_single or not all(is_plain(array) for array in (x, kernel, bias) if array is not None):
+    is_served = all(is_plain(array) for array in (x, kernel, bias) if array is not None) and x.dtype == torch.float32
+    if not is_served or not torch.backends.mkldnn.is_available() or not torch.backends.mkldnn.enabled:
         return functional.conv3d(x, kernel, bias, *options)
     stride, padding, dilation, groups = options
     return torch.mkldnn_convolution(x, kernel, bias, padding, stride, dilation, groups)

@@ -1,0 +1,57 @@
+"""What measured calls are of work, and prices that choose well among them."""
+
+from __future__ import annotations
+
+from arrayconv.algorithms import ALGORITHMS
+from arrayconv.algorithms.algorithm import Algorithm
+from arrayconv.algorithms.rates import NATIVE_SHARE
+from arrayconv.backend import Backend
+from arrayconv.planner import make_program
+from arrayconv.program import Problem
+from bench.choices import MOVE, Timed, Unit, refine
+from bench.planned import head
+
+#: Seconds a unit, by algorithm.
+Prices = dict[str, dict[str, float]]
+
+#: A problem, and the seconds of each way that was timed.
+Row = tuple[Problem, dict[str, float]]
+
+#: Calls that take less have smaller weight: a wrong choice among them costs microseconds.
+SMALL, SMALL_WEIGHT = 1e-4, 0.3
+
+
+def refine_choices(rows: list[Row], backend: Backend, found: Prices, move: float = MOVE) -> Prices:
+    """All prices together, with what the planner's choices cost."""
+    geometries = [
+        [timed(problem, name, seconds, backend) for name, seconds in by_algorithm(times).items() if name in found]
+        for problem, times in rows
+    ]
+    weights = [SMALL_WEIGHT if min(times.values()) < SMALL else 1.0 for _, times in rows]
+    prices = {(name, unit): price for name, rates in found.items() for unit, price in rates.items()}
+    refined = refine(prices, geometries, weights, move)
+    return {name: {unit: refined[name, unit] for unit in rates} for name, rates in found.items()}
+
+
+def by_algorithm(times: dict[str, float]) -> dict[str, float]:
+    """The planner's own choice, timed beside the others, is its algorithm's time too."""
+    return {head(label): seconds for label, seconds in times.items()}
+
+
+def timed(problem: Problem, name: str, seconds: float, backend: Backend) -> Timed:
+    """An algorithm's own work and that of its parts."""
+    algorithm, counts = ALGORITHMS[name], dict[Unit, float]()
+    for own, work in ((algorithm, problem), *works_of_parts(algorithm, problem, backend)):
+        for unit, count in own.counts(work, backend).items():
+            counts[own.name, unit] = counts.get((own.name, unit), 0.0) + count
+    return Timed(counts, seconds, NATIVE_SHARE["cpu"] if name == "native" else 1.0)
+
+
+def works_of_parts(algorithm: Algorithm, problem: Problem, backend: Backend) -> list[tuple[Algorithm, Problem]]:
+    """Who does what for a rewrite, whose parts may be rewrites."""
+    works = []
+    for geometry in () if algorithm.parts is None else algorithm.parts(problem.geometry):
+        part = make_program(problem.with_geometry(geometry), backend)
+        own = ALGORITHMS[part.algorithm]
+        works += [(own, part.problem), *works_of_parts(own, part.problem, backend)]
+    return works
