@@ -252,6 +252,21 @@ def test_torch_gets_zeros_that_its_fast_kernels_refuse(
         np.testing.assert_allclose(y, ac.conv(x, kernel, padding=low, stride=stride), rtol=1e-4, atol=1e-4)
 
 
+def test_a_small_volume_s_arrays_may_be_views() -> None:
+    """Strided, permuted, repeated, with the channels last: as float64 sees them."""
+    x, kernel, bias = (torch.from_numpy(normal(*shape)) for shape in ((1, 6, 14, 14, 14), (8, 6, 6, 6, 6), (8,)))
+    last = torch.channels_last_3d
+    sources = [x[:, ::2, ::2, ::2, ::2], x[:, :3, 1:8, 2:9, :7].permute(0, 1, 4, 3, 2), x[:, :1, :7, :7, :7]]
+    sources = [sources[0].contiguous(memory_format=last), *sources[:2], sources[2].expand(1, 3, 7, 7, 7)]
+    kernels = [kernel[::2, ::2, ::2, ::2, ::2], kernel[:3, :4, :3, :3, :3].transpose(0, 1), kernel[:1, :3, :3, :3, :3]]
+    kernels = [kernels[0].contiguous(memory_format=last), *kernels[:2], kernels[2].expand(4, 3, 3, 3, 3)]
+    for x, kernel, own in product(sources, kernels, (None, bias[::2], bias[:1].expand(4))):
+        y = ac.conv(x, kernel, own, padding=1, algorithm="native")
+        wide = [None if array is None else array.double().contiguous() for array in (x, kernel, own)]
+        expected = torch.nn.functional.conv3d(*wide, padding=1)
+        torch.testing.assert_close(y.double(), expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 12, 11, 10), (1, 2, 9, 8, 7), (2, 3, 6, 6, 6)])
 def test_one_small_volume_runs_by_onednn(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """But where that is not at hand, or switched off, and for what it doesn't serve."""

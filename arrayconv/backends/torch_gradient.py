@@ -94,7 +94,8 @@ def has_slow_derivatives(program: Program) -> bool:
     if program.requested != "auto":
         return False
     is_depthwise = geometry.groups > 1 and geometry.inputs == geometry.outputs == 1
-    return (is_depthwise and max(geometry.window) > 3) or (geometry.ndim == 3 and not is_onednn(geometry))
+    is_small_volume = geometry.ndim == 3 and program.problem.is_on_cpu and not is_onednn(geometry)
+    return is_small_volume or (is_depthwise and max(geometry.window) > 3)
 
 
 def is_recorded(x: Tensor, kernel: Tensor) -> bool:

@@ -38,6 +38,7 @@ def volume(x: Tensor, kernel: Tensor, bias: Tensor | None, *options: Any) -> Ten
     if not is_served or not torch.backends.mkldnn.is_available() or not torch.backends.mkldnn.enabled:
         return functional.conv3d(x, kernel, bias, *options)
     stride, padding, dilation, groups = options
+    bias = None if bias is None else bias.contiguous()  # it is read so
     return torch.mkldnn_convolution(x, kernel, bias, padding, stride, dilation, groups)
 
 
