@@ -267,6 +267,7 @@ def test_a_small_volume_s_arrays_may_be_views() -> None:
         torch.testing.assert_close(y.double(), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:TF32 acceleration:UserWarning")  # torch's own, when oneDNN's flags are set
 @pytest.mark.parametrize("shape", [(1, 1, 12, 11, 10), (1, 2, 9, 8, 7), (2, 3, 6, 6, 6)])
 def test_one_small_volume_runs_by_onednn(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """But where that is not at hand, or switched off, and for what it doesn't serve."""
