@@ -105,7 +105,7 @@ def run(args: Namespace) -> int:
     for algorithm, rates in (UNMEASURED | table[LENDER]).items() if is_base else ():
         for other in table.values():
             other.setdefault(algorithm, rates)
-    path = Path(shipped.__file__).with_name(f"{PROCESSORS[args.processor]}.py")
+    path = Path(shipped.__file__).with_name(f"{PROCESSORS[args.processor].rpartition('.')[2]}.py")
     path.write_text(HEADER.format(kind=args.processor) + body(table) + "}\n", encoding="utf-8")
     print(f"wrote {path}")
     return 0

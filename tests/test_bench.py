@@ -183,6 +183,7 @@ def test_prices_weigh_what_choices_cost() -> None:
         np.array([0, 0, 1, 1]),
         np.array([1.0, 0.3]),
         np.zeros(2),
+        choices.MOVE,
     )
     logs = np.array([0.3, -0.2])
     value, slope = cost(logs)

@@ -24,6 +24,7 @@ ROOMS = (
     "arguments",
     "boundary",
     "geometry",
+    "onednn",
     "chunks",
     "shapes",
     "layout",
@@ -31,6 +32,7 @@ ROOMS = (
     "transposes",
     "primitives",
     "backend",
+    "processor",
     "gather",
     "backends",
     "algorithms",
@@ -52,7 +54,7 @@ FIRST_WITH_ARRAYS = ROOMS.index("backend")
 OWNERS = {
     "numpy": None,
     "array_api_compat": {"backend"},
-    "torch": {"backends.torch", "backends.torch_gradient"},
+    "torch": {"backends.torch", "backends.torch_gradient", "backends.torch_native", "backends.torch_values"},
     "jax": {
         "backends.jax",
         "backends.jax_mesh",

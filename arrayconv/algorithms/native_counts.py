@@ -10,6 +10,7 @@ from collections.abc import Callable
 from math import prod
 
 from ..geometry import Geometry
+from ..onednn import is_onednn
 from ..program import Problem
 from .algorithm import in_floats, positions
 from .rates import Counts
@@ -31,9 +32,6 @@ def convolution_counts(problem: Problem) -> Counts:
 
 #: Input channels of a first layer, which are read where they are; more are gathered in vectors.
 FEW = 3
-
-#: Floats of an image that is worth the search for a way.
-SMALL = 20480
 
 #: Channels in and out from which products reach their full rate.
 THICK = 32
@@ -67,14 +65,6 @@ def onednn_counts(problem: Problem) -> Counts:
         "fresh": sum(count for count in copies(geometry, kind) if count * size > FRESH) * size,
         **moved,
     }
-
-
-def is_onednn(geometry: Geometry) -> bool:
-    """A small image alone goes to a simpler way (``use_mkldnn`` in torch's aten/src/ATen/native/Convolution.cpp, which
-    leaves out the last axis of a volume).
-    """
-    is_wide = min((1, *geometry.window)[-2:]) > FEW
-    return geometry.groups > 1 or geometry.batch > 1 or is_wide or prod(geometry.x_shape[:4]) > SMALL
 
 
 def onednn_kind(geometry: Geometry) -> tuple[str, int]:

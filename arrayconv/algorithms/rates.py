@@ -25,7 +25,7 @@ ACCELERATED = 1e-4
 
 #: Tables of prices by kind of processor. Narrow vectors halve the rate of matrix products, but not that of transforms
 #: or of memory, so that other algorithms are the fastest.
-PROCESSORS = {"avx512": "fitted", "avx2": "fitted_avx2"}
+PROCESSORS = {"avx512": "arrayconv.algorithms.fitted", "avx2": "arrayconv.algorithms.fitted_avx2"}
 
 #: The kind of processor that was measured most.
 BASE = next(iter(PROCESSORS))
@@ -36,7 +36,7 @@ Prices = dict[str, dict[str, dict[str, float]]]
 @cache
 def prices(kind: str) -> Prices:
     """Seconds a unit, by library and algorithm, on a kind of processor; a library may have `BASE`'s there too."""
-    table: Prices = import_module(f".{PROCESSORS[kind]}", __package__).SECONDS
+    table: Prices = import_module(PROCESSORS[kind]).SECONDS
     return table if kind == BASE else prices(BASE) | table
 
 

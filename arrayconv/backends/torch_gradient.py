@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch.autograd.forward_ad import unpack_dual
 
-from ..algorithms.native_counts import is_onednn
 from ..backend import Backend, Planning, Run
 from ..geometry import Geometry
+from ..onednn import is_onednn
 from ..program import Program
 from ..transposes import correlate_input, correlate_taps
 
