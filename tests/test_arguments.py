@@ -15,7 +15,7 @@ import torch
 
 import arrayconv as ac
 from arrayconv.operations.conv import read_conv
-from arrayconv.operations.linear import Options, linear_call
+from arrayconv.operations.linear import Options, known_call
 
 if TYPE_CHECKING:
     from conftest import Library
@@ -268,7 +268,7 @@ def test_errors_are_the_same_on_every_library(library: Library) -> None:
 
 def test_a_cached_plan_serves_what_it_was_made_for() -> None:
     def planned(x: Any, kernel: Any) -> Any:
-        return linear_call(read_conv, "conv", x, kernel, None, None, Options())[0]
+        return known_call(read_conv, "conv", x, kernel, None, None, Options())[0].call
 
     call = planned(X, KERNEL)
     assert planned(X + 1, KERNEL[:, ::-1]) is call

@@ -11,7 +11,7 @@ from ..layout import identity_or
 from ..planner import ACCUMULATORS
 from .call import Pullback
 from .conv import read_conv, read_ranks
-from .linear import Options, Reading, call_linear, freeze, linear_call, promote, read_dtype
+from .linear import Options, Reading, call_linear, freeze, known_call, promote, read_dtype
 
 Array = Any
 
@@ -150,11 +150,11 @@ def _pull(
     else:
         result = read_dtype(op, dtype, backend, sources)
     wide = ACCUMULATORS.get(dtype_name(result), dtype_name(result))
-    first, _, _ = linear_call(read_depthwise_conv, op, x, depthwise, None, wide, options, transposed=True)
-    middle, pull_first = first.pull(backend, x, depthwise, None)
+    first, _ = known_call(read_depthwise_conv, op, x, depthwise, None, wide, options, transposed=True)
+    middle, pull_first = first.call.pull(backend, x, depthwise, None)
     mix = Options(channels=options.channels, axes=depthwise.ndim - 2)
-    second, _, _ = linear_call(read_pointwise, op, middle, pointwise, bias, wide, mix, transposed=True)
-    y, pull_second = second.pull(backend, middle, pointwise, bias)
+    second, _ = known_call(read_pointwise, op, middle, pointwise, bias, wide, mix, transposed=True)
+    y, pull_second = second.call.pull(backend, middle, pointwise, bias)
 
     def pullback(dy: Array) -> tuple[Array, ...]:
         back, *others = pull_second(dy)

@@ -76,13 +76,11 @@ def call_linear(
     read: Read, op: str, x: Array, kernel: Array, bias: Array | None, dtype: Any, options: Options
 ) -> Array:
     """A linear operation, from its arguments to its result."""
-    key, known = look_up(read, op, x, kernel, bias, dtype, options, False)
-    if known is None:
-        known, (x, kernel, bias) = enter(key, read, op, x, kernel, bias, dtype, options, False)
+    known, (x, kernel, bias) = known_call(read, op, x, kernel, bias, dtype, options)
     return known.steps(x, kernel) if bias is None else known.steps(x, kernel, bias)
 
 
-def linear_call(
+def known_call(
     read: Read,
     op: str,
     x: Array,
@@ -92,51 +90,30 @@ def linear_call(
     options: Options,
     *,
     transposed: bool = False,
-) -> tuple[LinearCall, Backend, Sequence[Array]]:
-    """Arrays gathered, and the plan that serves their shapes."""
-    arrays: Sequence[Array] = (x, kernel, bias)
-    key, known = look_up(read, op, x, kernel, bias, dtype, options, transposed)
-    if known is None:
-        known, arrays = enter(key, read, op, x, kernel, bias, dtype, options, transposed)
-    return known.call, known.backend, arrays
-
-
-def look_up(
-    read: Read, op: str, x: Array, kernel: Array, bias: Array | None, dtype: Any, options: Options, transposed: bool
-) -> tuple[Any, Known | None]:
-    """The call's key, None where arrays must be looked at each time, and what is known under it."""
-    backend = signed_backend(x, kernel, bias)
-    if backend is None:
-        return None, None
-    sign = backend.signature
-    assert sign is not None
-    signs = (sign(x), sign(kernel)) if bias is None else (sign(x), sign(kernel), sign(bias))
-    key = (read, op, backend, signs, dtype, options, transposed, current_settings())
-    try:
-        return key, _CALLS.get(key)
-    except TypeError:  # an option or a dtype that is unhashable, which `read_call` refuses
-        return None, None
-
-
-def enter(
-    key: Any,
-    read: Read,
-    op: str,
-    x: Array,
-    kernel: Array,
-    bias: Array | None,
-    dtype: Any,
-    options: Options,
-    transposed: bool,
 ) -> tuple[Known, Sequence[Array]]:
-    """What `read_call` finds, known from now on where there is a key and its arrays are the caller's own."""
-    call, backend, arrays = read_call(read, op, x, kernel, bias, dtype, options, transposed)
-    if key is None or not all(map(is_, arrays, (x, kernel, bias))):
-        return Known(call, backend, partial(call.run, backend)), arrays
+    """The plan that serves arrays like these, and the arrays gathered: one cached look-up.
+
+    What `read_call` finds is kept where the signatures of the arrays say all, and it took them as they are.
+    """
+    backend, key, arrays = signed_backend(x, kernel, bias), None, (x, kernel, bias)
+    if backend is not None:
+        sign = backend.signature
+        assert sign is not None
+        signs = (sign(x), sign(kernel)) if bias is None else (sign(x), sign(kernel), sign(bias))
+        key = (read, op, backend, signs, dtype, options, transposed, current_settings())
+        try:
+            known = _CALLS.get(key)
+        except TypeError:  # an option or a dtype that is unhashable, which `read_call` refuses
+            key = known = None
+        if known is not None:
+            return known, arrays
+    call, backend, gathered = read_call(read, op, x, kernel, bias, dtype, options, transposed)
+    if key is None or not all(map(is_, gathered, arrays)):
+        return Known(call, backend, partial(call.run, backend)), gathered
     if len(_CALLS) >= _MOST_CALLS:
         _CALLS.clear()
-    known = _CALLS[key] = Known(call, backend, call.bind(backend, *arrays))
-    return known, arrays
+    known = _CALLS[key] = Known(call, backend, call.bind(backend, *gathered))
+    return known, gathered
 
 
 def read_call(
@@ -149,7 +126,7 @@ def read_call(
     options: Options,
     transposed: bool,
 ) -> tuple[LinearCall, Backend, list[Array]]:
-    """`linear_call` where nothing is known of the arrays: all are checked, and NumPy's constants are adopted."""
+    """`known_call` where nothing is known of the arrays: all are checked, and NumPy's constants are adopted."""
     if bias is None:
         backend, arrays = gather_arrays(op, ("x", "kernel"), (x, kernel))
         arrays.append(None)

@@ -14,7 +14,7 @@ from ..gather import gather_arrays
 from ..planner import current_settings, options
 from ..program import ITEM_SIZES, Program
 from .call import LinearCall
-from .linear import linear_call, plan_call, read_dtype
+from .linear import known_call, plan_call, read_dtype
 from .table import bind, find_operation, linear_options
 
 Array = Any
@@ -158,8 +158,8 @@ def make_plan(
     given = {name: arguments[name] for name in _NAMES if arguments.get(name) is not None}
     if all(hasattr(part, "dtype") for part in given.values()):
         x, kernel, bias = map(given.get, _NAMES)
-        call, backend, arrays = linear_call(row.read, row.name, x, kernel, bias, None, options)
-        arrays = [array for array in arrays if array is not None]
+        (call, backend, _), gathered = known_call(row.read, row.name, x, kernel, bias, None, options)
+        arrays = [array for array in gathered if array is not None]
         shapes = tuple(tuple(array.shape) for array in arrays)
         dtypes = tuple(dtype_name(array.dtype) for array in arrays)
     else:

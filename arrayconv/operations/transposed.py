@@ -69,13 +69,14 @@ def read_conv_transpose(op: str, x_shape: tuple[int, ...], kernel_shape: tuple[i
     forward = Geometry(prod(lead), groups, inner, outer // groups, axes)
     geometry = forward.input_transpose()
     y_shape = channel_shape(lead, groups * inner, forward.sizes, options.channels)
-    kernel_layout = input_kernel_layout(forward)
     if last:
         split, order = (*window, inner, groups, outer // groups), (ndim + 1, ndim, ndim + 2, *range(ndim))
         flipped = tuple(range(3, ndim + 3))
         kernel_layout = identity_or(
             kernel_shape, split=split, axes=order, flipped=flipped, merged=geometry.kernel_shape
         )
+    else:
+        kernel_layout = input_kernel_layout(forward)
     return (
         channel_layout(x_shape, ndim, options.channels),
         kernel_layout,

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..backend import Backend, dtype_name, get_backend
 from .call import Pullback
-from .linear import RANK, linear_call
+from .linear import RANK, known_call
 from .table import Operation, bind, find_operation, linear_options
 
 Array = Any
@@ -67,10 +67,8 @@ def _pull(row: Operation, arguments: dict[str, Any], *, data: bool = True) -> tu
     assert row.read is not None
     x, kernel, bias = arguments["x"], arguments["kernel"], arguments.get("bias")
     options = linear_options(row, arguments)
-    call, backend, arrays = linear_call(
-        row.read, row.name, x, kernel, bias, arguments.get("dtype"), options, transposed=True
-    )
-    return call.pull(backend, *arrays, data=data)
+    known, arrays = known_call(row.read, row.name, x, kernel, bias, arguments.get("dtype"), options, transposed=True)
+    return known.call.pull(known.backend, *arrays, data=data)
 
 
 def check_cotangent(op: str, backend: Backend, y: Array, dy: Array) -> None:
