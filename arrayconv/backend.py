@@ -99,7 +99,8 @@ class Backend:
     - ``if_finite(compute, otherwise, *arrays)`` is ``compute(*arrays)`` where all of the arrays are finite, else
       ``otherwise(*arrays)``, which it may be anyway;
     - ``workers`` run the tiles of an algorithm that leaves cores idle in the library's own loops;
-    - ``shared_lines``: the library's Fourier transforms of many short lines run on all cores, better than a long one;
+    - ``short_lines``: the library's Fourier transforms of many short lines are better than a long one, since they
+      run on all cores (PyTorch) or share a table of factors that is made for each call (NumPy);
     - ``cache``: bytes of temporaries that stay in the cache, where the library does not tile its own loops;
     - ``take_rows(table, index)`` is ``table[index]`` for indices that are within the table;
     - ``sum_rows(table, row, shifts, weights)`` adds ``weight[:, None] * table[row + shift]`` over the pairs of these;
@@ -172,7 +173,7 @@ class Backend:
     if_finite: Callable[..., Any] = lambda compute, otherwise, *arrays: otherwise(*arrays)
     cache: int | None = None
     workers: Workers | None = None
-    shared_lines: bool = False
+    short_lines: bool = False
     is_traced: Callable[[Array], bool] = _never
     detach: Callable[[Array], Array] = _same
     constant: Callable[[Array], Array] = _same

@@ -40,15 +40,15 @@ class Line(NamedTuple):
     lines: int
 
 
-#: The longest line, beside a window that is not: a table of factors is made for each call, and is to stay in the cache.
+#: The longest line, beside a window that is not: its table of factors is to stay in the cache.
 LINE = 2**13
 
 
 def line_of(backend: Backend, axis: WindowDimension, outputs: int) -> Line:
-    """One line, or many short ones, which a library of ``shared_lines`` transforms on all cores."""
+    """One line, or many short ones, where a library prefers them."""
     length = fast_length(around(axis) if is_wrapped(axis, outputs) else read_by(axis, outputs))
     most = max(LINE, 8 * axis.window)
-    if not backend.shared_lines or length <= most:
+    if not backend.short_lines or length <= most:
         return Line(length, outputs, 1)
     count = -(-outputs // (1 + (most - axis.window) // axis.stride))
     length = fast_length(read_by(axis, -(-outputs // count)))
@@ -139,8 +139,8 @@ def fixed(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
     return number * prod([line.length for line in lines]) * (kernels + max(kernels, images))
 
 
-#: Points of a tile for each spatial axis: what is transformed stays in the cache while its axes are passed over. The
-#: second is for libraries whose threads share a tile.
+#: Points of a tile for each spatial axis: what is transformed stays in the cache while its axes are passed over. One axis
+#: has those of two, since it is passed over in short lines. The second is for libraries whose threads share a tile.
 POINTS, SHARED = 2**16, 2**18
 
 #: The same where tiles are swept, by a library whose threads share each; and of one axis, whose threads share several.
@@ -157,11 +157,11 @@ def limit_of(problem: Problem, backend: Backend) -> float:
     if not problem.is_on_cpu:
         return inf
     if backend.workers is not None:
-        points: float = geometry.ndim * POINTS
+        points: float = max(2, geometry.ndim) * POINTS
     elif backend.sweep is not None:
         points = SWEPT if geometry.ndim > 1 else SWEPT_LINE
     else:
-        points = geometry.ndim * SHARED if backend.shared_lines else inf
+        points = geometry.ndim * SHARED if backend.short_lines else inf
     return points / mean_channels(geometry)
 
 
@@ -185,7 +185,7 @@ def rows_of(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
 def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
     """Overlap-save: the batch is halved, then the first axis, while a tile is long beside its window and too large.
 
-    All tiles share one spectrum of the kernel. Those of a library of ``shared_lines`` are cut into lines once more.
+    All tiles share one spectrum of the kernel. Those of a library of ``short_lines`` are cut into lines once more.
     """
     geometry = problem.geometry
     if backend.sweep is not None:

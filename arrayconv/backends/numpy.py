@@ -218,6 +218,7 @@ BACKEND = standard_backend(
     if_finite=if_finite,
     cache=2**21,
     workers=WORKERS,
+    short_lines=True,
     scatter_add=scatter_add,
     peek=lambda array: array,
 )
