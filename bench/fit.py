@@ -50,8 +50,8 @@ ELEMENT, PRODUCT, INTEGER = 5e-10, 2e-11, 1.5e-9
 DATA = ("fit", "more", "wide", *DRAWS)
 
 #: What became faster after `DATA` were measured: seconds since then over those before, by library, algorithm and axes.
-#: NumPy's: 16 geometries of 2e4 to 2e6 samples and 30 to 6,000 taps, both versions in turn; median 0.67, mean 0.72. A row
-#: goes when its data are drawn anew.
+#: NumPy's: 16 geometries of 2e4 to 2e6 samples and 30 to 6,000 taps, both versions in turn; median 0.67, mean 0.72. A
+#: row goes when its data are drawn anew.
 QUICKER = {("numpy", "fft", 1): 0.7}
 
 #: Words for multiply-adds, and those that make it elements.

@@ -139,8 +139,8 @@ def fixed(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
     return number * prod([line.length for line in lines]) * (kernels + max(kernels, images))
 
 
-#: Points of a tile for each spatial axis: what is transformed stays in the cache while its axes are passed over. One axis
-#: has those of two, since it is passed over in short lines. The second is for libraries whose threads share a tile.
+#: Points of a tile for each spatial axis: what is transformed stays in the cache while its axes are passed over. One
+#: axis has those of two, being cut into short lines. The second is for libraries whose threads share a tile.
 POINTS, SHARED = 2**16, 2**18
 
 #: The same where tiles are swept, by a library whose threads share each; and of one axis, whose threads share several.
