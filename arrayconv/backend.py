@@ -65,6 +65,11 @@ def _total(function: Callable[..., Array], what: Any, backend: Backend, axes: An
     return function(what, backend, axes, x, y)
 
 
+def _add_up(function: Callable[..., Array], *arrays: Array) -> Array:
+    first, *others = (function(*[array[i, ...] for array in arrays]) for i in range(arrays[0].shape[0]))
+    return sum(others, first)
+
+
 def _never(*_: Any) -> bool:
     return False
 
@@ -91,7 +96,8 @@ class Backend:
     - ``sweep(function, x, shape, size, places)`` is a result of this shape and x's type, made in one loop: a place is
       two corners, and ``function`` of the piece of this size at the first of them, zeros around x, lies at the second;
     - ``each_image(function, x)`` is ``function(x)``, or of one image after the other where that is faster;
-    - ``parts_columns``: columns are joined tap by tap, and large ones cost more than a sum of products of their parts;
+    - ``add_up(function, *arrays)`` is the sum of ``function`` of their parts, ``array[i, ...]``, one after the other;
+    - ``stacks_columns``: a compiler makes columns from slices, and loops over images (`algorithms/gemm_stacks.py`);
     - ``hold`` gives an array that a compiler computes as it stands, and not again wherever an element is read;
     - ``empty`` makes a buffer that may be written, by ``matmul(a, b, out=buffer)`` too; others join parts;
     - ``unless_finite(compute, otherwise, x)`` is ``compute(x)`` where all of it is finite, else ``otherwise(x)``; where
@@ -144,7 +150,8 @@ class Backend:
     in_double: Callable[..., Array] = _call
     sweep: Callable[..., Array] | None = None
     each_image: Callable[[Callable[[Array], Array], Array], Array] = _call
-    parts_columns: bool = False
+    add_up: Callable[..., Array] = _add_up
+    stacks_columns: bool = False
     hold: Callable[[Array], Array] = _same
     sum_products: Callable[[list[tuple[Array, Array]]], Array] = primitives.sum_products
     sum_slices: Callable[[Array, Sequence[tuple[Any, ...]], Array], Array] | None = None

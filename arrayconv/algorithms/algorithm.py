@@ -24,12 +24,13 @@ class Algorithm(NamedTuple):
     ``execute`` takes canonical arrays, ``x (N, G * I, *s)`` and ``kernel (G * O, I, *k)``, and gives
     ``y (N, G * O, *o)`` of the problem's dtype. ``unit`` is the temporary bytes for each position of the output, from
     which ``block`` takes the largest piece ``(batch, *out)`` within a budget of bytes, and ``prepare`` makes tiles of
-    that; ``fixed`` bytes come on top, once. ``groups`` is how many groups of channels a piece has, which is all of them
-    unless it says so. ``parts``: the geometries that a rewrite hands on. ``threaded``: tiles may run on the backend's
-    workers, since the library runs their steps on one core. ``is_conditional``: whether it serves, only a kernel's
-    values tell; its program carries the best of all others as a part, and runs that otherwise. ``rank`` is the largest
-    rank of a kernel at which it takes no longer than that one's seconds. ``least``: counts that those of ``counts`` are
-    never below, where these take long: what even so is beaten needs no further look.
+    that; ``places`` of it are held at once, which are all unless it says so. ``fixed`` bytes come on top, once.
+    ``groups`` is how many groups of channels a piece has, which is all of them unless it says so. ``parts``: the
+    geometries that a rewrite hands on. ``threaded``: tiles may run on the backend's workers, since the library runs
+    their steps on one core. ``is_conditional``: whether it serves, only a kernel's values tell; its program carries the
+    best of all others as a part, and runs that otherwise. ``rank`` is the largest rank of a kernel at which it takes no
+    longer than that one's seconds. ``least``: counts that those of ``counts`` are never below, where these take long:
+    what even so is beaten needs no further look.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Algorithm(NamedTuple):
     parts: Callable[[Geometry], tuple[Geometry, ...]] | None = None
     block: Callable[[Problem, Backend, int], tuple[int, ...]] | None = None
     threaded: bool = False
+    places: Callable[[Problem, Backend, tuple[int, ...]], int] = lambda problem, backend, block: prod(block)
     fixed: Callable[[Problem, Backend, tuple[int, ...]], int] = lambda problem, backend, block: 0
     groups: Callable[[Problem, Backend, tuple[int, ...]], int] | None = None
     is_conditional: bool = False
@@ -61,7 +63,7 @@ class Algorithm(NamedTuple):
 
     def held(self, problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
         """Temporary bytes of a call in pieces of this size."""
-        pieces = self.unit(problem, backend) * prod(block) * self.workers(backend)
+        pieces = self.unit(problem, backend) * self.places(problem, backend, block) * self.workers(backend)
         if self.groups is not None:
             pieces = -(-pieces * self.groups(problem, backend, block) // problem.geometry.groups)
         return pieces + self.fixed(problem, backend, block)

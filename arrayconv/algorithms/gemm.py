@@ -1,8 +1,10 @@
-"""im2col and one matrix product a tile (cuDNN's name for it is GEMM): serves every geometry without base dilation."""
+"""im2col and one matrix product a tile (cuDNN's name for it is GEMM): serves every geometry without base dilation.
+
+Here tiles as libraries run them step by step; a compiler's loops are those of `gemm_stacks.py`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from math import prod
 from typing import Any, NamedTuple
@@ -31,6 +33,7 @@ from .algorithm import (
     tiles_of,
 )
 from .gemm_buffers import SPARSE, buffered_details, execute_buffered
+from .gemm_stacks import STACKED
 from .rates import Counts
 
 Array = Any
@@ -90,8 +93,7 @@ def product_counts(problem: Problem, backend: Backend, geometry: Geometry, unit:
     copied = columns - viewed
     axis = geometry.axes[-1]
     run, step = (axis.output, axis.stride) if is_taps_first(geometry) else (axis.kernel, axis.window_dilation)
-    joined = joined_counts(geometry, backend, copied * size) if backend.parts_columns else {}
-    return joined | {
+    return {
         "call": 1.0,
         "tile": tiles,
         "thin column" if geometry.inputs < THIN else "viewed column": viewed * size,
@@ -103,17 +105,6 @@ def product_counts(problem: Problem, backend: Backend, geometry: Geometry, unit:
         "integer product" if problem.is_integer else "product": columns * geometry.outputs * size,
         "output": prod(geometry.y_shape) * size,
         "memory": beyond_cache(geometry, size),
-    }
-
-
-def joined_counts(geometry: Geometry, backend: Backend, copied: float) -> Counts:
-    """Of columns that are joined tap by tap, for one image or a part of it after the other."""
-    parts = geometry.window[0] if is_parted(geometry, backend) else 1
-    held = geometry.groups * geometry.terms * prod(geometry.out) / parts
-    return {
-        "slice": geometry.batch * geometry.taps,
-        "parted column": copied if parts > 1 else 0.0,
-        "held column": copied * max(0.0, 1 - WHOLE / max(1, held)),
     }
 
 
@@ -135,13 +126,9 @@ def groups(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
 
 
 class Columns(NamedTuple):
-    """Shapes of an image, and orders: ``rows (O, I k) @ columns (I k, P)``, or ``columns (P, I k) @ rows (I k, O)``.
-
-    ``parts`` are slices of the first spatial axis for one of its taps each, whose products are added; or all of it.
-    """
+    """Shapes of an image, and orders: ``rows (O, I k) @ columns (I k, P)``, or ``columns (P, I k) @ rows (I k, O)``."""
 
     x: tuple[int, ...]
-    parts: tuple[slice, ...]
     windows: tuple[tuple[int, ...], ...]
     taps_first: bool
     order: tuple[int, ...]
@@ -149,32 +136,14 @@ class Columns(NamedTuple):
     y: tuple[int, ...]
 
 
-#: Taps of an axis that are parts of their own, and elements of an image's columns up to which these are made at once.
-MOST_PARTS, WHOLE = 8, 2**19
-
-
-def is_parted(geometry: Geometry, backend: Backend) -> bool:
-    """Columns of one row of taps at a time, of several channels, stay in a cache."""
-    columns = geometry.groups * geometry.terms * prod(geometry.out)
-    is_long = geometry.inputs >= THIN and columns > WHOLE and is_taps_first(geometry)
-    return backend.parts_columns and is_long and geometry.ndim > 1 and 1 < geometry.window[0] <= MOST_PARTS
-
-
-def details(taps_first: bool, parted: bool, geometry: Geometry) -> Columns:
+def details(taps_first: bool, geometry: Geometry) -> Columns:
     """Axes of the windows are ``(N, G, I, *out, *window)``."""
-    parts: tuple[slice, ...] = (slice(None),)
-    if parted:
-        first = geometry.axes[0]
-        starts = range(0, first.kernel * first.window_dilation, first.window_dilation)
-        parts = tuple([slice(start, start + (first.output - 1) * first.stride + 1) for start in starts])
-        geometry = replace(geometry, axes=(replace(first, size=parts[0].stop, kernel=1), *geometry.axes[1:]))
     groups, inputs, terms, ndim = geometry.groups, geometry.inputs, geometry.terms, geometry.ndim
     places = prod(geometry.out)
     out, window = range(3, 3 + ndim), range(3 + ndim, 3 + 2 * ndim)
     steps = [(axis.stride, axis.window_dilation) for axis in geometry.axes]
     return Columns(
         (groups, inputs, *geometry.sizes),
-        parts,
         (geometry.window, *zip(*steps, strict=True)) if steps else ((), (), ()),
         taps_first,
         (0, 1, 2, *window, *out) if taps_first else (0, 1, *out, 2, *window),
@@ -187,9 +156,7 @@ def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tilin
     """All tiles in one order, which their sizes alone might not agree on: they share the kernel's rows."""
     step = groups(problem, backend, block)
     is_buffered = backend.empty is not None and tiles_of(problem.geometry, block, step) > 1
-    taps_first = is_taps_first(problem.geometry)
-    plain = partial(details, taps_first, is_parted(problem.geometry, backend))
-    own = partial(buffered_details, taps_first) if is_buffered else plain
+    own = partial(buffered_details if is_buffered else details, is_taps_first(problem.geometry))
     return make_tiling(problem, block, own, groups=step)
 
 
@@ -203,26 +170,30 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
 
     def compute(tile: Tile, x: Array, rows: Array) -> Array:
         own: Columns = tile.details
-        taps = xp.reshape(rows, (*rows.shape[:2], geometry.inputs, len(own.parts), -1)) if len(own.parts) > 1 else None
-
-        def product(x: Array, rows: Array) -> Array:
-            images = x.shape[:1]
-            columns = xp.permute_dims(backend.windows(xp.reshape(x, images + own.x), *own.windows), own.order)
-            columns = backend.hold(xp.reshape(columns, images + own.columns))
-            if own.taps_first:
-                return backend.matmul(rows, columns)
-            return xp.matrix_transpose(backend.matmul(columns, rows))
-
-        def products(x: Array) -> Array:
-            if taps is None:
-                return xp.reshape(product(x, rows), x.shape[:1] + own.y)
-            each = [xp.reshape(taps[:, :, :, i, :], (*rows.shape[:2], -1)) for i in range(len(own.parts))]
-            y = sum([product(x[:, :, part, ...], row) for part, row in zip(own.parts, each, strict=True)])
-            return xp.reshape(y, x.shape[:1] + own.y)
-
-        return products(x) if geometry.taps == 1 else backend.each_image(products, x)
+        images = x.shape[:1]
+        columns = xp.permute_dims(backend.windows(xp.reshape(x, images + own.x), *own.windows), own.order)
+        columns = xp.reshape(columns, images + own.columns)
+        y = backend.matmul(rows, columns) if own.taps_first else xp.matrix_transpose(backend.matmul(columns, rows))
+        return xp.reshape(y, images + own.y)
 
     return run_tiled(program, backend, x, rows, compute)
 
 
-GEMM = Algorithm("gemm", unsupported, counts, execute, unit, prepare, block=block, groups=groups)
+TILED = Algorithm("gemm", unsupported, counts, execute, unit, prepare, block=block, groups=groups)
+
+
+def own_way(backend: Backend) -> Algorithm:
+    return STACKED if backend.stacks_columns else TILED
+
+
+GEMM = Algorithm(
+    "gemm",
+    lambda problem, backend: own_way(backend).unsupported(problem, backend),
+    lambda problem, backend: own_way(backend).counts(problem, backend),
+    lambda program, backend, x, kernel: own_way(backend).execute(program, backend, x, kernel),
+    lambda problem, backend: own_way(backend).unit(problem, backend),
+    lambda problem, backend, block: own_way(backend).prepare(problem, backend, block),
+    block=lambda problem, backend, budget: own_way(backend).blocks(problem, backend, budget),
+    places=lambda problem, backend, block: own_way(backend).places(problem, backend, block),
+    groups=lambda problem, backend, block: own_way(backend).groups(problem, backend, block),
+)

@@ -27,7 +27,7 @@ from ..backend import Backend, Native, Planning, Run, standard_backend
 from ..primitives import Widths
 from ..program import Problem, Program
 from ..transposes import correlate_input, correlate_taps
-from .jax_control import each_image, if_finite, sweep, unless_finite
+from .jax_control import add_up, each_image, if_finite, sweep, unless_finite
 from .jax_mesh import Spread, is_spread
 from .jax_sums import passes, sum_products, sum_slices
 
@@ -314,7 +314,8 @@ BACKEND = standard_backend(
     in_double=in_double,
     sweep=sweep,
     each_image=each_image,
-    parts_columns=True,
+    add_up=add_up,
+    stacks_columns=True,
     hold=lax.optimization_barrier,
     matmul=matmul,
     sum_products=sum_products,

@@ -10,12 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ..primitives import cores
-
 Array = Any
-
-#: Threads of XLA's products.
-CORES = cores()
 
 
 def sweep(
@@ -45,18 +40,26 @@ def sweep(
 
 
 def each_image(function: Callable[[Array], Array], x: Array) -> Array:
-    """A loop on CPUs, over as many images as there are cores, which share a batch of products: XLA would read a fused
-    im2col of all images element by element inside of these.
-
-    An axis that a mesh holds explicitly can't be looped over.
-    """
-    sharding = getattr(jax.typeof(x), "sharding", None) if hasattr(jax, "typeof") else None
-    is_held = sharding is not None and any(part is not None for part in sharding.spec)
-    if x.shape[0] < 2 or is_held or jax.default_backend() != "cpu":
+    """A loop on CPUs: XLA would read a fused im2col of all images element by element inside of their products."""
+    if x.shape[0] < 2 or not can_loop(x) or jax.default_backend() != "cpu":
         return function(x)
-    some = max(n for n in range(1, 1 + min(x.shape[0], CORES)) if x.shape[0] % n == 0)
-    y: Array = lax.map(function, jnp.reshape(x, (x.shape[0] // some, some, *x.shape[1:])))
+    y: Array = lax.map(function, jnp.expand_dims(x, 1))
     return jnp.reshape(y, (x.shape[0], *y.shape[2:]))
+
+
+def add_up(function: Callable[..., Array], *arrays: Array) -> Array:
+    """A loop that holds one part of the arrays at a time."""
+    shape = jax.eval_shape(function, *[array[0] for array in arrays])
+    total = jnp.zeros(shape.shape, shape.dtype)
+    if not all(map(can_loop, arrays)):
+        return sum((function(*parts) for parts in zip(*arrays, strict=True)), total)
+    return lax.scan(lambda total, parts: (total + function(*parts), None), total, arrays)[0]
+
+
+def can_loop(x: Array) -> bool:
+    """Not over an axis that a mesh holds explicitly."""
+    sharding = getattr(jax.typeof(x), "sharding", None) if hasattr(jax, "typeof") else None
+    return sharding is None or all(part is None for part in sharding.spec)
 
 
 def unless_finite(compute: Any, otherwise: Any, x: Array) -> Array:

@@ -1,0 +1,303 @@
+"""`gemm` for a compiler: columns are stacked from slices of x, for one image or one input channel after the other.
+
+With fewer taps than outputs a tap is a slice of x, and an image's columns are one matrix. The taps of ``after`` leading
+axes may be left out of it: these are output channels of a wider product, ``P[t, o, r]`` for all rows r of x, and
+``y[o, r] = sum over t of P[t, o, r + t * dilation]`` adds up what lies a few rows apart. Columns are as many times
+fewer. (kn2row: Anderson et al. 2017, "Low-memory GEMM-based convolution algorithms", arXiv:1709.03395.)
+
+With fewer outputs than taps, as a kernel gradient has them, an output is a slice of x, and products of some input
+channels at a time are added up.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import product
+from math import prod
+from typing import Any, NamedTuple
+
+from ..backend import Backend
+from ..geometry import Geometry, WindowDimension
+from ..primitives import tap_slice
+from ..program import Problem, Program
+from .algorithm import (
+    ALGORITHMS,
+    Algorithm,
+    Tiling,
+    base_dilated,
+    beyond_cache,
+    block_shape,
+    budget_of,
+    groups_of,
+    in_floats,
+    make_tiling,
+    prepared,
+    run_tiled,
+)
+from .rates import Counts
+
+Array = Any
+
+#: What a multiply-add takes of the time in which an element is copied (XLA on two cores: 5 and 170 ps).
+SHARE = 0.03
+
+#: Elements of the columns that are made at once where products are added up: those of 32 MiB and more are given back to
+#: the system after each step.
+MOST_COLUMNS = 2**21
+
+
+def unsupported(problem: Problem, backend: Backend) -> str | None:
+    count = slice_count(problem.geometry)
+    if count > backend.most_slices and ALGORITHMS["native"].unsupported(problem, backend) is None:
+        return f"{count} shifted slices; {backend.name} takes {backend.most_slices}"
+    return base_dilated(problem)
+
+
+def is_taps_first(geometry: Geometry) -> bool:
+    """Whether a slice is a tap at all places, or an output's window."""
+    return geometry.taps <= prod(geometry.out)
+
+
+def slice_count(geometry: Geometry) -> int:
+    """Slices of an image or a part of the inputs, but for those that are left out."""
+    return min(geometry.taps, prod(geometry.out))
+
+
+class Split(NamedTuple):
+    """Elements of one image and group: taps that are summed after the product, their rows of it, and the columns."""
+
+    after: int
+    taps: int
+    places: int
+    columns: int
+
+    def moved(self, geometry: Geometry) -> float:
+        """What is copied, or written and read again, and the products of all rows."""
+        again = self.taps * geometry.outputs * self.places if self.after else 0
+        return self.columns + again + SHARE * geometry.outputs * geometry.terms * self.places
+
+
+def splits(geometry: Geometry) -> list[Split]:
+    """One for each number of leading axes without strides."""
+    found = []
+    for after in range(geometry.ndim + 1):
+        own, rest = geometry.axes[:after], geometry.axes[after:]
+        if any(axis.stride > 1 for axis in own):
+            break
+        places = prod([axis.padded for axis in own]) * prod([axis.output for axis in rest])
+        columns = geometry.inputs * places * prod([axis.kernel for axis in rest])
+        found.append(Split(after, prod([axis.kernel for axis in own]), places, columns))
+    return found
+
+
+def split_of(geometry: Geometry) -> Split:
+    return min(splits(geometry), key=lambda split: split.moved(geometry))
+
+
+def is_whole(geometry: Geometry) -> bool:
+    """Columns of one tap are a slice of x, of all images at once."""
+    return geometry.taps == 1
+
+
+def chunk_of(geometry: Geometry) -> int:
+    """Input channels whose products are added up together: a divisor of all."""
+    each = max(1, geometry.batch * geometry.groups * prod(geometry.out) * geometry.taps)
+    most = max(1, min(geometry.inputs, MOST_COLUMNS // each))
+    return next(n for n in range(most, 0, -1) if geometry.inputs % n == 0) if geometry.inputs else 1
+
+
+def unit(problem: Problem, backend: Backend) -> int:
+    """Bytes a position: padded inputs, columns and products."""
+    geometry = problem.geometry
+    places = max(1, prod(geometry.out))
+    if is_taps_first(geometry):
+        split = split_of(geometry)
+        held = geometry.inputs * prod([axis.padded for axis in geometry.axes]) + split.columns
+        held += geometry.outputs * (split.taps * split.places * (split.after > 0) + places)
+    else:
+        held = chunk_of(geometry) * (prod([axis.padded for axis in geometry.axes]) + places * geometry.taps)
+        held += 2 * geometry.outputs * places
+    return -(-geometry.groups * held // places) * problem.itemsize
+
+
+def at_once(geometry: Geometry, block: tuple[int, ...]) -> tuple[int, ...]:
+    """One image of a block, where a loop runs over them."""
+    return (min(1, block[0]), *block[1:]) if is_taps_first(geometry) and not is_whole(geometry) else block
+
+
+def places(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
+    return prod(at_once(problem.geometry, block) if problem.is_on_cpu else block)
+
+
+def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
+    """All images whose loop holds one at a time; else as many outputs as fit, of few groups first."""
+    geometry = problem.geometry
+    whole = (geometry.batch, *geometry.out)
+    if places(problem, backend, whole) * unit(problem, backend) <= budget:
+        return whole
+    return block_shape(geometry, unit(problem, backend) // max(1, geometry.groups), budget)
+
+
+def groups(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
+    own = at_once(problem.geometry, block) if problem.is_on_cpu else block
+    return groups_of(problem.geometry, unit(problem, backend), own, budget_of(problem))
+
+
+def counts(problem: Problem, backend: Backend) -> Counts:
+    """Of the slices, in which the last axis lies as a row of elements or of some that are ``step`` apart."""
+    geometry, size, images = problem.geometry, in_floats(problem), problem.geometry.batch
+    axis, outputs = geometry.axes[-1] if geometry.axes else NO_AXIS, geometry.outputs
+    all_places = images * geometry.groups * prod(geometry.out)
+    found = {
+        "call": 1.0,
+        "kernel": prod(geometry.kernel_shape) * size,
+        "output": prod(geometry.y_shape) * size,
+        "memory": beyond_cache(geometry, size),
+    }
+    if is_taps_first(geometry):
+        split = split_of(geometry)
+        steps = 1 if is_whole(geometry) else images
+        slices, run, step = geometry.taps // split.taps, axis.output, axis.stride
+        copied = images * geometry.groups * split.columns
+        products = images * geometry.groups * split.places * outputs * geometry.terms
+        found["summed"] = images * geometry.groups * split.taps * split.places * outputs * size * (split.after > 0)
+    else:
+        steps, slices = max(1, geometry.inputs) // chunk_of(geometry), prod(geometry.out)
+        run, step = axis.kernel, axis.window_dilation
+        copied = all_places * geometry.terms
+        products = copied * outputs
+        found["added"] = steps * prod(geometry.y_shape) * size
+    is_viewed = is_whole(geometry) and step == 1
+    return found | {
+        "step": float(steps),
+        "slice": float(steps * slices),
+        "matrix": float(geometry.groups * (images if is_whole(geometry) else steps)),
+        "viewed column" if is_viewed else "column" if step == 1 else "strided column": copied * size,
+        "run": 0.0 if is_viewed else copied / max(1, run),
+        "integer product" if problem.is_integer else "product": products * size,
+    }
+
+
+NO_AXIS = WindowDimension(1, 1)
+
+
+class Stacks(NamedTuple):
+    """A tile's zeros, the slices of one image or of some inputs, and how products are added up.
+
+    ``x`` and ``y`` are shapes without the batch, ``sums`` the slices of a product ``(G, t, O, *places)`` for each of
+    its t taps, none where these are in the columns. ``step`` inputs are multiplied at a time, or all.
+    """
+
+    widths: tuple[tuple[int, int], ...]
+    x: tuple[int, ...]
+    slices: tuple[Any, ...]
+    product: tuple[int, ...]
+    sums: tuple[Any, ...]
+    y: tuple[int, ...]
+    step: int
+
+
+def details(taps_first: bool, after: int, step: int, geometry: Geometry) -> Stacks:
+    axes, groups = geometry.axes, geometry.groups
+    sizes = tuple(axis.padded for axis in axes)
+    own, rest = axes[:after], axes[after:]
+    out, window = [[getattr(axis, name) for axis in rest] for name in ("output", "kernel")]
+    stride, dilation = [[getattr(axis, name) for axis in rest] for name in ("stride", "window_dilation")]
+    if taps_first:
+        slices = [tap_slice(tap, out, stride, dilation) for tap in product(*map(range, window))]
+    else:
+        slices = [tap_slice(place, window, dilation, stride) for place in product(*map(range, out))]
+    shifts = product(*[range(axis.kernel) for axis in own])
+    ones, ends = [1] * after, [slice(None)] * len(rest)
+    lengths, steps = [axis.output for axis in own], [axis.window_dilation for axis in own]
+    sums = [(*tap_slice(tap, lengths, ones, steps), *ends) for tap in shifts] if after else []
+    taps = prod([axis.kernel for axis in own])
+    places = (taps, geometry.outputs, *sizes[:after], *[axis.output for axis in rest])
+    return Stacks(
+        tuple((axis.low, axis.high) for axis in axes),
+        (groups, geometry.inputs, *sizes),
+        tuple(slices),
+        (groups, *places),
+        tuple(sums),
+        geometry.y_shape[1:],
+        step,
+    )
+
+
+def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
+    """All tiles in one order, since they share the kernel's rows."""
+    geometry = problem.geometry
+    taps_first = is_taps_first(geometry)
+    after = split_of(geometry).after if taps_first else 0
+    own = partial(details, taps_first, after, chunk_of(geometry))
+    return make_tiling(problem, block, own, pads=False, groups=groups(problem, backend, block))
+
+
+def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
+    """``rows (G, t O, I r)``: t taps are summed after the product, r are in the columns."""
+    xp, geometry = backend.xp, program.geometry
+    own: Stacks = prepared(program, backend).tiles[0].details
+    shape = (geometry.groups, geometry.outputs, geometry.inputs, len(own.sums) or 1, -1)
+    rows = xp.permute_dims(xp.reshape(kernel, shape), (0, 3, 1, 2, 4))
+    rows = xp.reshape(rows, (geometry.groups, shape[3] * geometry.outputs, geometry.terms // shape[3]))
+    taps_first = is_taps_first(geometry)
+
+    def compute(tile: Any, x: Array, rows: Array) -> Array:
+        if not taps_first:
+            return added(backend, tile.details, x, rows)
+        one = partial(image, backend, tile.details, rows)
+        return one(x) if is_whole(geometry) else backend.each_image(one, x)
+
+    return run_tiled(program, backend, x, rows, compute)
+
+
+def image(backend: Backend, own: Stacks, rows: Array, x: Array) -> Array:
+    """Products of all images with the columns of each."""
+    xp, images = backend.xp, x.shape[:1]
+    x = padded(backend, own, x)
+    parts = [x[part] for part in own.slices]
+    columns = parts[0] if len(parts) == 1 else xp.stack(parts, axis=3)
+    columns = backend.hold(xp.reshape(columns, (*images, rows.shape[0], rows.shape[2], -1)))
+    y = backend.matmul(rows, columns)
+    if own.sums:
+        y = xp.reshape(backend.hold(y), images + own.product)
+        y = sum_taps([y[:, :, i, ...][part] for i, part in enumerate(own.sums)])
+    return xp.reshape(y, images + own.y)
+
+
+def sum_taps(parts: list[Array]) -> Array:
+    return sum(parts[1:], parts[0])
+
+
+def padded(backend: Backend, own: Stacks, x: Array) -> Array:
+    """``(N, G I, *s)`` as ``(N, G, I, *padded)``."""
+    if any(map(any, own.widths)):
+        x = backend.hold(backend.pad(x, own.widths))
+    groups, _, *sizes = own.x
+    return backend.xp.reshape(x, (x.shape[0], groups, x.shape[1] // groups, *sizes))
+
+
+def added(backend: Backend, own: Stacks, x: Array, rows: Array) -> Array:
+    """Products of some inputs after the others, of all images at once: ``(G, N P, i k) @ (G, i k, O)``."""
+    xp, images, (groups, inputs, *_) = backend.xp, x.shape[0], own.x
+    count = max(1, inputs) // own.step
+
+    def some(x: Array, rows: Array) -> Array:
+        x = padded(backend, own, x)
+        windows = xp.permute_dims(xp.stack([x[part] for part in own.slices], axis=2), (1, 0, *range(2, x.ndim + 1)))
+        columns = backend.hold(xp.reshape(windows, (groups, images * len(own.slices), rows.shape[2])))
+        return backend.matmul(columns, xp.matrix_transpose(rows))
+
+    if count > 1:
+        x = xp.reshape(x, (images, groups, count, own.step, *x.shape[2:]))
+        x = xp.permute_dims(x, (2, 0, 1, *range(3, x.ndim)))
+        x = xp.reshape(x, (count, images, groups * own.step, *x.shape[4:]))
+        rows = xp.permute_dims(xp.reshape(rows, (*rows.shape[:2], count, -1)), (2, 0, 1, 3))
+        y = backend.add_up(some, x, rows)
+    else:
+        y = some(x, rows)
+    y = xp.reshape(y, (groups, images, len(own.slices), -1))
+    return xp.reshape(xp.permute_dims(y, (1, 0, 3, 2)), (images, *own.y))
+
+
+STACKED = Algorithm("gemm", unsupported, counts, execute, unit, prepare, block=block, groups=groups, places=places)
