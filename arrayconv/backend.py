@@ -95,7 +95,7 @@ class Backend:
       ``function(*arrays)`` where `dtype` knows it too;
     - ``sweep(function, x, shape, size, places)`` is a result of this shape and x's type, made in one loop: a place is
       two corners, and ``function`` of the piece of this size at the first of them, zeros around x, lies at the second;
-    - ``each_image(function, x)`` is ``function(x)``, or of one image after the other where that is faster;
+    - ``each_part(function, x, count)`` is ``function(x)``, or of ``count`` images after others where that is faster;
     - ``add_up(function, *arrays)`` is the sum of ``function`` of their parts, ``array[i, ...]``, one after the other;
     - ``stacks_columns``: a compiler makes columns from slices, and loops over images (`algorithms/gemm_stacks.py`);
     - ``hold`` gives an array that a compiler computes as it stands, and not again wherever an element is read;
@@ -149,7 +149,7 @@ class Backend:
     has_double: Callable[[str], bool] = _never
     in_double: Callable[..., Array] = _call
     sweep: Callable[..., Array] | None = None
-    each_image: Callable[[Callable[[Array], Array], Array], Array] = _call
+    each_part: Callable[[Callable[[Array], Array], Array, int], Array] = lambda function, x, count: function(x)
     add_up: Callable[..., Array] = _add_up
     stacks_columns: bool = False
     hold: Callable[[Array], Array] = _same

@@ -99,11 +99,28 @@ def is_whole(geometry: Geometry) -> bool:
     return geometry.taps == 1
 
 
-def chunk_of(geometry: Geometry) -> int:
-    """Input channels whose products are added up together: a divisor of all."""
-    each = max(1, geometry.batch * geometry.groups * prod(geometry.out) * geometry.taps)
-    most = max(1, min(geometry.inputs, MOST_COLUMNS // each))
-    return next(n for n in range(most, 0, -1) if geometry.inputs % n == 0) if geometry.inputs else 1
+class Parts(NamedTuple):
+    """Images and inputs of a product where products are added up, each a divisor of all."""
+
+    images: int
+    inputs: int
+
+
+def parts_of(geometry: Geometry) -> Parts:
+    """All images if their columns of one input are few enough; then as many inputs as that leaves."""
+    one = max(1, geometry.groups * prod(geometry.out) * geometry.taps)
+    images = divisor(geometry.batch, MOST_COLUMNS // one)
+    return Parts(images, divisor(geometry.inputs, MOST_COLUMNS // (one * images)))
+
+
+#: Ways to cut an axis evenly that are tried.
+TRIED = 256
+
+
+def divisor(count: int, most: int) -> int:
+    """The size of equal pieces of up to ``most``: about the largest there is, or 1."""
+    least = -(-count // max(1, most))
+    return next((count // n for n in range(max(1, least), min(count, least + TRIED)) if count % n == 0), 1)
 
 
 def unit(problem: Problem, backend: Backend) -> int:
@@ -115,14 +132,15 @@ def unit(problem: Problem, backend: Backend) -> int:
         held = geometry.inputs * prod([axis.padded for axis in geometry.axes]) + split.columns
         held += geometry.outputs * (split.taps * split.places * (split.after > 0) + places)
     else:
-        held = chunk_of(geometry) * (prod([axis.padded for axis in geometry.axes]) + places * geometry.taps)
+        held = parts_of(geometry).inputs * (prod([axis.padded for axis in geometry.axes]) + places * geometry.taps)
         held += 2 * geometry.outputs * places
     return -(-geometry.groups * held // places) * problem.itemsize
 
 
 def at_once(geometry: Geometry, block: tuple[int, ...]) -> tuple[int, ...]:
-    """One image of a block, where a loop runs over them."""
-    return (min(1, block[0]), *block[1:]) if is_taps_first(geometry) and not is_whole(geometry) else block
+    """The images of a block that its loop takes together."""
+    images = geometry.batch if is_whole(geometry) else 1 if is_taps_first(geometry) else parts_of(geometry).images
+    return (min(images, block[0]), *block[1:])
 
 
 def places(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
@@ -162,11 +180,12 @@ def counts(problem: Problem, backend: Backend) -> Counts:
         products = images * geometry.groups * split.places * outputs * geometry.terms
         found["summed"] = images * geometry.groups * split.taps * split.places * outputs * size * (split.after > 0)
     else:
-        steps, slices = max(1, geometry.inputs) // chunk_of(geometry), prod(geometry.out)
+        parts, slices = parts_of(geometry), prod(geometry.out)
+        steps = geometry.batch // parts.images * max(1, geometry.inputs) // parts.inputs
         run, step = axis.kernel, axis.window_dilation
         copied = all_places * geometry.terms
         products = copied * outputs
-        found["added"] = steps * prod(geometry.y_shape) * size
+        found["added"] = max(1, geometry.inputs) // parts.inputs * prod(geometry.y_shape) * size
     is_viewed = is_whole(geometry) and step == 1
     return found | {
         "step": float(steps),
@@ -184,8 +203,8 @@ NO_AXIS = WindowDimension(1, 1)
 class Stacks(NamedTuple):
     """A tile's zeros, the slices of one image or of some inputs, and how products are added up.
 
-    ``x`` and ``y`` are shapes without the batch, ``sums`` the slices of a product ``(G, t, O, *places)`` for each of
-    its t taps, none where these are in the columns. ``step`` inputs are multiplied at a time, or all.
+    ``x`` and ``y`` are shapes without the batch, ``sums`` the slices of a ``product (t, O, *places)`` for each of its t
+    taps, none where these are in the columns. ``parts`` are multiplied at a time.
     """
 
     widths: tuple[tuple[int, int], ...]
@@ -194,10 +213,10 @@ class Stacks(NamedTuple):
     product: tuple[int, ...]
     sums: tuple[Any, ...]
     y: tuple[int, ...]
-    step: int
+    parts: Parts
 
 
-def details(taps_first: bool, after: int, step: int, geometry: Geometry) -> Stacks:
+def details(taps_first: bool, after: int, parts: Parts, geometry: Geometry) -> Stacks:
     axes, groups = geometry.axes, geometry.groups
     sizes = tuple(axis.padded for axis in axes)
     own, rest = axes[:after], axes[after:]
@@ -217,10 +236,10 @@ def details(taps_first: bool, after: int, step: int, geometry: Geometry) -> Stac
         tuple((axis.low, axis.high) for axis in axes),
         (groups, geometry.inputs, *sizes),
         tuple(slices),
-        (groups, *places),
+        places,
         tuple(sums),
         geometry.y_shape[1:],
-        step,
+        parts,
     )
 
 
@@ -229,7 +248,7 @@ def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tilin
     geometry = problem.geometry
     taps_first = is_taps_first(geometry)
     after = split_of(geometry).after if taps_first else 0
-    own = partial(details, taps_first, after, chunk_of(geometry))
+    own = partial(details, taps_first, after, parts_of(geometry))
     return make_tiling(problem, block, own, pads=False, groups=groups(problem, backend, block))
 
 
@@ -243,26 +262,31 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     taps_first = is_taps_first(geometry)
 
     def compute(tile: Any, x: Array, rows: Array) -> Array:
+        own: Stacks = tile.details
         if not taps_first:
-            return added(backend, tile.details, x, rows)
-        one = partial(image, backend, tile.details, rows)
-        return one(x) if is_whole(geometry) else backend.each_image(one, x)
+            return backend.each_part(partial(added, backend, own, rows), x, divisor(x.shape[0], own.parts.images))
+        one = partial(image, backend, own, rows)
+        return one(x) if is_whole(geometry) else backend.each_part(one, x, 1)
 
     return run_tiled(program, backend, x, rows, compute)
 
 
 def image(backend: Backend, own: Stacks, rows: Array, x: Array) -> Array:
-    """Products of all images with the columns of each."""
-    xp, images = backend.xp, x.shape[:1]
-    x = padded(backend, own, x)
+    """Products of all images with the columns of each.
+
+    Without axes of one element, for whose reshapes XLA copies the columns once more.
+    """
+    xp, images, groups = backend.xp, x.shape[0], rows.shape[0]
+    lead = tuple(n for n in (images, groups) if n > 1)
+    x = xp.reshape(padded(backend, own, x), (*lead, *own.x[1:]))
     parts = [x[part] for part in own.slices]
-    columns = parts[0] if len(parts) == 1 else xp.stack(parts, axis=3)
-    columns = backend.hold(xp.reshape(columns, (*images, rows.shape[0], rows.shape[2], -1)))
-    y = backend.matmul(rows, columns)
+    columns = parts[0] if len(parts) == 1 else xp.stack(parts, axis=len(lead) + 1)
+    columns = backend.hold(xp.reshape(columns, (*lead, rows.shape[2], -1)))
+    y = backend.matmul(rows if groups > 1 else rows[0, ...], columns)
     if own.sums:
-        y = xp.reshape(backend.hold(y), images + own.product)
+        y = xp.reshape(backend.hold(y), (images, groups, *own.product))
         y = sum_taps([y[:, :, i, ...][part] for i, part in enumerate(own.sums)])
-    return xp.reshape(y, images + own.y)
+    return xp.reshape(y, (images, *own.y))
 
 
 def sum_taps(parts: list[Array]) -> Array:
@@ -277,21 +301,28 @@ def padded(backend: Backend, own: Stacks, x: Array) -> Array:
     return backend.xp.reshape(x, (x.shape[0], groups, x.shape[1] // groups, *sizes))
 
 
-def added(backend: Backend, own: Stacks, x: Array, rows: Array) -> Array:
-    """Products of some inputs after the others, of all images at once: ``(G, N P, i k) @ (G, i k, O)``."""
-    xp, images, (groups, inputs, *_) = backend.xp, x.shape[0], own.x
-    count = max(1, inputs) // own.step
+def added(backend: Backend, own: Stacks, rows: Array, x: Array) -> Array:
+    """Products of some inputs after the others, of all these images: ``(G, N P, i k) @ (G, i k, O)``."""
+    xp, images, (groups, inputs, *sizes) = backend.xp, x.shape[0], own.x
+    step = divisor(inputs, own.parts.inputs)
+    count = max(1, inputs) // step
 
     def some(x: Array, rows: Array) -> Array:
         x = padded(backend, own, x)
-        windows = xp.permute_dims(xp.stack([x[part] for part in own.slices], axis=2), (1, 0, *range(2, x.ndim + 1)))
-        columns = backend.hold(xp.reshape(windows, (groups, images * len(own.slices), rows.shape[2])))
+        if groups == 1:
+            parts = [xp.reshape(x, (images, -1, *sizes))[part] for part in own.slices]
+            columns, rows = xp.stack(parts, axis=1), rows[0, ...]
+        else:
+            columns = xp.stack([x[part] for part in own.slices], axis=2)
+            columns = xp.permute_dims(columns, (1, 0, *range(2, columns.ndim)))
+        lead = (groups,) if groups > 1 else ()
+        columns = backend.hold(xp.reshape(columns, (*lead, images * len(own.slices), -1)))
         return backend.matmul(columns, xp.matrix_transpose(rows))
 
     if count > 1:
-        x = xp.reshape(x, (images, groups, count, own.step, *x.shape[2:]))
+        x = xp.reshape(x, (images, groups, count, step, *x.shape[2:]))
         x = xp.permute_dims(x, (2, 0, 1, *range(3, x.ndim)))
-        x = xp.reshape(x, (count, images, groups * own.step, *x.shape[4:]))
+        x = xp.reshape(x, (count, images, groups * step, *x.shape[4:]))
         rows = xp.permute_dims(xp.reshape(rows, (*rows.shape[:2], count, -1)), (2, 0, 1, 3))
         y = backend.add_up(some, x, rows)
     else:

@@ -27,7 +27,7 @@ from ..backend import Backend, Native, Planning, Run, standard_backend
 from ..primitives import Widths
 from ..program import Problem, Program
 from ..transposes import correlate_input, correlate_taps
-from .jax_control import add_up, each_image, if_finite, sweep, unless_finite
+from .jax_control import add_up, each_part, if_finite, sweep, unless_finite
 from .jax_mesh import Spread, is_spread
 from .jax_sums import passes, sum_products, sum_slices
 
@@ -313,7 +313,7 @@ BACKEND = standard_backend(
     has_double=lambda device: device == "cpu" or dtype("float64") is not None,
     in_double=in_double,
     sweep=sweep,
-    each_image=each_image,
+    each_part=each_part,
     add_up=add_up,
     stacks_columns=True,
     hold=lax.optimization_barrier,

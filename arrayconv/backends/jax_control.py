@@ -39,11 +39,11 @@ def sweep(
     return y
 
 
-def each_image(function: Callable[[Array], Array], x: Array) -> Array:
+def each_part(function: Callable[[Array], Array], x: Array, count: int) -> Array:
     """A loop on CPUs: XLA would read a fused im2col of all images element by element inside of their products."""
-    if x.shape[0] < 2 or not can_loop(x) or jax.default_backend() != "cpu":
+    if x.shape[0] <= count or not can_loop(x) or jax.default_backend() != "cpu":
         return function(x)
-    y: Array = lax.map(function, jnp.expand_dims(x, 1))
+    y: Array = lax.map(function, jnp.reshape(x, (-1, count, *x.shape[1:])))
     return jnp.reshape(y, (x.shape[0], *y.shape[2:]))
 
 
