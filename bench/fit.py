@@ -22,7 +22,7 @@ from scipy.optimize import least_squares
 from arrayconv.algorithms import ALGORITHMS
 from arrayconv.algorithms import rates as shipped
 from arrayconv.algorithms.algorithm import Algorithm, seconds_of
-from arrayconv.algorithms.rates import BASE, PROCESSORS, prices
+from arrayconv.algorithms.rates import BASE, PROCESSORS, own_prices, prices
 from arrayconv.backend import Backend, library_backend
 from arrayconv.processor import processor
 from arrayconv.program import Problem
@@ -93,15 +93,16 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--processor", choices=PROCESSORS, default=processor(), help="whose prices (default: this machine's)"
     )
+    parser.add_argument("--library", action="append", choices=LIBRARIES, help="the others' stay (default: all three)")
     names = f"what regret --save was given (default: those of {', '.join(DATA)} that there are, KIND-NAME off {BASE})"
     parser.add_argument("--data", nargs="+", default=(), help=names)
 
 
 def run(args: Namespace) -> int:
-    is_base = args.processor == BASE
-    table = {name: dict(rates) for name, rates in prices(BASE).items()} if is_base else {}
+    is_base, wanted = args.processor == BASE, args.library or LIBRARIES
+    table = {name: dict(rates) for name, rates in own_prices(args.processor).items() if is_base or name not in wanted}
     names = args.data or [name if is_base else f"{args.processor}-{name}" for name in DATA]
-    for name in LIBRARIES:
+    for name in wanted:
         rows = [row for data in names for row in read_rows(data, name)]
         if rows and is_base:
             table[name] |= fit_library(name, rows)

@@ -33,11 +33,16 @@ BASE = next(iter(PROCESSORS))
 Prices = dict[str, dict[str, dict[str, float]]]
 
 
+def own_prices(kind: str) -> Prices:
+    """Of the libraries that have their own on a kind of processor."""
+    table: Prices = import_module(PROCESSORS[kind]).SECONDS
+    return table
+
+
 @cache
 def prices(kind: str) -> Prices:
     """Seconds a unit, by library and algorithm, on a kind of processor; a library may have `BASE`'s there too."""
-    table: Prices = import_module(PROCESSORS[kind]).SECONDS
-    return table if kind == BASE else prices(BASE) | table
+    return own_prices(kind) if kind == BASE else prices(BASE) | own_prices(kind)
 
 
 def rates_of(problem: Problem, algorithm: str) -> Mapping[str, float]:
