@@ -1,7 +1,7 @@
 """`gemm` for a compiler: columns are stacked from slices of x, for one image or one input channel after the other.
 
-With fewer taps than outputs a tap is a slice of x, and an image's columns are one matrix. The taps of ``after`` leading
-axes may be left out of it: these are output channels of a wider product, ``P[t, o, r]`` for all rows r of x, and
+With fewer taps than outputs a tap is a slice of x, and an image's columns are one matrix. The taps of the first axis
+may be left out of it: these are output channels of a wider product, ``P[t, o, r]`` for all rows r of x, and
 ``y[o, r] = sum over t of P[t, o, r + t * dilation]`` adds up what lies a few rows apart. Columns are as many times
 fewer. (kn2row: Anderson et al. 2017, "Low-memory GEMM-based convolution algorithms", arXiv:1709.03395.)
 
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from ..backend import Backend
 from ..geometry import Geometry, WindowDimension
-from ..primitives import tap_slice
+from ..primitives import pad_zero, tap_slice
 from ..program import Problem, Program
 from .algorithm import (
     ALGORITHMS,
@@ -63,35 +63,35 @@ def slice_count(geometry: Geometry) -> int:
     return min(geometry.taps, prod(geometry.out))
 
 
-class Split(NamedTuple):
-    """Elements of one image and group: taps that are summed after the product, their rows of it, and the columns."""
+#: Of a product of numbers.
+NO_AXIS = WindowDimension(1, 1)
 
-    after: int
+
+class Split(NamedTuple):
+    """Taps that are summed after the product, or 0, and elements of one image and group: places of the product, and
+    its columns.
+    """
+
     taps: int
     places: int
     columns: int
 
     def moved(self, geometry: Geometry) -> float:
         """What is copied, or written and read again, and the products of all rows."""
-        again = self.taps * geometry.outputs * self.places if self.after else 0
+        again = self.taps * geometry.outputs * self.places
         return self.columns + again + SHARE * geometry.outputs * geometry.terms * self.places
 
 
-def splits(geometry: Geometry) -> list[Split]:
-    """One for each number of leading axes without strides."""
-    found = []
-    for after in range(geometry.ndim + 1):
-        own, rest = geometry.axes[:after], geometry.axes[after:]
-        if any(axis.stride > 1 for axis in own):
-            break
-        places = prod([axis.padded for axis in own]) * prod([axis.output for axis in rest])
-        columns = geometry.inputs * places * prod([axis.kernel for axis in rest])
-        found.append(Split(after, prod([axis.kernel for axis in own]), places, columns))
-    return found
-
-
 def split_of(geometry: Geometry) -> Split:
-    return min(splits(geometry), key=lambda split: split.moved(geometry))
+    """The taps of the first axis in the columns or not, as less is moved; a stride would leave most of a sum unused."""
+    places = prod(geometry.out)
+    whole = Split(0, places, geometry.terms * places)
+    first = geometry.axes[0] if geometry.axes else NO_AXIS
+    if first.stride > 1 or first.kernel == 1:
+        return whole
+    places = first.padded * prod(geometry.out[1:])
+    rows = Split(first.kernel, places, geometry.terms // first.kernel * places)
+    return min(whole, rows, key=lambda split: split.moved(geometry))
 
 
 def is_whole(geometry: Geometry) -> bool:
@@ -130,7 +130,7 @@ def unit(problem: Problem, backend: Backend) -> int:
     if is_taps_first(geometry):
         split = split_of(geometry)
         held = geometry.inputs * prod([axis.padded for axis in geometry.axes]) + split.columns
-        held += geometry.outputs * (split.taps * split.places * (split.after > 0) + places)
+        held += geometry.outputs * (split.taps * split.places + places)
     else:
         held = parts_of(geometry).inputs * (prod([axis.padded for axis in geometry.axes]) + places * geometry.taps)
         held += 2 * geometry.outputs * places
@@ -175,10 +175,10 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     if is_taps_first(geometry):
         split = split_of(geometry)
         steps = 1 if is_whole(geometry) else images
-        slices, run, step = geometry.taps // split.taps, axis.output, axis.stride
+        slices, run, step = geometry.taps // max(1, split.taps), axis.output, axis.stride
         copied = images * geometry.groups * split.columns
         products = images * geometry.groups * split.places * outputs * geometry.terms
-        found["summed"] = images * geometry.groups * split.taps * split.places * outputs * size * (split.after > 0)
+        found["summed"] = images * geometry.groups * split.taps * split.places * outputs * size
     else:
         parts, slices = parts_of(geometry), prod(geometry.out)
         steps = geometry.batch // parts.images * max(1, geometry.inputs) // parts.inputs
@@ -197,46 +197,38 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     }
 
 
-NO_AXIS = WindowDimension(1, 1)
-
-
 class Stacks(NamedTuple):
     """A tile's zeros, the slices of one image or of some inputs, and how products are added up.
 
-    ``x`` and ``y`` are shapes without the batch, ``sums`` the slices of a ``product (t, O, *places)`` for each of its t
-    taps, none where these are in the columns. ``parts`` are multiplied at a time.
+    ``x`` and ``y`` are shapes without the batch, ``sums`` the places of a product for each tap of the first axis, none
+    where these are in the columns. ``parts`` are multiplied at a time.
     """
 
     widths: tuple[tuple[int, int], ...]
     x: tuple[int, ...]
     slices: tuple[Any, ...]
-    product: tuple[int, ...]
-    sums: tuple[Any, ...]
+    sums: tuple[slice, ...]
     y: tuple[int, ...]
     parts: Parts
 
 
-def details(taps_first: bool, after: int, parts: Parts, geometry: Geometry) -> Stacks:
-    axes, groups = geometry.axes, geometry.groups
-    sizes = tuple(axis.padded for axis in axes)
-    own, rest = axes[:after], axes[after:]
-    out, window = [[getattr(axis, name) for axis in rest] for name in ("output", "kernel")]
-    stride, dilation = [[getattr(axis, name) for axis in rest] for name in ("stride", "window_dilation")]
+def details(taps_first: bool, summed: bool, parts: Parts, geometry: Geometry) -> Stacks:
+    axes, sums = geometry.axes, list[slice]()
+    if summed:  # the product has a place for every row of x
+        first, row, places = axes[0], prod(geometry.out[1:]), prod(geometry.out)
+        starts = [tap * first.window_dilation * row for tap in range(first.kernel)]
+        sums = [slice(start, start + places) for start in starts]
+        axes = (WindowDimension(first.padded, 1), *axes[1:])
+    window, out = [axis.kernel for axis in axes], [axis.output for axis in axes]
+    stride, dilation = [axis.stride for axis in axes], [axis.window_dilation for axis in axes]
     if taps_first:
         slices = [tap_slice(tap, out, stride, dilation) for tap in product(*map(range, window))]
     else:
         slices = [tap_slice(place, window, dilation, stride) for place in product(*map(range, out))]
-    shifts = product(*[range(axis.kernel) for axis in own])
-    ones, ends = [1] * after, [slice(None)] * len(rest)
-    lengths, steps = [axis.output for axis in own], [axis.window_dilation for axis in own]
-    sums = [(*tap_slice(tap, lengths, ones, steps), *ends) for tap in shifts] if after else []
-    taps = prod([axis.kernel for axis in own])
-    places = (taps, geometry.outputs, *sizes[:after], *[axis.output for axis in rest])
     return Stacks(
-        tuple((axis.low, axis.high) for axis in axes),
-        (groups, geometry.inputs, *sizes),
+        tuple((axis.low, axis.high) for axis in geometry.axes),
+        (geometry.groups, geometry.inputs, *(axis.padded for axis in geometry.axes)),
         tuple(slices),
-        places,
         tuple(sums),
         geometry.y_shape[1:],
         parts,
@@ -247,8 +239,8 @@ def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tilin
     """All tiles in one order, since they share the kernel's rows."""
     geometry = problem.geometry
     taps_first = is_taps_first(geometry)
-    after = split_of(geometry).after if taps_first else 0
-    own = partial(details, taps_first, after, parts_of(geometry))
+    summed = taps_first and split_of(geometry).taps > 0
+    own = partial(details, taps_first, summed, parts_of(geometry))
     return make_tiling(problem, block, own, pads=False, groups=groups(problem, backend, block))
 
 
@@ -284,8 +276,9 @@ def image(backend: Backend, own: Stacks, rows: Array, x: Array) -> Array:
     columns = backend.hold(xp.reshape(columns, (*lead, rows.shape[2], -1)))
     y = backend.matmul(rows if groups > 1 else rows[0, ...], columns)
     if own.sums:
-        y = xp.reshape(backend.hold(y), (images, groups, *own.product))
-        y = sum_taps([y[:, :, i, ...][part] for i, part in enumerate(own.sums)])
+        y = backend.hold(y)
+        each = rows.shape[1] // len(own.sums)
+        y = backend.hold(sum_taps([y[..., i * each : (i + 1) * each, part] for i, part in enumerate(own.sums)]))
     return xp.reshape(y, (images, *own.y))
 
 
@@ -296,7 +289,7 @@ def sum_taps(parts: list[Array]) -> Array:
 def padded(backend: Backend, own: Stacks, x: Array) -> Array:
     """``(N, G I, *s)`` as ``(N, G, I, *padded)``."""
     if any(map(any, own.widths)):
-        x = backend.hold(backend.pad(x, own.widths))
+        x = backend.hold(pad_zero(backend.xp, x, own.widths))
     groups, _, *sizes = own.x
     return backend.xp.reshape(x, (x.shape[0], groups, x.shape[1] // groups, *sizes))
 
@@ -313,8 +306,8 @@ def added(backend: Backend, own: Stacks, rows: Array, x: Array) -> Array:
             parts = [xp.reshape(x, (images, -1, *sizes))[part] for part in own.slices]
             columns, rows = xp.stack(parts, axis=1), rows[0, ...]
         else:
+            x = backend.hold(xp.permute_dims(x, (1, 0, *range(2, x.ndim))))
             columns = xp.stack([x[part] for part in own.slices], axis=2)
-            columns = xp.permute_dims(columns, (1, 0, *range(2, columns.ndim)))
         lead = (groups,) if groups > 1 else ()
         columns = backend.hold(xp.reshape(columns, (*lead, images * len(own.slices), -1)))
         return backend.matmul(columns, xp.matrix_transpose(rows))
