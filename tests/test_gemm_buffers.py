@@ -10,7 +10,6 @@ import pytest
 
 import arrayconv as ac
 from arrayconv.algorithms import prepared
-from arrayconv.algorithms.gemm import is_parted
 from arrayconv.algorithms.gemm_buffers import FEW, phases
 from arrayconv.backend import library_backend
 from arrayconv.backends.numpy import UNPACKED, matmul
@@ -70,28 +69,6 @@ def test_tiles_of_some_groups(library: Library, algorithm: str, shape: tuple[int
             assert sum(groups) >= 13 > max(groups) and program.workspace <= workspace
         x, kernel = (RNG.integers(-9, 9, own).astype("float32") for own in (shape, kernel_shape))
         library.check(ac.conv, x, kernel, **options)
-
-
-@pytest.mark.parametrize("images", [1, 2, 3])
-@pytest.mark.parametrize(
-    ("window", "options"),
-    [
-        ((3, 3), {"padding": 1}),
-        ((2, 5), {"padding": "same", "dilation": (3, 1)}),
-        ((8, 1), {"stride": (1, 2), "groups": 2}),
-        ((3, 3), {"stride": (1, 2), "padding": (4, 0), "dilation": 2}),
-    ],
-)
-def test_columns_of_a_row_of_taps_at_a_time(images: int, window: tuple[int, int], options: dict[str, Any]) -> None:
-    """Their products are added, in a loop over images in twos where these are even; against sums of shifted slices."""
-    jax = pytest.importorskip("jax")
-    x = RNG.integers(-5, 6, (images, 16, 96, 100))
-    kernel = RNG.integers(-5, 6, (4, 16 // options.get("groups", 1), *window))
-    geometry = ac.plan(ac.conv, x.shape, kernel.shape, library="jax", **options).program.geometry
-    assert is_parted(geometry, library_backend("jax"))
-    expected = ac.conv(x, kernel, algorithm="direct", **options)
-    made = [jax.numpy.asarray(array, "float32") for array in (x, kernel)]
-    np.testing.assert_array_equal(ac.conv(*made, algorithm="gemm", **options), expected)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])

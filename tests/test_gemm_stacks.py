@@ -1,0 +1,125 @@
+"""JAX's `gemm`: columns stacked from slices, taps that are summed after the product, inputs that are added up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from conftest import LIBRARIES
+
+import arrayconv as ac
+from arrayconv.algorithms import gemm_stacks, prepared
+from arrayconv.algorithms.gemm_stacks import Parts, Stacks, divisor, is_taps_first, parts_of, split_of
+from arrayconv.backend import library_backend
+from arrayconv.geometry import Geometry, WindowDimension
+
+RNG = np.random.default_rng(0)
+JAX = LIBRARIES["jax"]
+
+#: x, kernel and options, and what the columns of the first tile are.
+LAYOUTS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any], dict[str, Any]]] = {
+    "taps": ((3, 2, 20, 18), (6, 2, 3, 3), {"padding": 1}, {"slices": 9, "sums": 0}),
+    "one image": ((1, 2, 20, 18), (6, 2, 3, 3), {"stride": (1, 2)}, {"slices": 9, "sums": 0}),
+    "rows of taps": ((3, 16, 20, 18), (2, 16, 3, 2), {"padding": ((1, 0), (2, 1))}, {"slices": 2, "sums": 3}),
+    "one image's rows": ((1, 16, 20, 18), (2, 16, 5, 3), {"padding": 2}, {"slices": 3, "sums": 5}),
+    "dilated rows": ((2, 16, 20, 18), (2, 16, 3, 3), {"dilation": (3, 2), "padding": (3, -1)}, {"sums": 3}),
+    "rows of groups": ((2, 32, 20, 18), (4, 16, 3, 3), {"groups": 2, "stride": (1, 2)}, {"slices": 3, "sums": 3}),
+    "signal": ((2, 16, 90), (2, 16, 5), {"padding": "same", "dilation": 2}, {"slices": 1, "sums": 5}),
+    "strided signal": ((2, 16, 90), (2, 16, 5), {"stride": 3}, {"slices": 5, "sums": 0}),
+    "volume": ((2, 16, 9, 8, 10), (2, 16, 3, 2, 3), {"padding": 1}, {"slices": 6, "sums": 3}),
+    "pointwise": ((4, 8, 12, 13), (6, 8, 1, 1), {}, {"slices": 1, "sums": 0}),
+    "pointwise, stride 2": ((4, 8, 30, 31), (6, 8, 1, 1), {"stride": 2, "padding": (1, 0)}, {"slices": 1}),
+    "outputs": ((3, 6, 12, 13), (5, 6, 10, 12), {"padding": (0, 1)}, {"slices": 12, "sums": 0}),
+    "one output": ((4, 8, 9, 9), (6, 8, 9, 9), {}, {"slices": 1}),
+    "outputs of groups": ((3, 6, 12, 13), (4, 3, 5, 5), {"groups": 2, "stride": 3, "dilation": 2}, {"slices": 6}),
+}
+
+
+def first_tile(x: tuple[int, ...], kernel: tuple[int, ...], options: dict[str, Any]) -> tuple[Stacks, Geometry]:
+    program = ac.plan(ac.conv, x, kernel, library="jax", algorithm="gemm", **options).program
+    details: Stacks = prepared(program, library_backend("jax")).tiles[0].details
+    return details, program.geometry
+
+
+@pytest.mark.parametrize("workspace", [2**26, 2**13])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_columns_of_every_layout(layout: str, workspace: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole and in tiles; few columns at a time, so that outputs are added up over several inputs and images."""
+    monkeypatch.setattr(gemm_stacks, "MOST_COLUMNS", 2000)
+    x_shape, kernel_shape, options, own = LAYOUTS[layout]
+    details, _ = first_tile(x_shape, kernel_shape, options)
+    assert own == {name: len(getattr(details, name)) for name in own}
+    with ac.settings(workspace=workspace):
+        for dtype in ("float32", "int32") if workspace < 2**26 else ("float32", "bfloat16", "complex128"):
+            x, kernel = (RNG.integers(-9, 9, shape) for shape in (x_shape, kernel_shape))
+            assert JAX.check(ac.conv, x, kernel, cast=dtype, algorithm="gemm", **options)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("layout", ["taps", "rows of taps", "dilated rows", "outputs"])
+def test_what_is_not_finite_stays_in_its_windows(layout: str, bad: float) -> None:
+    x_shape, kernel_shape, options, _ = LAYOUTS[layout]
+    x = RNG.standard_normal(x_shape).astype("float32")
+    x[0, 0, 5, 4] = bad
+    assert JAX.check(ac.conv, x, np.ones(kernel_shape, "float32"), algorithm="gemm", **options)
+
+
+@pytest.mark.parametrize(
+    ("geometry", "expected"),
+    [
+        (Geometry(64, 1, 8, 64, (WindowDimension(56, 54), WindowDimension(56, 54))), Parts(64, 1)),
+        (Geometry(64, 1, 64, 64, (WindowDimension(8, 6), WindowDimension(8, 6))), Parts(64, 64)),
+        (Geometry(64, 1, 1, 64, (WindowDimension(112, 110), WindowDimension(112, 110))), Parts(16, 1)),
+        (Geometry(7, 1, 11, 2, (WindowDimension(1000, 800), WindowDimension(1000, 800))), Parts(1, 1)),
+    ],
+)
+def test_parts_hold_few_columns(geometry: Geometry, expected: Parts) -> None:
+    assert not is_taps_first(geometry) and parts_of(geometry) == expected
+
+
+def test_pieces_are_equal_and_as_large_as_they_may_be() -> None:
+    assert [divisor(count, most) for count, most in [(8, 3), (8, 8), (8, 99), (64, 20), (7, 3), (1, 1)]] == [
+        *(2, 8, 8, 16, 1, 1)
+    ]
+    assert divisor(0, 5) == divisor(5, 0) == divisor(2**61 - 1, 2**20) == 1
+
+
+def test_less_is_moved() -> None:
+    """A layer of many channels takes its first axis apart, one of few or with a stride not."""
+    wide, narrow, strided = (
+        ac.plan(ac.conv, x, kernel, library="jax", stride=stride, padding=1).program.geometry
+        for x, kernel, stride in (
+            ((8, 64, 56, 56), (64, 64, 3, 3), 1),
+            ((8, 3, 56, 56), (64, 3, 3, 3), 1),
+            ((8, 64, 56, 56), (64, 64, 3, 3), 2),
+        )
+    )
+    assert split_of(wide).taps == 3 and split_of(narrow).taps == split_of(strided).taps == 0
+    assert split_of(wide).columns < wide.terms * 56 * 56 / 2
+
+
+@pytest.mark.parametrize("layer", [((8, 64, 28, 28), (64, 64, 3, 3)), ((4, 8, 64, 64), (16, 8, 5, 5))])
+def test_a_loop_holds_one_image(layer: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+    """What XLA takes beside arguments and result, for the call and both gradients."""
+    x, kernel = (jax.numpy.ones(shape, "float32") for shape in layer)
+    plan = ac.plan(ac.conv, x, kernel, padding=1, algorithm="gemm")
+    call = jax.jit(lambda x, kernel: ac.conv(x, kernel, padding=1, algorithm="gemm"))
+    taken = call.lower(x, kernel).compile().memory_analysis().temp_size_in_bytes
+    all_columns = 4 * plan.program.geometry.terms * plan(x, kernel).size // kernel.shape[0]
+    assert taken <= plan.program.workspace < all_columns / 2
+
+
+def test_gradients_of_a_layer() -> None:
+    """In a loop over inputs, which are images here, against PyTorch's in float64."""
+    import torch
+
+    x, kernel = RNG.standard_normal((6, 4, 11, 12)), RNG.standard_normal((5, 4, 3, 3))
+    dy = RNG.standard_normal((6, 5, 6, 6))
+    own = [jax.numpy.asarray(array) for array in (x, kernel)]
+    others = [torch.tensor(array, requires_grad=True) for array in (x, kernel)]
+    torch.nn.functional.conv2d(*others, stride=2, padding=1).backward(torch.tensor(dy))
+    _, pull = jax.vjp(lambda x, kernel: ac.conv(x, kernel, stride=2, padding=1, algorithm="gemm"), *own)
+    for mine, other in zip(pull(jax.numpy.asarray(dy)), others, strict=True):
+        np.testing.assert_allclose(mine, other.grad, rtol=1e-12, atol=1e-12)
