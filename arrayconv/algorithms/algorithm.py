@@ -113,6 +113,15 @@ def beyond_cache(geometry: Geometry, size: float) -> float:
     return max(0.0, (prod(geometry.x_shape) + prod(geometry.y_shape)) * size - CACHED)
 
 
+#: Floats above which an array has pages of its own, which the system clears (glibc: 32 MiB).
+FRESH = 2**23
+
+
+def fresh(size: float, count: float) -> float:
+    """Floats of ``count`` elements that lie on new pages: all or none."""
+    return count * size if count * size > FRESH else 0.0
+
+
 #: Every algorithm by name; `algorithms/__init__.py` lists them.
 ALGORITHMS: dict[str, Algorithm] = {}
 

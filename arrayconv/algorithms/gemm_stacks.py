@@ -28,6 +28,7 @@ from .algorithm import (
     beyond_cache,
     block_shape,
     budget_of,
+    fresh,
     groups_of,
     in_floats,
     make_tiling,
@@ -187,7 +188,9 @@ def counts(problem: Problem, backend: Backend) -> Counts:
         products = copied * outputs
         found["added"] = max(1, geometry.inputs) // parts.inputs * prod(geometry.y_shape) * size
     is_viewed = is_whole(geometry) and step == 1
+    held = [prod(geometry.y_shape), 0 if is_viewed else copied + found.get("summed", 0.0) / size]
     return found | {
+        "fresh": fresh(size, held[0]) + steps * fresh(size, held[1] / steps),
         "step": float(steps),
         "slice": float(steps * slices),
         "matrix": float(geometry.groups * (images if is_whole(geometry) else steps)),

@@ -12,15 +12,11 @@ from math import prod
 from ..geometry import Geometry
 from ..onednn import is_onednn
 from ..program import Problem
-from .algorithm import in_floats, positions
+from .algorithm import fresh, in_floats, positions
 from .rates import Counts
 
 #: Channels that are computed at once: floats in the widest registers that CPUs have.
 VECTOR = 16
-
-#: Floats above which a result has pages of its own, which the system clears (glibc: 32 MiB).
-FRESH = 2**23
-
 
 def convolution_counts(problem: Problem) -> Counts:
     """The library's own rules; a library that was not looked at is taken to run as torch does."""
@@ -62,7 +58,7 @@ def onednn_counts(problem: Problem) -> Counts:
         "group": float(geometry.batch * geometry.groups) if kind.startswith(("grouped", "blocked")) else 0.0,
         kind: pairs * vectors,
         f"{kind} output": results,
-        "fresh": sum(count for count in copies(geometry, kind) if count * size > FRESH) * size,
+        "fresh": sum(fresh(size, count) for count in copies(geometry, kind)),
         **moved,
     }
 
@@ -153,15 +149,21 @@ def eigen_counts(problem: Problem) -> Counts:
     runs, vectors = places * taps * size, in_vectors(outputs)
     columns = runs * geometry.inputs
     copied = {} if geometry.taps == 1 else {f"{kind} run": runs, f"{kind} column": columns}
+    x, y = prod(geometry.x_shape), prod(geometry.y_shape)
     return copied | {
         "call": 1.0,
+        "fresh": fresh(size, y) + fresh(size, x + y),  # both are copied to channels last
         "group": float(geometry.batch * groups) if groups > 1 else 0.0,
         kind: columns * vectors,
         f"{kind} output": places * vectors * size,
-        "output": prod(geometry.y_shape) * size,
-        "input": prod(geometry.x_shape) * size,
+        "output": y * size,
+        "input": x * size,
         "kernel": prod(geometry.kernel_shape) * size,
     }
+
+
+#: Products for each element of one channel that XLA spells out in a loop.
+SPELLED_OUT = 2
 
 
 def eigen_kind(geometry: Geometry) -> str:
@@ -171,6 +173,8 @@ def eigen_kind(geometry: Geometry) -> str:
     """
     if is_base_dilated(geometry):
         kind = "base dilated" + " grouped" * (geometry.groups > 1)
+    elif geometry.groups == 1 and geometry.terms * geometry.outputs <= SPELLED_OUT:
+        kind = "spelled out dense"
     elif geometry.taps == 1:
         kind = pointwise(geometry)
     elif geometry.groups == 1 and geometry.taps > prod(geometry.sizes):
