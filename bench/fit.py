@@ -42,6 +42,7 @@ PRIOR = {
     "matrix": 2e-6,
     "group": 1e-6,
     "part": 2e-5,
+    "loop": 2e-5,
     "run": 5e-9,
 }
 ELEMENT, PRODUCT, INTEGER = 5e-10, 2e-11, 1.5e-9

@@ -182,18 +182,14 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
 TILED = Algorithm("gemm", unsupported, counts, execute, unit, prepare, block=block, groups=groups)
 
 
-def own_way(backend: Backend) -> Algorithm:
-    return STACKED if backend.stacks_columns else TILED
+def by_backend(field: str) -> Any:
+    """A field of the way that suits the backend, which is the second argument of each."""
+
+    def call(what: Any, backend: Backend, *more: Any) -> Any:
+        return getattr(STACKED if backend.stacks_columns else TILED, field)(what, backend, *more)
+
+    return call
 
 
-GEMM = Algorithm(
-    "gemm",
-    lambda problem, backend: own_way(backend).unsupported(problem, backend),
-    lambda problem, backend: own_way(backend).counts(problem, backend),
-    lambda program, backend, x, kernel: own_way(backend).execute(program, backend, x, kernel),
-    lambda problem, backend: own_way(backend).unit(problem, backend),
-    lambda problem, backend, block: own_way(backend).prepare(problem, backend, block),
-    block=lambda problem, backend, budget: own_way(backend).blocks(problem, backend, budget),
-    places=lambda problem, backend, block: own_way(backend).places(problem, backend, block),
-    groups=lambda problem, backend, block: own_way(backend).groups(problem, backend, block),
-)
+FIELDS = ("unsupported", "counts", "execute", "unit", "prepare", "block", "groups", "places", "fixed")
+GEMM = Algorithm("gemm", **{field: by_backend(field) for field in FIELDS})

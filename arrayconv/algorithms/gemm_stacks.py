@@ -11,6 +11,7 @@ channels at a time are added up.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from math import prod
@@ -42,9 +43,10 @@ Array = Any
 #: What a multiply-add takes of the time in which an element is copied (XLA on two cores: 5 and 170 ps).
 SHARE = 0.03
 
-#: Elements of the columns that are made at once where products are added up: those of 32 MiB and more are given back to
-#: the system after each step.
-MOST_COLUMNS = 2**21
+#: Elements of the columns that are made at once where products are added up, and bytes of a part of an image: buffers
+#: of 32 MiB and more are given back to the system after each step (layers of 110 x 110 positions: 17 ps a multiply-add
+#: in place of 7).
+MOST_COLUMNS, MOST_BYTES = 2**21, 2**24
 
 
 def unsupported(problem: Problem, backend: Backend) -> str | None:
@@ -148,13 +150,25 @@ def places(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
     return prod(at_once(problem.geometry, block) if problem.is_on_cpu else block)
 
 
+def fixed(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
+    """XLA copies what it loops over."""
+    geometry, is_looped = problem.geometry, at_once(problem.geometry, block)[0] < block[0]
+    channels = geometry.groups * geometry.inputs
+    return block[0] * channels * prod(geometry.sizes) * problem.itemsize if is_looped else 0
+
+
 def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
-    """All images whose loop holds one at a time; else as many outputs as fit, of few groups first."""
-    geometry = problem.geometry
+    """As many images as fit where a loop holds one at a time, or some rows of it; else as much as fits, of few groups
+    first.
+    """
+    geometry, each = problem.geometry, unit(problem, backend)
     whole = (geometry.batch, *geometry.out)
-    if places(problem, backend, whole) * unit(problem, backend) <= budget:
-        return whole
-    return block_shape(geometry, unit(problem, backend) // max(1, geometry.groups), budget)
+    if is_whole(geometry) or not is_taps_first(geometry) or not problem.is_on_cpu:
+        is_small = places(problem, backend, whole) * each + fixed(problem, backend, whole) <= budget
+        return whole if is_small else block_shape(geometry, each // max(1, geometry.groups), budget)
+    rows = block_shape(replace(geometry, batch=1), each, min(budget, MOST_BYTES))
+    images = (budget - prod(rows) * each) // max(1, fixed(problem, backend, (2, *rows)) // 2)
+    return (max(1, min(geometry.batch, images)), *rows[1:])
 
 
 def groups(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
@@ -191,7 +205,7 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     held = [prod(geometry.y_shape), 0 if is_viewed else copied + found.get("summed", 0.0) / size]
     return found | {
         "fresh": fresh(size, held[0]) + steps * fresh(size, held[1] / steps),
-        "step": float(steps),
+        "loop": float(steps),
         "slice": float(steps * slices),
         "matrix": float(geometry.groups * (images if is_whole(geometry) else steps)),
         "viewed column" if is_viewed else "column" if step == 1 else "strided column": copied * size,
@@ -327,4 +341,6 @@ def added(backend: Backend, own: Stacks, rows: Array, x: Array) -> Array:
     return xp.reshape(xp.permute_dims(y, (1, 0, 3, 2)), (images, *own.y))
 
 
-STACKED = Algorithm("gemm", unsupported, counts, execute, unit, prepare, block=block, groups=groups, places=places)
+STACKED = Algorithm(
+    "gemm", unsupported, counts, execute, unit, prepare, block=block, groups=groups, places=places, fixed=fixed
+)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import prod
 
-from ..geometry import Geometry
+from ..geometry import Geometry, is_unpadded_image
 from ..onednn import is_onednn
 from ..program import Problem
 from .algorithm import fresh, in_floats, positions
@@ -17,6 +17,7 @@ from .rates import Counts
 
 #: Channels that are computed at once: floats in the widest registers that CPUs have.
 VECTOR = 16
+
 
 def convolution_counts(problem: Problem) -> Counts:
     """The library's own rules; a library that was not looked at is taken to run as torch does."""
@@ -158,6 +159,7 @@ def eigen_counts(problem: Problem) -> Counts:
         f"{kind} output": places * vectors * size,
         "output": y * size,
         "input": x * size,
+        "edge": min(x, y) * size if is_unpadded_image(geometry) else 0.0,
         "kernel": prod(geometry.kernel_shape) * size,
     }
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from importlib import import_module
-from typing import Any
+from math import prod
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ from jax.interpreters import ad, batching, mlir
 
 from .. import primitives
 from ..backend import Backend, Native, Planning, Run, standard_backend
+from ..geometry import is_unpadded_image
 from ..primitives import Widths
 from ..program import Problem, Program
 from ..transposes import correlate_input, correlate_taps
@@ -278,23 +280,42 @@ def register(cls: type, arrays: tuple[str, ...], others: tuple[str, ...]) -> Non
     jax.tree_util.register_dataclass(cls, data_fields=list(arrays), meta_fields=list(others))
 
 
-def native_prepare(problem: Problem) -> dict[str, Any]:
-    """The keyword arguments of `lax.conv_general_dilated`."""
-    axes = problem.geometry.axes
+class Convolution(NamedTuple):
+    """The keyword arguments of `lax.conv_general_dilated`, zeros that x gets before, and what is cropped of y."""
+
+    arguments: dict[str, Any]
+    widths: Widths
+    crop: tuple[slice, ...] | None
+
+
+def native_prepare(problem: Problem) -> Convolution:
+    """XLA on CPUs takes 4 to 40 times as long for images without padding (layer of 112 x 112, 112 to 48 channels: 109
+    ms, 20 with padding). There the last axis gets one output too many, or x a column of zeros that the window leaves
+    out, whichever is the smaller copy.
+    """
+    geometry, axes = problem.geometry, problem.geometry.axes
     spatial = "".join(chr(ord("a") + i) for i in range(len(axes)))
-    return {
+    padding, widths, crop = [(axis.low, axis.high) for axis in axes], [(0, 0)] * len(axes), None
+    if problem.is_on_cpu and is_unpadded_image(geometry):
+        if prod(geometry.y_shape) <= prod(geometry.x_shape):
+            padding[-1], crop = (0, axes[-1].stride), (slice(None),) * 3 + (slice(0, axes[-1].output),)
+        else:
+            padding[-1], widths[-1] = (0, -1), (0, 1)
+    arguments = {
         "window_strides": [axis.stride for axis in axes],
-        "padding": [(axis.low, axis.high) for axis in axes],
+        "padding": padding,
         "lhs_dilation": [axis.base_dilation for axis in axes],
         "rhs_dilation": [axis.window_dilation for axis in axes],
         "dimension_numbers": ("NC" + spatial, "OI" + spatial, "NC" + spatial),
         "feature_group_count": problem.geometry.groups,
         "precision": lax.Precision.HIGHEST,
     }
+    return Convolution(arguments, widths, crop)
 
 
-def native_execute(arguments: dict[str, Any], x: Array, kernel: Array) -> Array:
-    return lax.conv_general_dilated(x, kernel, **arguments)
+def native_execute(own: Convolution, x: Array, kernel: Array) -> Array:
+    y = lax.conv_general_dilated(pad(x, own.widths), kernel, **own.arguments)
+    return y if own.crop is None else y[own.crop]
 
 
 BACKEND = standard_backend(
