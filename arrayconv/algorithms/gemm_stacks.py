@@ -203,15 +203,25 @@ def counts(problem: Problem, backend: Backend) -> Counts:
         found["added"] = max(1, geometry.inputs) // parts.inputs * prod(geometry.y_shape) * size
     is_viewed = is_whole(geometry) and step == 1
     held = [prod(geometry.y_shape), 0 if is_viewed else copied + found.get("summed", 0.0) / size]
+    matrices = geometry.groups * (images if is_whole(geometry) else steps)
     return found | {
         "fresh": fresh(size, held[0]) + steps * fresh(size, held[1] / steps),
         "loop": float(steps),
         "slice": float(steps * slices),
-        "matrix": float(geometry.groups * (images if is_whole(geometry) else steps)),
+        "matrix": float(matrices),
         "viewed column" if is_viewed else "column" if step == 1 else "strided column": copied * size,
         "run": 0.0 if is_viewed else copied / max(1, run),
-        "integer product" if problem.is_integer else "product": products * size,
+        product_kind(problem, products * size / max(1.0, matrices)): products * size,
     }
+
+
+#: Multiply-adds of one product from which threads and blocks of caches pay.
+LARGE = 2**25
+
+
+def product_kind(problem: Problem, each: float) -> str:
+    """Of products of so many multiply-adds."""
+    return "integer product" if problem.is_integer else "large product" if each >= LARGE else "product"
 
 
 class Stacks(NamedTuple):
