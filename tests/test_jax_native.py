@@ -1,0 +1,50 @@
+"""XLA's own convolution of images without padding, which gets some, since it is slow without."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import LIBRARIES
+
+import arrayconv as ac
+from arrayconv.algorithms import prepared
+from arrayconv.backend import library_backend
+
+RNG = np.random.default_rng(0)
+
+#: x, kernel and options; zeros that x gets, and whether an output too many is cropped.
+UNPADDED: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any], int, bool]] = {
+    "more of x": ((2, 6, 9, 10), (4, 6, 3, 3), {}, 0, True),
+    "more of y": ((2, 2, 9, 10), (8, 2, 3, 3), {}, 1, False),
+    "stride": ((2, 6, 9, 10), (4, 6, 3, 3), {"stride": 2}, 0, True),
+    "stride, more of y": ((2, 2, 19, 22), (64, 2, 3, 4), {"stride": 3}, 1, False),
+    "dilation": ((2, 6, 9, 10), (4, 6, 3, 2), {"dilation": (2, 3)}, 0, True),
+    "one output": ((2, 6, 5, 5), (4, 6, 5, 5), {}, 0, True),
+    "padding": ((2, 6, 9, 10), (4, 6, 3, 3), {"padding": ((0, 0), (1, 0))}, 0, False),
+    "groups": ((2, 6, 9, 10), (4, 3, 3, 3), {"groups": 2}, 0, False),
+    "one tap": ((2, 6, 9, 10), (4, 6, 1, 1), {}, 0, False),
+    "signal": ((2, 6, 9), (4, 6, 3), {}, 0, False),
+}
+
+
+@pytest.mark.parametrize("case", UNPADDED)
+def test_an_image_without_padding_gets_some(case: str) -> None:
+    x_shape, kernel_shape, options, zeros, is_cropped = UNPADDED[case]
+    program = ac.plan(ac.conv, x_shape, kernel_shape, library="jax", algorithm="native", **options).program
+    own = prepared(program, library_backend("jax"))
+    assert own.widths[-1] == (0, zeros) and (own.crop is not None) == is_cropped
+    x, kernel = RNG.integers(-9, 9, x_shape), RNG.integers(-9, 9, kernel_shape)
+    for dtype in ("float32", "bfloat16", "complex64", "int32"):
+        assert LIBRARIES["jax"].check(ac.conv, x, kernel, cast=dtype, algorithm="native", **options)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("case", ["more of x", "more of y"])
+def test_what_is_not_finite_stays_in_its_windows(case: str, bad: float) -> None:
+    """Beside the zeros and the output too many."""
+    x_shape, kernel_shape, options, _, _ = UNPADDED[case]
+    x = RNG.standard_normal(x_shape).astype("float32")
+    x[0, 0, -1, -1] = x[1, 1, 0, 0] = bad
+    assert LIBRARIES["jax"].check(ac.conv, x, np.ones(kernel_shape, "float32"), algorithm="native", **options)
