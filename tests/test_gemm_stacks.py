@@ -11,7 +11,7 @@ from conftest import LIBRARIES
 
 import arrayconv as ac
 from arrayconv.algorithms import gemm_stacks, prepared
-from arrayconv.algorithms.gemm_stacks import Parts, Stacks, divisor, is_taps_first, parts_of, split_of
+from arrayconv.algorithms.gemm_stacks import Parts, Stacks, divisor, parts_of, split_of
 from arrayconv.backend import library_backend
 from arrayconv.geometry import Geometry, WindowDimension
 
@@ -48,6 +48,7 @@ def first_tile(x: tuple[int, ...], kernel: tuple[int, ...], options: dict[str, A
 def test_columns_of_every_layout(layout: str, workspace: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whole and in tiles; few columns at a time, so that outputs are added up over several inputs and images."""
     monkeypatch.setattr(gemm_stacks, "MOST_COLUMNS", 2000)
+    monkeypatch.setattr(gemm_stacks, "FEW_COLUMNS", 2000)
     x_shape, kernel_shape, options, own = LAYOUTS[layout]
     details, _ = first_tile(x_shape, kernel_shape, options)
     assert own == {name: len(getattr(details, name)) for name in own}
@@ -73,10 +74,13 @@ def test_what_is_not_finite_stays_in_its_windows(layout: str, bad: float) -> Non
         (Geometry(64, 1, 64, 64, (WindowDimension(8, 6), WindowDimension(8, 6))), Parts(64, 64)),
         (Geometry(64, 1, 1, 64, (WindowDimension(112, 110), WindowDimension(112, 110))), Parts(16, 1)),
         (Geometry(7, 1, 11, 2, (WindowDimension(1000, 800), WindowDimension(1000, 800))), Parts(1, 1)),
+        (Geometry(4096, 1, 3, 16, (WindowDimension(8, 3), WindowDimension(8, 3))), Parts(32, 3)),
+        (Geometry(8, 1, 64, 64, (WindowDimension(58, 3), WindowDimension(58, 3))), Parts(1, 64)),
+        (Geometry(8, 1, 64, 64, (WindowDimension(58, 1), WindowDimension(58, 1))), Parts(8, 64)),
     ],
 )
 def test_parts_hold_few_columns(geometry: Geometry, expected: Parts) -> None:
-    assert not is_taps_first(geometry) and parts_of(geometry) == expected
+    assert parts_of(geometry) == expected
 
 
 def test_pieces_are_equal_and_as_large_as_they_may_be() -> None:

@@ -44,9 +44,12 @@ Array = Any
 SHARE = 0.03
 
 #: Elements of the columns that are made at once where products are added up, and bytes of a part of an image: buffers
-#: of 32 MiB and more are given back to the system after each step (layers of 110 x 110 positions: 17 ps a multiply-add
-#: in place of 7).
+#: of 32 MiB and more are given back to the system after each step (4 images of 187 x 187, 48 to 16 channels, 3 x 3: 31
+#: ms whole, 13 in rows).
 MOST_COLUMNS, MOST_BYTES = 2**21, 2**24
+
+#: Elements of the columns of several small images that are made at once: a step of a loop takes some 20 us.
+FEW_COLUMNS = 2**15
 
 
 def unsupported(problem: Problem, backend: Backend) -> str | None:
@@ -103,14 +106,21 @@ def is_whole(geometry: Geometry) -> bool:
 
 
 class Parts(NamedTuple):
-    """Images and inputs of a product where products are added up, each a divisor of all."""
+    """Images, and inputs where products are added up, that are multiplied at a time: divisors of all."""
 
     images: int
     inputs: int
 
 
 def parts_of(geometry: Geometry) -> Parts:
-    """All images if their columns of one input are few enough; then as many inputs as that leaves."""
+    """One image, or several small ones. Where products are added up, all images if their columns of one input are few
+    enough, then as many inputs as that leaves.
+    """
+    if is_whole(geometry):
+        return Parts(geometry.batch, geometry.inputs)
+    if is_taps_first(geometry):
+        columns = max(1, geometry.groups * split_of(geometry).columns)
+        return Parts(divisor(geometry.batch, FEW_COLUMNS // columns), geometry.inputs)
     one = max(1, geometry.groups * prod(geometry.out) * geometry.taps)
     images = divisor(geometry.batch, MOST_COLUMNS // one)
     return Parts(images, divisor(geometry.inputs, MOST_COLUMNS // (one * images)))
@@ -142,8 +152,7 @@ def unit(problem: Problem, backend: Backend) -> int:
 
 def at_once(geometry: Geometry, block: tuple[int, ...]) -> tuple[int, ...]:
     """The images of a block that its loop takes together."""
-    images = geometry.batch if is_whole(geometry) else 1 if is_taps_first(geometry) else parts_of(geometry).images
-    return (min(images, block[0]), *block[1:])
+    return (min(parts_of(geometry).images, block[0]), *block[1:])
 
 
 def places(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
@@ -180,6 +189,7 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     """Of the slices, in which the last axis lies as a row of elements or of some that are ``step`` apart."""
     geometry, size, images = problem.geometry, in_floats(problem), problem.geometry.batch
     axis, outputs = geometry.axes[-1] if geometry.axes else NO_AXIS, geometry.outputs
+    parts = parts_of(geometry)
     all_places = images * geometry.groups * prod(geometry.out)
     found = {
         "call": 1.0,
@@ -189,13 +199,13 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     }
     if is_taps_first(geometry):
         split = split_of(geometry)
-        steps = 1 if is_whole(geometry) else images
+        steps = images // parts.images
         slices, run, step = geometry.taps // max(1, split.taps), axis.output, axis.stride
         copied = images * geometry.groups * split.columns
         products = images * geometry.groups * split.places * outputs * geometry.terms
         found["summed"] = images * geometry.groups * split.taps * split.places * outputs * size
     else:
-        parts, slices = parts_of(geometry), prod(geometry.out)
+        slices = prod(geometry.out)
         steps = geometry.batch // parts.images * max(1, geometry.inputs) // parts.inputs
         run, step = axis.kernel, axis.window_dilation
         copied = all_places * geometry.terms
@@ -203,9 +213,9 @@ def counts(problem: Problem, backend: Backend) -> Counts:
         found["added"] = max(1, geometry.inputs) // parts.inputs * prod(geometry.y_shape) * size
     is_viewed = is_whole(geometry) and step == 1
     held = [prod(geometry.y_shape), 0 if is_viewed else copied + found.get("summed", 0.0) / size]
-    matrices = geometry.groups * (images if is_whole(geometry) else steps)
+    matrices = geometry.groups * (images if is_taps_first(geometry) else steps)
     return found | {
-        "fresh": fresh(size, held[0]) + steps * fresh(size, held[1] / steps),
+        "fresh": fresh(size, held[0]) + steps * fresh(size, held[1] / max(1, steps)),
         "loop": float(steps),
         "slice": float(steps * slices),
         "matrix": float(matrices),
@@ -282,10 +292,8 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
 
     def compute(tile: Any, x: Array, rows: Array) -> Array:
         own: Stacks = tile.details
-        if not taps_first:
-            return backend.each_part(partial(added, backend, own, rows), x, divisor(x.shape[0], own.parts.images))
-        one = partial(image, backend, own, rows)
-        return one(x) if is_whole(geometry) else backend.each_part(one, x, 1)
+        some = partial(image if taps_first else added, backend, own, rows)
+        return backend.each_part(some, x, divisor(x.shape[0], own.parts.images))
 
     return run_tiled(program, backend, x, rows, compute)
 
