@@ -115,6 +115,15 @@ def test_a_loop_holds_one_image(layer: tuple[tuple[int, ...], tuple[int, ...]]) 
     assert taken <= plan.program.workspace < all_columns / 2
 
 
+@pytest.mark.parametrize("workspace", [2**26, 2**20, 2**16])
+@pytest.mark.parametrize("layer", [((65536, 3, 16, 16), (8, 3, 3, 3)), ((8, 64, 56, 56), (64, 64, 3, 3))])
+def test_copies_of_many_images_count(layer: tuple[tuple[int, ...], tuple[int, ...]], workspace: int) -> None:
+    """What a loop reads is copied, also where it takes several small images together."""
+    with ac.settings(workspace=workspace):
+        program = ac.plan(ac.conv, *layer, padding=1, library="jax", algorithm="gemm").program
+    assert program.workspace <= workspace and 1 <= program.block[0] <= layer[0][0]
+
+
 def test_gradients_of_a_layer() -> None:
     """In a loop over inputs, which are images here, against PyTorch's in float64."""
     import torch

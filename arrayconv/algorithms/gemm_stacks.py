@@ -159,15 +159,20 @@ def places(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
     return prod(at_once(problem.geometry, block) if problem.is_on_cpu else block)
 
 
+def image_bytes(problem: Problem) -> int:
+    """Of x."""
+    geometry = problem.geometry
+    return geometry.groups * geometry.inputs * prod(geometry.sizes) * problem.itemsize
+
+
 def fixed(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
     """XLA copies what it loops over."""
-    geometry, is_looped = problem.geometry, at_once(problem.geometry, block)[0] < block[0]
-    channels = geometry.groups * geometry.inputs
-    return block[0] * channels * prod(geometry.sizes) * problem.itemsize if is_looped else 0
+    is_looped = at_once(problem.geometry, block)[0] < block[0]
+    return block[0] * image_bytes(problem) if is_looped else 0
 
 
 def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
-    """As many images as fit where a loop holds one at a time, or some rows of it; else as much as fits, of few groups
+    """As many images as fit where a loop holds some at a time, or some rows of it; else as much as fits, of few groups
     first.
     """
     geometry, each = problem.geometry, unit(problem, backend)
@@ -176,7 +181,9 @@ def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
         is_small = places(problem, backend, whole) * each + fixed(problem, backend, whole) <= budget
         return whole if is_small else block_shape(geometry, each // max(1, geometry.groups), budget)
     rows = block_shape(replace(geometry, batch=1), each, min(budget, MOST_BYTES))
-    images = (budget - prod(rows) * each) // max(1, fixed(problem, backend, (2, *rows)) // 2)
+    held, copied = prod(rows) * each, max(1, image_bytes(problem))
+    together = parts_of(geometry).images * held
+    images = (budget - together) // copied if together < budget else budget // (held + copied)
     return (max(1, min(geometry.batch, images)), *rows[1:])
 
 

@@ -289,7 +289,7 @@ class Convolution(NamedTuple):
 
 
 def native_prepare(problem: Problem) -> Convolution:
-    """XLA on CPUs takes 4 to 40 times as long for images without padding (layer of 112 x 112, 112 to 48 channels: 109
+    """XLA on CPUs takes 2 to 40 times as long for images without padding (layer of 112 x 112, 112 to 48 channels: 109
     ms, 20 with padding). There the last axis gets one output too many, or x a column of zeros that the window leaves
     out, whichever is the smaller copy.
     """
