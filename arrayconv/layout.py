@@ -29,6 +29,11 @@ class Layout(NamedTuple):
         """Whether any step is left."""
         return self != Layout(self.shape)
 
+    @property
+    def is_reshape(self) -> bool:
+        """Whether elements stay in their order."""
+        return self.split is None and self.axes is None and not self.flipped
+
     def apply(self, xp: Any, array: Array) -> Array:
         """``shape`` to ``merged``."""
         if self.split is not None:

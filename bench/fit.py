@@ -48,7 +48,7 @@ PRIOR = {
 ELEMENT, PRODUCT, INTEGER = 5e-10, 2e-11, 1.5e-9
 
 #: What prices are fitted from; ``regret`` itself is left to judge them.
-DATA = ("fit", "more", "wide", *DRAWS)
+DATA = ("fit", "more", "wide", "usual", "broad", *DRAWS)
 
 #: What became faster after `DATA` were measured: seconds since then over those before, by library, algorithm and axes.
 #: NumPy's: 16 geometries of 2e4 to 2e6 samples and 30 to 6,000 taps, both versions in turn; median 0.67, mean 0.72. A

@@ -10,8 +10,9 @@ import pytest
 from conftest import LIBRARIES
 
 import arrayconv as ac
-from arrayconv.algorithms import gemm_stacks, prepared
-from arrayconv.algorithms.gemm_stacks import Parts, Stacks, divisor, parts_of, split_of
+from arrayconv.algorithms import gemm_cuts, prepared
+from arrayconv.algorithms.gemm_cuts import Parts, divisor, parts_of, split_of
+from arrayconv.algorithms.gemm_stacks import Stacks, details_of
 from arrayconv.backend import library_backend
 from arrayconv.geometry import Geometry, WindowDimension
 
@@ -20,8 +21,8 @@ JAX = LIBRARIES["jax"]
 
 #: x, kernel and options, and what the columns of the first tile are.
 LAYOUTS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any], dict[str, Any]]] = {
-    "taps": ((3, 2, 20, 18), (6, 2, 3, 3), {"padding": 1}, {"slices": 9, "sums": 0}),
-    "one image": ((1, 2, 20, 18), (6, 2, 3, 3), {"stride": (1, 2)}, {"slices": 9, "sums": 0}),
+    "taps": ((3, 2, 20, 18), (20, 2, 3, 3), {"padding": 1}, {"slices": 9, "sums": 0}),
+    "one image": ((1, 2, 20, 18), (20, 2, 3, 3), {"stride": (1, 2)}, {"slices": 9, "sums": 0}),
     "rows of taps": ((3, 16, 20, 18), (2, 16, 3, 2), {"padding": ((1, 0), (2, 1))}, {"slices": 2, "sums": 3}),
     "one image's rows": ((1, 16, 20, 18), (2, 16, 5, 3), {"padding": 2}, {"slices": 3, "sums": 5}),
     "dilated rows": ((2, 16, 20, 18), (2, 16, 3, 3), {"dilation": (3, 2), "padding": (3, -1)}, {"sums": 3}),
@@ -39,16 +40,15 @@ LAYOUTS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any], dict[
 
 def first_tile(x: tuple[int, ...], kernel: tuple[int, ...], options: dict[str, Any]) -> tuple[Stacks, Geometry]:
     program = ac.plan(ac.conv, x, kernel, library="jax", algorithm="gemm", **options).program
-    details: Stacks = prepared(program, library_backend("jax")).tiles[0].details
-    return details, program.geometry
+    return details_of(prepared(program, library_backend("jax"))), program.geometry
 
 
 @pytest.mark.parametrize("workspace", [2**26, 2**13])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_columns_of_every_layout(layout: str, workspace: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whole and in tiles; few columns at a time, so that outputs are added up over several inputs and images."""
-    monkeypatch.setattr(gemm_stacks, "MOST_COLUMNS", 2000)
-    monkeypatch.setattr(gemm_stacks, "FEW_COLUMNS", 2000)
+    monkeypatch.setattr(gemm_cuts, "MOST_COLUMNS", 2000)
+    monkeypatch.setattr(gemm_cuts, "FEW_COLUMNS", 2000)
     x_shape, kernel_shape, options, own = LAYOUTS[layout]
     details, _ = first_tile(x_shape, kernel_shape, options)
     assert own == {name: len(getattr(details, name)) for name in own}
@@ -74,7 +74,7 @@ def test_what_is_not_finite_stays_in_its_windows(layout: str, bad: float) -> Non
         (Geometry(64, 1, 64, 64, (WindowDimension(8, 6), WindowDimension(8, 6))), Parts(64, 64)),
         (Geometry(64, 1, 1, 64, (WindowDimension(112, 110), WindowDimension(112, 110))), Parts(16, 1)),
         (Geometry(7, 1, 11, 2, (WindowDimension(1000, 800), WindowDimension(1000, 800))), Parts(1, 1)),
-        (Geometry(4096, 1, 3, 16, (WindowDimension(8, 3), WindowDimension(8, 3))), Parts(32, 3)),
+        (Geometry(4096, 1, 3, 16, (WindowDimension(8, 3), WindowDimension(8, 3))), Parts(16, 3)),
         (Geometry(8, 1, 64, 64, (WindowDimension(58, 3), WindowDimension(58, 3))), Parts(1, 64)),
         (Geometry(8, 1, 64, 64, (WindowDimension(58, 1), WindowDimension(58, 1))), Parts(8, 64)),
     ],
@@ -113,6 +113,22 @@ def test_a_loop_holds_one_image(layer: tuple[tuple[int, ...], tuple[int, ...]]) 
     taken = call.lower(x, kernel).compile().memory_analysis().temp_size_in_bytes
     all_columns = 4 * plan.program.geometry.terms * plan(x, kernel).size // kernel.shape[0]
     assert taken <= plan.program.workspace < all_columns / 2
+
+
+@pytest.mark.parametrize("workspace", [2**26, 2**22, 2**19])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("layer", [((2, 60, 115, 115), (3, 60, 9, 9)), ((1, 16, 230, 231), (24, 16, 3, 3))])
+def test_a_loop_holds_rows_of_an_image(
+    layer: tuple[tuple[int, ...], tuple[int, ...]], stride: int, workspace: int
+) -> None:
+    """With many slices, of which XLA holds two copies, and rows that are read by several steps."""
+    shapes = [jax.ShapeDtypeStruct(shape, "float32") for shape in layer]
+    with ac.settings(workspace=workspace):
+        program = ac.plan(ac.conv, *layer, padding=2, stride=stride, library="jax", algorithm="gemm").program
+        call = jax.jit(lambda x, kernel: ac.conv(x, kernel, padding=2, stride=stride, algorithm="gemm"))
+        taken = call.lower(*shapes).compile().memory_analysis().temp_size_in_bytes
+    assert program.block[1] < program.geometry.out[0]
+    assert taken <= program.workspace <= min(workspace, gemm_cuts.MOST_BYTES)
 
 
 @pytest.mark.parametrize("workspace", [2**26, 2**20, 2**16])

@@ -30,17 +30,22 @@ def make_sweep(geometry: Geometry, block: tuple[int, ...], rows: int = 1) -> Swe
     """
     own = (*block[:-1], rows * block[-1])
     totals = tuple(max(pair) for pair in zip(own, (geometry.batch, *geometry.out), strict=True))
-    axes, first = [], []
-    for axis, n, least in zip(geometry.axes, own[1:], block[1:], strict=True):
-        part = axis if least == axis.output else replace(axis, size=read_by(axis, n), low=0, high=0)
-        axes.append(part)
-        first.append(part.low - axis.low)
+    piece = piece_of(geometry, block, rows)
+    first = [part.low - axis.low for part, axis in zip(piece.axes, geometry.axes, strict=True)]
     places = []
     for image, *out in product(*([min(i, m - n) for i in range(0, m, n)] for n, m in zip(own, totals, strict=True))):
         corner = [i * axis.stride + low for i, axis, low in zip(out, geometry.axes, first, strict=True)]
         places.append(((image, 0, *corner), (image, 0, *out)))
-    piece = replace(geometry, batch=block[0], axes=tuple(axes))
     return Sweep(piece, (totals[0], geometry.y_shape[1], *totals[1:]), tuple(places))
+
+
+def piece_of(geometry: Geometry, block: tuple[int, ...], rows: int = 1) -> Geometry:
+    """Of every piece of a sweep."""
+    axes = []
+    for axis, n, count in zip(geometry.axes, block[1:], (*(1,) * (geometry.ndim - 1), rows), strict=True):
+        cut = replace(axis, size=read_by(axis, count * n), low=0, high=0)
+        axes.append(axis if n == axis.output else cut)
+    return replace(geometry, batch=block[0], axes=tuple(axes))
 
 
 def read_by(axis: WindowDimension, count: int) -> int:

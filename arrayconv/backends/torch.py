@@ -47,9 +47,13 @@ def device_kind(array: Tensor) -> str:
     kind: str = array.device.type
     if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
         return kind
+    return f"{kind} vmap" if torch._C._functorch.is_batchedtensor(array) or is_mapped() else kind
+
+
+def is_mapped() -> bool:
+    """Whether any transform of those around this call is vmap, which may map other arrays than the one at hand."""
     levels = torch._C._functorch.get_interpreter_stack() or []
-    is_mapped = any(level.key() == torch._C._functorch.TransformType.Vmap for level in levels)
-    return f"{kind} vmap" if is_mapped else kind
+    return any(level.key() == torch._C._functorch.TransformType.Vmap for level in levels)
 
 
 def signature(array: Tensor) -> tuple[Any, ...]:

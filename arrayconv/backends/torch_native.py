@@ -156,9 +156,9 @@ def whole(program: Program, layout: Layout, otherwise: Callable[..., Tensor]) ->
         return None
     own = native_prepare(problem)
     if isinstance(own, Convolution):
-        takes_all, widths = not layout.moves, own.widths
+        takes_all, widths, shape = layout.is_reshape, own.widths, layout.merged
     else:
-        takes_all, widths = layout == input_kernel_layout(problem.geometry.input_transpose()), None
+        takes_all, widths, shape = layout == input_kernel_layout(problem.geometry.input_transpose()), None, None
         takes_all &= own.widths is None
     if not takes_all:
         return None
@@ -167,6 +167,7 @@ def whole(program: Program, layout: Layout, otherwise: Callable[..., Tensor]) ->
     def call(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
         if torch._C._is_any_autocast_enabled() or (is_slow and is_recorded(x, kernel)):
             return otherwise(x, kernel) if bias is None else otherwise(x, kernel, bias)
+        kernel = kernel if shape is None else kernel.reshape(shape)
         y: Tensor = function(x if widths is None else pad(x, widths), kernel, bias, *arguments)
         return y
 

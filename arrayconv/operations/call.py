@@ -52,9 +52,13 @@ class LinearCall:
         if backend.whole is not None:
             inner = backend.whole(self.program, self.kernel_layout, inner) or inner
         is_cast = any(array.dtype != self.compute for array in (x, kernel, bias) if array is not None)
-        if is_cast or self.dtype != self.compute or self.x_layout.moves or self.y_layout.moves or self.pieces:
+        if is_cast or self.dtype != self.compute or self.pieces:
             return partial(self._outer, inner, backend)
-        return inner
+        if not (self.x_layout.moves or self.y_layout.moves):
+            return inner
+        if self.x_layout.is_reshape and self.y_layout.is_reshape:
+            return partial(reshaped, backend.xp.reshape, inner, self.x_layout.result, self.y_layout.shape)
+        return partial(self._outer, inner, backend)
 
     def run(self, backend: Backend, x: Array, kernel: Array, bias: Array | None = None) -> Array:
         """The result in the caller's layout."""
@@ -124,6 +128,18 @@ class LinearCall:
     def _pull_kernel(self, backend: Backend, dy: Array, x: Array) -> Array:
         assert self.transposed is not None
         return self.kernel_layout.undo(backend.xp, execute_taps(self.transposed[1], backend, x, dy))
+
+
+def reshaped(
+    reshape: Callable[..., Array],
+    inner: Steps,
+    x_shape: tuple[int, ...],
+    y_shape: tuple[int, ...],
+    x: Array,
+    *others: Array,
+) -> Array:
+    """`LinearCall._outer` where x and y only change their shapes: of filters, which have no channels."""
+    return reshape(inner(reshape(x, x_shape), *others), y_shape)
 
 
 def as_dtype(backend: Backend, array: Array, dtype: Any) -> Array:
