@@ -35,7 +35,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("algorithms", nargs="+", choices=ac.algorithms(), help="to be timed")
     parser.add_argument("--library", action="append", choices=LIBRARIES, help="default: all three")
     parser.add_argument("--data", nargs="+", default=list(DATA), help="what regret --save was given (default: all)")
-    parser.add_argument("--seconds", type=float, default=0.03, help="for each geometry (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=0.15, help="for each geometry (default: %(default)s)")
 
 
 def run(args: Namespace) -> int:

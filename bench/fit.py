@@ -69,6 +69,8 @@ PRODUCTS = {
     "depthwise",
     "dilated",
     "swapped",
+    "folded",
+    "unfolded",
 }
 ELEMENTS = {"input", "output", "column"}
 

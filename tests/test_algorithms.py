@@ -314,7 +314,11 @@ def test_one_small_volume_runs_by_onednn(shape: tuple[int, ...], monkeypatch: py
         (8, 4, 8, (9, 3), 2, "blocked"),
         (8, 4, 8, (9, 1), 2, "pointwise grouped"),
         (1, 4, 8, (9, 1, 2), 2, "strided pointwise"),
+        (1, 8, 64, (5, 9, 1, 8, 8), 2, "unfolded skipping"),
+        (1, 2, 64, (5, 9, 1, 8, 8), 2, "thin"),
         (1, 2, 8, (9, 3, 1, 0, 0, 1, 2), 2, "base dilated dense"),
+        (1, 2, 8, (9, 3, 1, 0, 0, 2, 2), 2, "base dilated folded"),
+        (2, 2, 8, (9, 3, 1, 0, 0, 2, 2), 2, "base dilated grouped"),
     ],
 )
 def test_the_way_that_torch_runs_it(
@@ -322,6 +326,15 @@ def test_the_way_that_torch_runs_it(
 ) -> None:
     geometry = Geometry(2, groups, inputs, outputs, (WindowDimension(*axis),) * ndim)
     assert native_counts.onednn_kind(geometry)[0] == kind
+
+
+@pytest.mark.parametrize(("base_dilation", "kind"), [(1, "unfolded"), (2, "base dilated folded")])
+def test_columns_of_a_small_image_count(base_dilation: int, kind: str) -> None:
+    """Those of all taps and inputs, or of the outputs that are added up: torch copies them by itself."""
+    axis = WindowDimension(9, 3, base_dilation=base_dilation)
+    problem = ac.plan(ac.conv, (2, 2, 9), (4, 2, 3), library="torch").program.problem
+    counts = native_counts.onednn_counts(problem.with_geometry(Geometry(1, 1, 2, 8, (axis, axis))))
+    assert counts[f"{kind} column"] == (9 * 2 * 49 if base_dilation == 1 else 9 * 8 * 81)
 
 
 # The cost model

@@ -23,6 +23,7 @@ from .algorithm import (
     beyond_cache,
     block_shape,
     cache_budget,
+    fresh,
     in_floats,
     make_tiling,
     pieces,
@@ -62,7 +63,8 @@ def counts(problem: Problem, backend: Backend) -> Counts:
         own = {"slice": geometry.terms * tiles, f"strided {kind}" if strided else kind: products}
     else:
         own = {"looped part": passes * tiles, "looped output": passes * y_size * size, kind: products}
-        own["split input"] = prod(geometry.x_shape) * size if strided else 0.0
+        split = prod(geometry.x_shape) if strided else 0
+        own |= {"split input": split * size, "fresh": fresh(size, 2 * split)}
     return {
         "call": 1.0,
         **own,

@@ -23,6 +23,7 @@ from .algorithm import (
     block_shape,
     budget_of,
     cache_budget,
+    fresh,
     groups_of,
     in_floats,
     make_tiling,
@@ -103,7 +104,9 @@ def product_counts(problem: Problem, backend: Backend, geometry: Geometry, unit:
         "column" if step == 1 else "strided column": copied * size,
         "run": copied / max(1, run),
         "integer product" if problem.is_integer else "product": columns * geometry.outputs * size,
+        "padded": prod(geometry.x_shape) * size if any(axis.low or axis.high for axis in geometry.axes) else 0.0,
         "output": prod(geometry.y_shape) * size,
+        "fresh": fresh(size, prod(geometry.y_shape)),
         "memory": beyond_cache(geometry, size),
     }
 

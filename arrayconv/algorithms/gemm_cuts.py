@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from math import prod
 from typing import NamedTuple
 
@@ -85,6 +86,7 @@ class Split(NamedTuple):
         return padded + self.columns + geometry.outputs * (self.taps * self.places + prod(geometry.out))
 
 
+@lru_cache(maxsize=1024)  # what a call holds, what it costs and how it runs all ask for it
 def split_of(geometry: Geometry) -> Split:
     """The taps of the first axis in the columns or not, as less is moved."""
     return min(split_as(geometry, False), split_as(geometry, True), key=lambda split: split.moved(geometry))
@@ -220,7 +222,10 @@ def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
 
 def rows_of(problem: Problem, room: int) -> tuple[int, ...]:
     """The rows of an image that fit, with what they read beyond their share."""
-    geometry = replace(problem.geometry, batch=1)
+    geometry = problem.geometry
+    if unit_of(problem, split_of(geometry)) * prod(geometry.out) <= room:
+        return (1, *geometry.out)
+    geometry = replace(geometry, batch=1)
     for split in (split_of(geometry), split_as(geometry, False)):
         each = unit_of(problem, split)
         rows = block_shape(geometry, each, room)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from math import prod
 
 from ..geometry import Geometry, is_unpadded_image
-from ..onednn import is_onednn
+from ..onednn import is_onednn, is_skipping
 from ..program import Problem
 from .algorithm import fresh, in_floats, positions
 from .rates import Counts
@@ -53,6 +53,9 @@ def onednn_counts(problem: Problem) -> Counts:
     moved = {"input": prod(geometry.x_shape) * size, "kernel": prod(geometry.kernel_shape) * size}
     if kind.startswith("long"):
         moved = {f"{kind} input": moved["input"] + moved["kernel"]}
+    if "folded" in kind:
+        channels = geometry.outputs if is_base_dilated(geometry) else geometry.inputs
+        moved[f"{kind} column"] = geometry.batch * channels * starts * geometry.taps * size
     return {
         "call": 1.0,
         "primitive": float(geometry.ndim == 3 or is_onednn(geometry)),
@@ -68,13 +71,17 @@ def onednn_kind(geometry: Geometry) -> tuple[str, int]:
     """The first way that serves, and the output channels that it computes."""
     groups, outputs = geometry.groups, geometry.outputs
     channels = groups * in_vectors(outputs)
-    is_dilated = is_base_dilated(geometry)
+    is_dilated, is_simple = is_base_dilated(geometry), geometry.ndim < 3 and not is_onednn(geometry)
+    is_folded = is_dilated and groups == 1 and (is_simple or not is_plain(geometry))
     ways = (
         (geometry.taps == 1, "whole " * is_whole(geometry) + pointwise(geometry), channels, False),
+        (is_folded, "folded", outputs, True),  # products of each element with all taps, which are then added up
         (is_depthwise(geometry), "depthwise", in_vectors(groups), True),
         (groups > 1 and geometry.inputs % 4 == outputs % 4 == 0, "blocked", groups * outputs, True),
         (groups > 1, "grouped", groups * outputs if is_dilated else channels, True),
-        (is_dilated, "dense", outputs, True),  # as products of each element with all taps, which are many
+        (is_dilated, "dense", channels, True),
+        (is_simple, "unfolded", outputs, True),
+        (is_skipping(geometry), "unfolded skipping", outputs, True),
         (outputs == 1 and geometry.taps >= LONG, "long", channels, True),
         (geometry.ndim > 2 and not is_plain(geometry), "dilated", channels, True),
         (geometry.inputs <= FEW, "thin", channels, True),
@@ -87,16 +94,20 @@ def onednn_kind(geometry: Geometry) -> tuple[str, int]:
 
 
 #: Ways that take arrays as they lie; others copy x, and write channels in vectors.
-PLAIN = ("grouped", "wide", "long", "base dilated")
+PLAIN = ("grouped", "wide", "long", "folded", "base dilated")
 
 
 def copies(geometry: Geometry, kind: str) -> tuple[int, int]:
-    """Elements of x and y in an order of oneDNN's own; the few channels of a first layer are read where they are."""
+    """Elements of x and y in an order of oneDNN's own, in whole vectors; channels of dense layers that fill none are
+    read where they are.
+    """
     if any(word in kind for word in PLAIN):
         return 0, prod(geometry.y_shape)
-    is_first = geometry.groups == 1 and geometry.inputs <= FEW
+    channels = geometry.groups * geometry.inputs
+    is_read = channels >= VECTOR or kind.startswith("depthwise")
+    read = geometry.batch * prod(geometry.sizes) * in_vectors(channels) if is_read else 0
     written = positions(geometry) * in_vectors(geometry.groups * geometry.outputs)
-    return 0 if is_first else prod(geometry.x_shape), written
+    return read, written
 
 
 def is_whole(geometry: Geometry) -> bool:
@@ -104,8 +115,8 @@ def is_whole(geometry: Geometry) -> bool:
     return geometry.groups == 1 and geometry.inputs % VECTOR == geometry.outputs % VECTOR == 0
 
 
-def in_vectors(channels: int) -> int:
-    return -(-channels // VECTOR) * VECTOR
+def in_vectors(channels: int, vector: int = VECTOR) -> int:
+    return -(-channels // vector) * vector
 
 
 def ranks(geometry: Geometry) -> str:
@@ -138,8 +149,8 @@ def is_plain(geometry: Geometry) -> bool:
 
 
 def eigen_counts(problem: Problem) -> Counts:
-    """XLA copies windows, the channels of a tap at once, and multiplies matrices (Eigen's spatial convolution); one
-    group after the other.
+    """XLA copies windows, the channels of a tap at once, and multiplies matrices (Eigen's spatial convolution, which
+    fills half a vector too); one group after the other.
     """
     geometry, size = problem.geometry, in_floats(problem)
     kind, groups = eigen_kind(geometry), geometry.groups
@@ -147,9 +158,9 @@ def eigen_counts(problem: Problem) -> Counts:
     if kind.startswith("swapped"):
         batch, outputs, taps = outputs, batch, prod(geometry.sizes)
     places = batch * groups * prod(geometry.out)
-    runs, vectors = places * taps * size, in_vectors(outputs)
+    runs, vectors = places * taps * size, in_vectors(outputs, VECTOR // 2)
     columns = runs * geometry.inputs
-    copied = {} if geometry.taps == 1 else {f"{kind} run": runs, f"{kind} column": columns}
+    copied = {} if geometry.taps == 1 else {f"{kind} run": runs, f"{kind} {column_kind(geometry)}": columns}
     x, y = prod(geometry.x_shape), prod(geometry.y_shape)
     return copied | {
         "call": 1.0,
@@ -162,6 +173,18 @@ def eigen_counts(problem: Problem) -> Counts:
         "edge": min(x, y) * size if is_unpadded_image(geometry) else 0.0,
         "kernel": prod(geometry.kernel_shape) * size,
     }
+
+
+#: Channels of a tap that Eigen copies together, if their number is a multiple of it; and outputs of a row up to which
+#: that is slow all the same.
+PACKED, SHORT = 4, 64
+
+
+def column_kind(geometry: Geometry) -> str:
+    """Of elements of copied windows."""
+    if geometry.inputs % PACKED:
+        return "odd column"
+    return "short column" if geometry.ndim == 2 and geometry.out[-1] <= SHORT else "column"
 
 
 #: Products for each element of one channel that XLA spells out in a loop.

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from ..backend import namespace
 from ..layout import Layout
+from ..onednn import is_padding_refused, is_skipping
 from ..primitives import Widths, crop
 from ..processor import processor
 from ..program import Problem, Program
@@ -95,30 +96,21 @@ class Transposed(NamedTuple):
         return y if self.widths is None else pad(y, self.widths)
 
 
-#: Zeros beside the last axis that all of oneDNN's fast kernels take: no more than the outputs that they compute at once
-#: (``l_pad <= ur_w`` in its src/cpu/x64), which are 6 in depthwise layers and up to 29 in others; with narrow vectors
-#: 4 and 3. Beyond it a depthwise layer of 15 x 15 taps (64 channels, 64 x 64) took 51 ms, and 0.8 ms where x brought
-#: its zeros.
-MOST_PADDING = {"avx512": 6, "avx2": 3}
-
 #: Taps of the last axis up to which the kernels of narrow vectors take strides and zeros at once (``jcp.kw > 7`` in
 #: jit_avx2_conv_kernel_f32.cpp). Beyond it 9 x 9 taps, stride 2, took 19 ms in place of 7.
 STRIDED = 7
 
-#: Input channels of a group from which the slow kernels skip zeros: more zeros than elements are better left to them.
-SKIPPING = 4
-
 
 def added_zeros(problem: Problem) -> list[bool]:
     """The axes along which x gets its zeros before the call, since torch or oneDNN's fast kernels don't add them."""
-    axes, kind = problem.geometry.axes, processor()
+    geometry = problem.geometry
+    axes = geometry.axes
     added = [axis.low != axis.high or axis.low < 0 for axis in axes]  # torch itself pads evenly, by nothing less than 0
     if not problem.is_on_cpu:
         return added
     last, plane = axes[-1], axes[-2:]
-    is_refused = last.low > min(MOST_PADDING[kind], last.output)
-    added[-1] |= is_refused and (problem.geometry.inputs < SKIPPING or last.low + last.high <= last.size)
-    if kind == "avx2" and last.kernel > STRIDED and any(axis.stride > 1 for axis in plane):
+    added[-1] |= is_padding_refused(last) and not is_skipping(geometry)
+    if processor() == "avx2" and last.kernel > STRIDED and any(axis.stride > 1 for axis in plane):
         added[-len(plane) :] = [True] * len(plane)
     return added
 
