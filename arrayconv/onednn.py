@@ -19,6 +19,23 @@ def is_onednn(geometry: Geometry) -> bool:
     return geometry.groups > 1 or geometry.batch > 1 or is_wide or prod(geometry.x_shape[:4]) > SMALL
 
 
+#: Elements of all windows of a volume below which a simpler way is the faster one (6 x 8 x 6 with 2 x 2 x 2 taps: 5 us,
+#: and 41 by oneDNN).
+VOLUME = 2**16
+
+
+def is_large_volume(elements: int, taps: int) -> bool:
+    """Whether to hand over a volume that PyTorch would not."""
+    return elements * taps >= VOLUME
+
+
+def is_unfolded(geometry: Geometry) -> bool:
+    """Whether windows are copied and multiplied as matrices, without oneDNN."""
+    if is_onednn(geometry):
+        return False
+    return geometry.ndim < 3 or not is_large_volume(prod(geometry.x_shape), geometry.taps)
+
+
 #: Zeros beside the last axis that all of oneDNN's fast kernels take: no more than the outputs that they compute at once
 #: (``l_pad <= ur_w`` in its src/cpu/x64), which are 6 in depthwise layers and up to 29 in others; with narrow vectors
 #: 4 and 3. Beyond it a depthwise layer of 15 x 15 taps (64 channels, 64 x 64) took 51 ms, and 0.8 ms where x brought
@@ -40,3 +57,14 @@ def is_skipping(geometry: Geometry) -> bool:
     last = geometry.axes[-1]
     is_sparse = geometry.inputs >= SKIPPING and last.low + last.high > last.size
     return is_sparse and is_padding_refused(last)
+
+
+#: Taps of the last axis up to which the kernels of narrow vectors take strides and zeros at once (``jcp.kw > 7`` in
+#: jit_avx2_conv_kernel_f32.cpp). Beyond it 9 x 9 taps, stride 2, took 19 ms in place of 7.
+STRIDED = 7
+
+
+def is_stride_refused(geometry: Geometry) -> bool:
+    """Whether fast kernels don't add zeros to the last two axes, since they stride."""
+    plane = geometry.axes[-2:]
+    return processor() == "avx2" and plane[-1].kernel > STRIDED and any(axis.stride > 1 for axis in plane)

@@ -170,6 +170,9 @@ def prior(unit: str) -> float:
 #: Geometries that an algorithm was timed on, from which its prices are worth fitting.
 LEAST = 20
 
+#: The quickest calls, of which the last bounds what a call itself takes.
+QUICKEST = 4
+
 #: What nothing was measured for yet has the prices that a fit starts from.
 UNMEASURED = {
     "reduce": unmeasured("call", "slice", "product", "strided product", "run", "moved"),
@@ -236,9 +239,9 @@ def fit_algorithm(known: set[str], counts: list[dict[str, float]], seconds: Any,
         errors = weights * np.log((matrix @ np.exp(logs) + offsets) / seconds)
         return np.concatenate([errors, PULL * (logs - start)])
 
-    # A call itself takes no longer than the quickest one measured; one in fifty may be a bad measurement.
+    # A call itself takes no longer than the quickest ones measured, a few of which may be bad measurements.
     upper = start + 8
-    upper[units.index("call")] = np.log(np.quantile(seconds, 0.02, method="nearest"))
+    upper[units.index("call")] = np.log(np.sort(seconds)[:QUICKEST][-1])
     start = np.minimum(start, upper - 0.1)
     best = least_squares(residuals, start, loss="soft_l1", f_scale=0.3, bounds=(start - 8, upper))
     return {unit: float(value) for unit, value in zip(units, np.exp(best.x), strict=True)}

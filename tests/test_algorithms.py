@@ -12,6 +12,7 @@ import torch
 from scipy import signal
 
 import arrayconv as ac
+from arrayconv import onednn
 from arrayconv.algorithms import ALGORITHMS, fft_tiles, lags, native_counts, rates, reduce, subpixel, toeplitz
 from arrayconv.backend import library_backend
 from arrayconv.backends import torch_native
@@ -240,7 +241,7 @@ def test_torch_gets_zeros_that_its_fast_kernels_refuse(
     kind: str, size: int, taps: int, low: int, stride: int, added: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More than are computed at once, or than there are outputs; with narrow vectors, zeros of wide strided windows."""
-    monkeypatch.setattr(torch_native, "processor", lambda: kind)
+    monkeypatch.setattr(onednn, "processor", lambda: kind)
     options: dict[str, Any] = {"padding": low, "stride": stride, "library": "torch", "algorithm": "native"}
     for device, expected in (("cpu", added), ("cuda", (False, False))):
         problem = ac.plan(ac.conv, (1, 1, size, size), (1, 1, taps, taps), device=device, **options).program.problem
@@ -268,9 +269,17 @@ def test_a_small_volume_s_arrays_may_be_views() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:TF32 acceleration:UserWarning")  # torch's own, when oneDNN's flags are set
-@pytest.mark.parametrize("shape", [(1, 1, 12, 11, 10), (1, 2, 9, 8, 7), (2, 3, 6, 6, 6)])
-def test_one_small_volume_runs_by_onednn(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    """But where that is not at hand, or switched off, and for what it doesn't serve."""
+@pytest.mark.parametrize(
+    ("shape", "is_large"),
+    [
+        ((1, 1, 16, 15, 16), True),
+        ((1, 2, 14, 13, 12), True),
+        ((2, 3, 12, 12, 12), True),
+        ((1, 1, 6, 8, 6), False),
+    ],
+)
+def test_one_volume_runs_by_onednn(shape: tuple[int, ...], is_large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But where that is not at hand, or switched off, for what it doesn't serve, and where all windows are few."""
     calls: list[tuple[int, ...]] = []
     own = torch.mkldnn_convolution
 
@@ -290,7 +299,7 @@ def test_one_small_volume_runs_by_onednn(shape: tuple[int, ...], monkeypatch: py
         np.testing.assert_allclose(y.detach(), expected, rtol=1e-4, atol=1e-4)
         assert bool(calls) == is_onednn
 
-    check(*arrays, is_onednn=True)
+    check(*arrays, is_onednn=is_large)
     check(*(array.double() for array in arrays), is_onednn=False)
     with torch.backends.mkldnn.flags(enabled=False):
         check(*arrays, is_onednn=False)
@@ -335,6 +344,7 @@ def test_columns_of_a_small_image_count(base_dilation: int, kind: str) -> None:
     problem = ac.plan(ac.conv, (2, 2, 9), (4, 2, 3), library="torch").program.problem
     counts = native_counts.onednn_counts(problem.with_geometry(Geometry(1, 1, 2, 8, (axis, axis))))
     assert counts[f"{kind} column"] == (9 * 2 * 49 if base_dilation == 1 else 9 * 8 * 81)
+    assert counts["primitive"] == 0
 
 
 # The cost model

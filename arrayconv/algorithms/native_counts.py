@@ -10,7 +10,7 @@ from collections.abc import Callable
 from math import prod
 
 from ..geometry import Geometry, is_unpadded_image
-from ..onednn import is_onednn, is_skipping
+from ..onednn import is_skipping, is_unfolded
 from ..program import Problem
 from .algorithm import fresh, in_floats, positions
 from .rates import Counts
@@ -58,7 +58,7 @@ def onednn_counts(problem: Problem) -> Counts:
         moved[f"{kind} column"] = geometry.batch * channels * starts * geometry.taps * size
     return {
         "call": 1.0,
-        "primitive": float(geometry.ndim == 3 or is_onednn(geometry)),
+        "primitive": float(not is_unfolded(geometry)),
         "group": float(geometry.batch * geometry.groups) if kind.startswith(("grouped", "blocked")) else 0.0,
         kind: pairs * vectors,
         f"{kind} output": results,
@@ -71,7 +71,7 @@ def onednn_kind(geometry: Geometry) -> tuple[str, int]:
     """The first way that serves, and the output channels that it computes."""
     groups, outputs = geometry.groups, geometry.outputs
     channels = groups * in_vectors(outputs)
-    is_dilated, is_simple = is_base_dilated(geometry), geometry.ndim < 3 and not is_onednn(geometry)
+    is_dilated, is_simple = is_base_dilated(geometry), is_unfolded(geometry)
     is_folded = is_dilated and groups == 1 and (is_simple or not is_plain(geometry))
     ways = (
         (geometry.taps == 1, "whole " * is_whole(geometry) + pointwise(geometry), channels, False),
@@ -192,9 +192,9 @@ SPELLED_OUT = 2
 
 
 def eigen_kind(geometry: Geometry) -> str:
-    """Three axes have a way of their own, and so have elements of a window that don't lie side by side. A window of
-    more elements than the image is moved as the image, and the image as the window (``SwapConvOperands`` in XLA's
-    algebraic simplifier).
+    """Three axes have a way of their own, and so have elements of a window that don't lie side by side, and windows of
+    more taps than there are outputs, as gradients of kernels have them. A window of more elements than the image is
+    moved as the image, and the image as the window (``SwapConvOperands`` in XLA's algebraic simplifier).
     """
     if is_base_dilated(geometry):
         kind = "base dilated" + " grouped" * (geometry.groups > 1)
@@ -205,7 +205,8 @@ def eigen_kind(geometry: Geometry) -> str:
     elif geometry.groups == 1 and geometry.taps > prod(geometry.sizes):
         kind = "swapped"
     else:
-        kind = "grouped" if geometry.groups > 1 else "dense"
+        is_large = geometry.taps > prod(geometry.out)
+        kind = "grouped" if geometry.groups > 1 else "large " * is_large + "dense"
         kind += " dilated" * (not is_plain(geometry))
     return kind + " 3d" * (geometry.ndim > 2)
 

@@ -10,9 +10,8 @@ from torch.nn import functional
 
 from ..backend import namespace
 from ..layout import Layout
-from ..onednn import is_padding_refused, is_skipping
+from ..onednn import is_large_volume, is_padding_refused, is_skipping, is_stride_refused
 from ..primitives import Widths, crop
-from ..processor import processor
 from ..program import Problem, Program
 from ..transposes import input_kernel_layout
 from .torch_gradient import has_slow_derivatives, is_recorded
@@ -31,11 +30,12 @@ def pad(x: Tensor, widths: Widths) -> Tensor:
 
 
 def volume(x: Tensor, kernel: Tensor, bias: Tensor | None, *options: Any) -> Tensor:
-    """oneDNN's convolution of one small volume too, for which `conv3d` copies every window and takes ten times as long.
+    """oneDNN's convolution of one volume too, for which `conv3d` copies every window and takes ten times as long.
 
     (``use_mkldnn`` in torch's aten/src/ATen/native/Convolution.cpp counts elements without the last axis.)
     """
     is_served = all(is_plain(array) for array in (x, kernel, bias) if array is not None) and x.dtype == torch.float32
+    is_served = is_served and is_large_volume(x.numel(), kernel.shape[2:].numel())
     if not is_served or not torch.backends.mkldnn.is_available() or not torch.backends.mkldnn.enabled:
         return functional.conv3d(x, kernel, bias, *options)
     stride, padding, dilation, groups = options
@@ -96,11 +96,6 @@ class Transposed(NamedTuple):
         return y if self.widths is None else pad(y, self.widths)
 
 
-#: Taps of the last axis up to which the kernels of narrow vectors take strides and zeros at once (``jcp.kw > 7`` in
-#: jit_avx2_conv_kernel_f32.cpp). Beyond it 9 x 9 taps, stride 2, took 19 ms in place of 7.
-STRIDED = 7
-
-
 def added_zeros(problem: Problem) -> list[bool]:
     """The axes along which x gets its zeros before the call, since torch or oneDNN's fast kernels don't add them."""
     geometry = problem.geometry
@@ -110,7 +105,7 @@ def added_zeros(problem: Problem) -> list[bool]:
         return added
     last, plane = axes[-1], axes[-2:]
     added[-1] |= is_padding_refused(last) and not is_skipping(geometry)
-    if processor() == "avx2" and last.kernel > STRIDED and any(axis.stride > 1 for axis in plane):
+    if is_stride_refused(geometry):
         added[-len(plane) :] = [True] * len(plane)
     return added
 
