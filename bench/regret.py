@@ -34,7 +34,8 @@ class Draw(NamedTuple):
 
     With ``taps``, all windows have that many, stride 1 and dilation 1. ``gradient``: of kernels, whose windows are as
     large as the image. ``grouped``: of groups with multiples of 4 channels, as networks have them; ``layers``: of one
-    group with multiples of 16. ``thin``: of images. ``network``: see `draw_network`, which has its own work.
+    group with multiples of 16. ``thin``: of images. ``network``: see `draw_network`, which has its own work;
+    ``transposed`` ones have stride 2.
     """
 
     work: tuple[float, float]
@@ -46,12 +47,13 @@ class Draw(NamedTuple):
     layers: bool = False
     thin: bool = False
     network: bool = False
+    transposed: bool = False
 
 
 USUAL = Draw((3e5, 4e9), 1e-4, 6e-2)
 
 #: What a call itself costs, what Winograd's algorithm does, gradients of kernels, groups of several channels, layers of
-#: many channels, those with windows of one tap, gradients of image filters, and networks with their gradients.
+#: many channels, those with windows of one tap, gradients of image filters, networks and their gradients, and decoders.
 DRAWS = {
     "small": Draw((10, 3e5), 1e-6, 1e-3),
     "normwise": Draw((3e6, 4e9), 1e-4, 6e-2, taps=3),
@@ -61,6 +63,7 @@ DRAWS = {
     "pointwise": Draw((3e6, 4e9), 1e-4, 6e-2, taps=1, layers=True),
     "thin": Draw((3e6, 2e9), 1e-4, 1e-1, gradient=True, thin=True),
     "network": Draw((0, 0), 1e-4, 6e-2, network=True),
+    "transposed": Draw((0, 0), 1e-4, 6e-2, network=True, transposed=True),
 }
 
 #: Elements of an array at most.
@@ -70,7 +73,9 @@ MOST_ELEMENTS = 2**24
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--library", action="append", choices=LIBRARIES, help="default: all three")
     parser.add_argument("--count", type=int, default=200, help="geometries for each library (default: %(default)s)")
-    others = "microseconds, 3 taps under 'normwise', kernels' gradients, groups of 4, layers, 1 tap, filters, networks"
+    others = (
+        "microseconds, 3 taps under 'normwise', kernels' gradients, groups, layers, 1 tap, filters, networks, decoders"
+    )
     parser.add_argument("--draw", choices=DRAWS, help=f"another draw: {others}")
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=0.2, help="for each geometry (default: %(default)s)")
@@ -143,7 +148,7 @@ def draw_window(rng: random.Random, ndim: int) -> list[int]:
 
 def draw_geometry(rng: random.Random, draw: Draw = USUAL) -> Geometry | None:
     """None where the draw makes arrays that are too large or too small for the work."""
-    geometry = draw_network(rng) if draw.network else draw_any(rng, draw)
+    geometry = draw_network(rng, draw.transposed) if draw.network else draw_any(rng, draw)
     if geometry is None:
         return None
     largest = max(map(prod, (geometry.x_shape, geometry.kernel_shape, geometry.y_shape)))
@@ -155,14 +160,21 @@ CHANNELS = (16, 32, 32, 48, 64, 64, 96, 128, 128, 192, 256, 256, 384, 512)
 SIDES = (7, 8, 14, 14, 16, 28, 28, 32, 56, 56, 64, 112, 128, 224)
 
 
-def draw_network(rng: random.Random) -> Geometry:
-    """A layer with as much padding as keeps the size, one group; a third are gradients of x or of the kernel."""
+def draw_network(rng: random.Random, transposed: bool) -> Geometry:
+    """A layer with as much padding as keeps the size, one group; a third are gradients of x or of the kernel. Or one
+    that doubles the size of an image.
+    """
     inputs, outputs = rng.choice((1, 3, *CHANNELS)), rng.choice(CHANNELS)
     taps, stride = rng.choice((1, 1, 3, 3, 3, 3, 5, 7)), rng.choice((1, 1, 1, 2))
-    dilation = rng.choice((1, 1, 1, 1, 2)) if taps > 1 else 1
-    padding, side = dilation * (taps // 2), rng.choice(SIDES)
-    axis = WindowDimension(side, taps, stride, padding, padding, dilation)
-    geometry = Geometry(rng.choice((1, 1, 4, 8, 8, 16, 32)), 1, inputs, outputs, (axis, axis))
+    dilation, side = rng.choice((1, 1, 1, 1, 2)), rng.choice(SIDES)
+    batch = rng.choice((1, 1, 4, 8, 8, 16, 32))
+    if transposed:
+        taps, stride, dilation = rng.choice((2, 2, 3, 4, 4, 5)), 2, 1
+    padding = 0 if taps == 1 else dilation * ((taps - 1) // 2 if transposed else taps // 2)
+    axis = WindowDimension(side, taps, stride, padding, padding, dilation if taps > 1 else 1)
+    geometry = Geometry(batch, 1, inputs, outputs, (axis, axis))
+    if transposed:
+        return geometry.input_transpose()
     return rng.choice((geometry,) * 4 + (geometry.input_transpose(), geometry.kernel_transpose()))
 
 

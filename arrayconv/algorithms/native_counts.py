@@ -155,7 +155,7 @@ def eigen_counts(problem: Problem) -> Counts:
     geometry, size = problem.geometry, in_floats(problem)
     kind, groups = eigen_kind(geometry), geometry.groups
     batch, outputs, taps = geometry.batch, geometry.outputs, geometry.taps
-    if kind.startswith("swapped"):
+    if "swapped" in kind:
         batch, outputs, taps = outputs, batch, prod(geometry.sizes)
     places = batch * groups * prod(geometry.out)
     runs, vectors = places * taps * size, in_vectors(outputs, VECTOR // 2)
@@ -196,13 +196,14 @@ def eigen_kind(geometry: Geometry) -> str:
     more taps than there are outputs, as gradients of kernels have them. A window of more elements than the image is
     moved as the image, and the image as the window (``SwapConvOperands`` in XLA's algebraic simplifier).
     """
+    is_swapped = geometry.groups == 1 and geometry.taps > prod(geometry.sizes)
     if is_base_dilated(geometry):
-        kind = "base dilated" + " grouped" * (geometry.groups > 1)
+        kind = "base dilated" + " grouped" * (geometry.groups > 1) + " swapped" * is_swapped
     elif geometry.groups == 1 and geometry.terms * geometry.outputs <= SPELLED_OUT:
         kind = "spelled out dense"
     elif geometry.taps == 1:
         kind = pointwise(geometry)
-    elif geometry.groups == 1 and geometry.taps > prod(geometry.sizes):
+    elif is_swapped:
         kind = "swapped"
     else:
         is_large = geometry.taps > prod(geometry.out)
