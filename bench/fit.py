@@ -150,12 +150,23 @@ def body(table: dict[str, dict[str, dict[str, float]]]) -> str:
     for library, algorithms in table.items():
         lines.append(f'    "{library}": {{\n')
         for algorithm, units in algorithms.items():
-            prices = [f'"{unit}": {seconds:.3g}' for unit, seconds in sorted(units.items())]
+            prices = [f'"{unit}": {seconds:.3g},' for unit, seconds in sorted(units.items())]
             lines.append(f'        "{algorithm}": {{\n')
-            lines.extend(f"            {', '.join(prices[i : i + 2])},\n" for i in range(0, len(prices), 2))
+            lines.extend(f"            {line}\n" for line in filled(prices, 100))
             lines.append("        },\n")
         lines.append("    },\n")
     return "".join(lines)
+
+
+def filled(words: list[str], width: int) -> list[str]:
+    """As many to a line as it holds."""
+    lines: list[str] = []
+    for word in words:
+        if lines and len(lines[-1]) + 1 + len(word) <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
 
 
 def prior(unit: str) -> float:
