@@ -48,6 +48,8 @@ def onednn_counts(problem: Problem) -> Counts:
     kind, vectors = onednn_kind(geometry)
     # A base dilation is a transposed convolution's stride: every element of x meets every tap, what is cropped too.
     starts = prod(geometry.sizes if is_base_dilated(geometry) else geometry.out)
+    if "skipping" in kind:  # a tap meets an element at no more outputs than there are elements
+        starts = prod([min(axis.size, axis.output) for axis in geometry.axes])
     pairs = geometry.batch * geometry.inputs * starts * geometry.taps * size
     results = positions(geometry) * vectors * size
     moved = {"input": prod(geometry.x_shape) * size, "kernel": prod(geometry.kernel_shape) * size}
