@@ -47,11 +47,13 @@ def device_kind(array: Tensor) -> str:
     kind: str = array.device.type
     if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
         return kind
-    return f"{kind} vmap" if torch._C._functorch.is_batchedtensor(array) or is_mapped() else kind
+    return f"{kind} vmap" if is_mapped(array) else kind
 
 
-def is_mapped() -> bool:
-    """Whether any transform of those around this call is vmap, which may map other arrays than the one at hand."""
+def is_mapped(array: Tensor) -> bool:
+    """Whether any transform around this call is vmap, which may map other arrays than this one."""
+    if torch._C._functorch.is_batchedtensor(array):
+        return True
     levels = torch._C._functorch.get_interpreter_stack() or []
     return any(level.key() == torch._C._functorch.TransformType.Vmap for level in levels)
 
@@ -59,7 +61,7 @@ def is_mapped() -> bool:
 def signature(array: Tensor) -> tuple[Any, ...]:
     """Inside a transform a tensor looks like one example of itself, which is planned otherwise."""
     own = (array.shape, array.dtype, array.device, array.layout)
-    return (*own, device_kind(array)) if torch._C._are_functorch_transforms_active() else own
+    return (*own, is_mapped(array)) if torch._C._are_functorch_transforms_active() else own
 
 
 def promote(a: Tensor, b: Tensor) -> torch.dtype:
