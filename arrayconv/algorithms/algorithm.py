@@ -104,6 +104,11 @@ def in_floats(problem: Problem) -> float:
     return problem.itemsize / 4
 
 
+def padded(geometry: Geometry, size: float) -> float:
+    """Floats of x that are copied to get zeros, ``size`` of them an element."""
+    return prod(geometry.x_shape) * size if any(axis.low or axis.high for axis in geometry.axes) else 0.0
+
+
 #: Floats of x and y above which they come from memory, and new pages of y from the system.
 CACHED = 2**20
 

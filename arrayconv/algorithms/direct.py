@@ -26,6 +26,7 @@ from .algorithm import (
     fresh,
     in_floats,
     make_tiling,
+    padded,
     pieces,
     positions,
     run_tiled,
@@ -71,7 +72,7 @@ def counts(problem: Problem, backend: Backend) -> Counts:
         "run": products / max(1, geometry.out[-1]),
         "single run": products if y_size == geometry.out[-1] else 0.0,
         "input": prod(geometry.x_shape) * size,
-        "padded": prod(geometry.x_shape) * size if any(axis.low or axis.high for axis in geometry.axes) else 0.0,
+        "padded": padded(geometry, size),
         "output": y_size * size,
         "memory": beyond_cache(geometry, size),
     }

@@ -247,7 +247,6 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     """Of the slices, in which the last axis lies as a row of elements or of some that are ``step`` apart."""
     geometry, size, images = problem.geometry, in_floats(problem), problem.geometry.batch
     axis, outputs = geometry.axes[-1] if geometry.axes else NO_AXIS, geometry.outputs
-    parts = parts_of(geometry)
     found = {
         "call": 1.0,
         "kernel": prod(geometry.kernel_shape) * size,
@@ -262,7 +261,7 @@ def counts(problem: Problem, backend: Backend) -> Counts:
         products = images * geometry.groups * split.places * outputs * geometry.terms
         found["summed"] = images * geometry.groups * split.taps * split.places * outputs * size
     else:
-        slices = prod(geometry.out)
+        slices, parts = prod(geometry.out), parts_of(geometry)
         steps = geometry.batch // parts.images * max(1, geometry.inputs) // parts.inputs
         run, step = axis.kernel, axis.window_dilation
         copied = times_held(slices) * images * geometry.groups * slices * geometry.terms

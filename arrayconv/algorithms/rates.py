@@ -17,8 +17,8 @@ from ..program import Problem
 Counts = dict[str, float]
 
 #: What a library's own convolution is taken to cost of its estimate, by library and kind of device. On a plain CPU a
-#: near tie goes to it, if it is nearer on JAX than on PyTorch: XLA's time varies more. `torch.func.vmap` makes one
-#: grouped convolution of it, and of the others a batching rule for each step.
+#: near tie goes to it; one on JAX must be nearer, since XLA's time varies more. `torch.func.vmap` makes one grouped
+#: convolution of it, and of the others a batching rule for each step.
 NATIVE_SHARE = {("torch", "cpu"): 0.9, ("torch", "cpu vmap"): 0.1, ("jax", "cpu"): 0.95}
 
 #: The same on accelerators: it is the choice until a `Tuning` says otherwise.
@@ -30,7 +30,7 @@ def native_share(library: str, device: str) -> float:
 
 
 #: Tables of prices by kind of processor. Narrow vectors halve the rate of matrix products, but not that of transforms
-#: or of memory, so that other algorithms are the fastest.
+#: or of memory; a library has prices of its own there where those of `BASE` choose worse (`bench.near`).
 PROCESSORS = {"avx512": "arrayconv.algorithms.fitted", "avx2": "arrayconv.algorithms.fitted_avx2"}
 
 #: The kind of processor that was measured most.

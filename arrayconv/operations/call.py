@@ -52,11 +52,10 @@ class LinearCall:
         if backend.whole is not None:
             inner = backend.whole(self.program, self.kernel_layout, inner) or inner
         is_cast = any(array.dtype != self.compute for array in (x, kernel, bias) if array is not None)
-        if is_cast or self.dtype != self.compute or self.pieces:
-            return partial(self._outer, inner, backend)
-        if not (self.x_layout.moves or self.y_layout.moves):
+        is_plain = not (is_cast or self.dtype != self.compute or self.pieces)
+        if is_plain and not (self.x_layout.moves or self.y_layout.moves):
             return inner
-        if self.x_layout.is_reshape and self.y_layout.is_reshape:
+        if is_plain and self.x_layout.is_reshape and self.y_layout.is_reshape:
             return partial(reshaped, backend.xp.reshape, inner, self.x_layout.result, self.y_layout.shape)
         return partial(self._outer, inner, backend)
 
