@@ -104,7 +104,8 @@ class Backend:
       looking at values is not allowed or not cheap, it is ``otherwise(x)``;
     - ``if_finite(compute, otherwise, *arrays)`` is ``compute(*arrays)`` where all of the arrays are finite, else
       ``otherwise(*arrays)``, which it may be anyway;
-    - ``workers`` run the tiles of an algorithm that leaves cores idle in the library's own loops;
+    - ``workers`` run the tiles of an algorithm that leaves cores idle in the library's own loops, ``multipliers``
+      those of matrix products, each of which they keep to one core;
     - ``short_lines``: the library's Fourier transforms of many short lines are better than a long one, since they
       run on all cores (PyTorch) or share a table of factors that is made for each call (NumPy);
     - ``cache``: bytes of temporaries that stay in the cache, where the library does not tile its own loops;
@@ -180,6 +181,7 @@ class Backend:
     if_finite: Callable[..., Any] = lambda compute, otherwise, *arrays: otherwise(*arrays)
     cache: int | None = None
     workers: Workers | None = None
+    multipliers: Workers | None = None
     short_lines: bool = False
     is_traced: Callable[[Array], bool] = _never
     detach: Callable[[Array], Array] = _same

@@ -9,11 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 from scipy import signal
 
 import arrayconv as ac
 from arrayconv import onednn
 from arrayconv.algorithms import ALGORITHMS, fft_tiles, lags, native_counts, rates, reduce, subpixel, toeplitz
+from arrayconv.algorithms.algorithm import ROUNDS, block_shape, shared_block, tiles_of
 from arrayconv.backend import library_backend
 from arrayconv.backends import torch_native
 from arrayconv.geometry import Geometry, WindowDimension
@@ -29,6 +32,41 @@ REDUCING = ("jax", "torch")  # the libraries that `reduce` serves
 
 def normal(*shape: int) -> np.ndarray[Any, Any]:
     return RNG.standard_normal(shape).astype("float32")
+
+
+# Tiles
+
+
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=3),
+    st.integers(1, 9),
+    st.integers(1, 60),
+    st.integers(1, 5),
+    st.sampled_from([1, 2, 4]),
+)
+@example([9, 20], 1, 60, 2, 1)  # three tiles of three rows, which no more rows make even
+def test_tiles_are_shared_out_evenly_where_one_axis_can_be_cut(
+    out: list[int], batch: int, room: int, count: int, whole: int
+) -> None:
+    """Whatever is cut, a tile's outputs stay neighbours: an axis is whole unless all before it are of one piece."""
+    geometry = Geometry(batch, 1, 1, 1, tuple(WindowDimension(n, 1) for n in out))
+    block = block_shape(geometry, 1, room)
+    block = (block[0], *(min(n, -(-own // whole) * whole) for own, n in zip(block[1:], out, strict=True)))
+    shared = shared_block(geometry, block, count, whole)
+    pieces, before = tiles_of(geometry, shared), tiles_of(geometry, block)
+    if shared == block:
+        return
+    assert before > 1 and before % count and before <= ROUNDS * count and pieces % count == 0
+    (cut,) = (i for i, (n, own) in enumerate(zip(block, shared, strict=True)) if n != own)
+    assert all(n <= (whole if i else 1) for i, n in enumerate(block[:cut]))
+    assert 0 < shared[cut] < block[cut] and (not cut or shared[cut] % whole == 0)
+
+
+def test_a_batch_of_three_pieces_is_cut_in_four_for_two_threads() -> None:
+    geometry = Geometry(8, 1, 1, 1, (WindowDimension(10, 1),))
+    assert shared_block(geometry, (3, 10), 2) == (2, 10)
+    assert shared_block(geometry, (3, 10), 1) == shared_block(geometry, (3, 10), 3) == (3, 10)
+    assert shared_block(geometry, (8, 10), 2) == (8, 10)  # one tile is left to the library's threads
 
 
 # Toeplitz

@@ -13,6 +13,7 @@ from arrayconv.algorithms import prepared
 from arrayconv.algorithms.gemm_buffers import FEW, phases
 from arrayconv.backend import library_backend
 from arrayconv.backends.numpy import UNPACKED, matmul
+from arrayconv.backends.workers import WORKERS
 from arrayconv.geometry import WindowDimension
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 RNG = np.random.default_rng(0)
 
 
-#: x, kernel and options; the workspace that cuts the call into tiles; and how its columns are laid.
+#: x, kernel and options; the workspace of each thread, which cuts the call into tiles; and how its columns are laid.
 LAYOUTS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any], int, dict[str, Any]]] = {
     "images": ((3, 4, 20, 18), (6, 4, 3, 3), {"padding": 1}, 2**16, {"merged": False, "taps_first": True}),
     "rows of an image": ((2, 4, 20, 18), (6, 4, 3, 3), {"padding": 1}, 2**14, {"taps_first": True}),
@@ -32,6 +33,7 @@ LAYOUTS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any], int, 
     "stride 2": ((3, 4, 24, 25), (6, 4, 7, 7), {"stride": 2, "padding": 3}, 2**16, {"taps_first": True}),
     "stride 3, dilation 2": ((3, 2, 40, 41), (4, 2, 3, 4), {"stride": 3, "dilation": 2, "padding": 2}, 2**15, {}),
     "stride 2, dilation 4": ((3, 2, 40, 41), (4, 2, 3, 3), {"stride": 2, "dilation": 4, "padding": 5}, 2**15, {}),
+    "rows for two threads": ((1, 4, 33, 18), (6, 4, 3, 3), {"padding": 1}, 5 * 2**13, {"taps_first": True}),
     "pointwise": ((4, 8, 12, 13), (6, 8, 1, 1), {}, 2**14, {"is_view": True}),
     "pointwise, stride 2": ((4, 8, 30, 31), (6, 8, 1, 1), {"stride": 2}, 2**14, {"is_view": False}),
     "one window": ((4, 8, 16, 16), (6, 8, 16, 16), {}, 2**14, {"is_view": True, "places": 1}),
@@ -44,6 +46,7 @@ LAYOUTS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any], int, 
 @pytest.mark.parametrize("library", ["numpy", "numpy-readonly"], indirect=True)
 def test_columns_of_every_layout(library: Library, layout: str) -> None:
     x_shape, kernel_shape, options, workspace, own = LAYOUTS[layout]
+    workspace *= WORKERS.count
     with ac.settings(workspace=workspace):
         program = ac.plan(ac.conv, x_shape, kernel_shape, library="numpy", algorithm="gemm", **options).program
         tiles = prepared(program, library_backend("numpy")).tiles
@@ -62,6 +65,7 @@ def test_tiles_of_some_groups(library: Library, algorithm: str, shape: tuple[int
     """Of an uneven number of them, one channel to two; a library's own convolution takes them all."""
     kernel_shape = (26, 2, *(3,) * (len(shape) - 2))
     options: dict[str, Any] = {"groups": 13, "padding": 1, "stride": 2, "algorithm": algorithm}
+    workspace *= WORKERS.count
     with ac.settings(workspace=workspace):
         if library.name in ("numpy", "numpy-readonly"):
             program = ac.plan(ac.conv, shape, kernel_shape, library="numpy", **options).program

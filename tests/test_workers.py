@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from itertools import product
 from typing import Any
 
@@ -13,27 +16,29 @@ import numpy as np
 import pytest
 
 import arrayconv as ac
-from arrayconv.backends.numpy import Workers
+from arrayconv.backends import workers
+from arrayconv.backends.blas import Crowd
+from arrayconv.backends.workers import Workers
 
 
 def test_as_many_callers_as_cores_are_not_helped() -> None:
-    workers, gate, met, seen = Workers(2), threading.Event(), threading.Barrier(3), set[str]()
+    team, gate, met, seen = Workers(2), threading.Event(), threading.Barrier(3), set[str]()
 
     def hold(_: int) -> None:
         met.wait(timeout=10)
         gate.wait(timeout=10)
 
-    first = threading.Thread(target=workers.each, args=(hold, range(2)))
+    first = threading.Thread(target=team.each, args=(hold, range(2)))
     first.start()
     met.wait(timeout=10)  # the first caller and its helper are at work
-    workers.each(lambda _: seen.add(threading.current_thread().name), range(20))
+    team.each(lambda _: seen.add(threading.current_thread().name), range(20))
     gate.set()
     first.join()
     assert seen == {threading.current_thread().name}
 
 
 def test_workers_do_every_item_once_and_in_several_threads() -> None:
-    workers, seen, met = Workers(2), list[int](), threading.Barrier(2)
+    team, seen, met = Workers(2), list[int](), threading.Barrier(2)
     threads = set()
 
     def work(item: int) -> None:
@@ -42,13 +47,13 @@ def test_workers_do_every_item_once_and_in_several_threads() -> None:
         threads.add(threading.get_ident())
         seen.append(item)
 
-    workers.each(work, range(20))
+    team.each(work, range(20))
     assert sorted(seen) == list(range(20)) and len(threads) == 2
 
 
 def test_work_within_work_runs_in_its_own_thread() -> None:
-    workers, seen = Workers(2), list[tuple[int, int]]()
-    workers.each(lambda i: workers.each(lambda j: seen.append((i, j)), range(3)), range(4))
+    team, seen = Workers(2), list[tuple[int, int]]()
+    team.each(lambda i: team.each(lambda j: seen.append((i, j)), range(3)), range(4))
     assert sorted(seen) == list(product(range(4), range(3)))
 
 
@@ -84,28 +89,28 @@ def test_help_that_failed_to_start_is_asked_for_again(monkeypatch: pytest.Monkey
     def meet(_: int) -> None:
         met.wait(timeout=10)  # breaks unless two threads come
 
-    workers, met = Workers(2), threading.Barrier(2)
+    team, met = Workers(2), threading.Barrier(2)
     with monkeypatch.context() as patch:
         patch.setattr(ThreadPoolExecutor, "submit", refuse)
         with pytest.raises(RuntimeError, match="can't start"):
-            workers.each(print, range(4))
-    workers.each(meet, range(2))
+            team.each(print, range(4))
+    team.each(meet, range(2))
 
 
 def test_a_caller_does_not_wait_for_helpers_that_wait_for_others() -> None:
     """All four threads help two callers; the third caller's helper does not begin."""
-    workers, gate, held = Workers(4), threading.Event(), threading.Semaphore(0)
+    team, gate, held = Workers(4), threading.Event(), threading.Semaphore(0)
     in_time = list[bool]()
 
     def hold(_: int) -> None:
         held.release()
         in_time.append(gate.wait(timeout=5))
 
-    others = [threading.Thread(target=workers.each, args=(hold, range(count))) for count in (4, 3)]
+    others = [threading.Thread(target=team.each, args=(hold, range(count))) for count in (4, 3)]
     for other, threads in zip(others, (4, 2), strict=True):
         other.start()
         assert all(held.acquire(timeout=10) for _ in range(threads))
-    workers.each(lambda _: None, range(4))
+    team.each(lambda _: None, range(4))
     gate.set()
     for other in others:
         other.join()
@@ -118,6 +123,70 @@ def test_the_caller_s_errstate_holds_in_the_threads() -> None:
 
     with np.errstate(over="raise"), pytest.raises(FloatingPointError):
         Workers(2).each(overflow, range(4))
+
+
+def test_a_product_in_a_tile_has_one_thread() -> None:
+    before, seen = thread_count(), set[int]()
+    Workers(2).each(lambda _: seen.add(thread_count()), range(8))
+    assert seen == {1} and thread_count() == before
+
+
+def thread_count() -> int:
+    """Of NumPy's BLAS; 1 where that can't be told."""
+    crowd = workers.CROWD
+    return 1 if crowd is None else crowd._read()
+
+
+def test_a_process_whose_blas_is_held_to_one_thread_has_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "CROWD", Crowd(lambda: 1, lambda count: None))
+    seen = set[int]()
+    Workers(4).each(lambda _: seen.add(threading.get_ident()), range(20))
+    assert seen == {threading.get_ident()}
+
+
+def affinity(thread: int = 0) -> set[int]:
+    """Processors of a thread, of this one by default; none where that can't be told."""
+    return os.sched_getaffinity(thread) if workers.PROCESSOR is not None else set()
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_threads_are_on_processors_of_their_own(failing: bool) -> None:
+    before, met, seen = affinity(), threading.Barrier(2), dict[int, set[int]]()
+
+    def look(item: int) -> None:
+        met.wait(timeout=10)
+        seen[threading.get_ident()] = affinity()
+        if failing and item:
+            raise ZeroDivisionError(item)
+
+    team = Workers(2)
+    team.each(lambda _: met.wait(timeout=10), range(2))  # makes the thread
+    met.reset()
+    with pytest.raises(ZeroDivisionError) if failing else nullcontext():
+        team.each(look, range(2))
+    own = seen.pop(threading.get_ident())
+    (other,) = seen.values()
+    assert affinity() == before
+    assert (len(own), own | other) == (min(1, len(before)), before)
+    assert len(before) < 2 or not own & other
+
+
+def test_a_sandbox_may_forbid_to_choose_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setaffinity", refuse, raising=False)
+    seen = list[int]()
+    Workers(2).each(seen.append, range(9))
+    assert sorted(seen) == list(range(9))
+
+
+@pytest.mark.parametrize("name", ["sched_setaffinity", "PyDLL"])
+def test_where_threads_have_no_processors_they_run_as_they_are(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os if name.startswith("sched") else ctypes, name, raising=False)
+    monkeypatch.setattr(workers, "PROCESSOR", workers.find_processor())
+    assert workers.PROCESSOR is None
+    test_workers_do_every_item_once_and_in_several_threads()
 
 
 def _convolve_in_child(queue: Any) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from itertools import product
 from math import prod
 from typing import Any, NamedTuple
 
-from ..backend import Backend
+from ..backend import Backend, Workers
 from ..geometry import Geometry, WindowDimension
 from ..primitives import join, split_ranges
 from ..program import Problem, Program
@@ -26,9 +26,9 @@ class Algorithm(NamedTuple):
     which ``block`` takes the largest piece ``(batch, *out)`` within a budget of bytes, and ``prepare`` makes tiles of
     that; ``places`` of it are held at once, which are all unless it says so. ``fixed`` bytes come on top, once.
     ``groups`` is how many groups of channels a piece has, which is all of them unless it says so. ``parts``: the
-    geometries that a rewrite hands on. ``threaded``: tiles may run on the backend's workers, since the library runs
-    their steps on one core. ``is_conditional``: whether it serves, only a kernel's values tell; its program carries the
-    best of all others as a part, and runs that otherwise. ``rank`` is the largest rank of a kernel at which it takes no
+    geometries that a rewrite hands on. ``crew``: the backend's threads on which tiles may run, if any.
+    ``is_conditional``: whether it serves, only a kernel's values tell; its program carries the best of all others as a
+    part, and runs that otherwise. ``rank`` is the largest rank of a kernel at which it takes no
     longer than that one's seconds. ``least``: counts that those of ``counts`` are never below, where these take long:
     what even so is beaten needs no further look.
     """
@@ -41,7 +41,7 @@ class Algorithm(NamedTuple):
     prepare: Callable[[Problem, Backend, tuple[int, ...]], Any] = lambda problem, backend, block: None
     parts: Callable[[Geometry], tuple[Geometry, ...]] | None = None
     block: Callable[[Problem, Backend, int], tuple[int, ...]] | None = None
-    threaded: bool = False
+    crew: Callable[[Backend], Workers | None] = lambda backend: None
     places: Callable[[Problem, Backend, tuple[int, ...]], int] = lambda problem, backend, block: prod(block)
     fixed: Callable[[Problem, Backend, tuple[int, ...]], int] = lambda problem, backend, block: 0
     groups: Callable[[Problem, Backend, tuple[int, ...]], int] | None = None
@@ -59,7 +59,7 @@ class Algorithm(NamedTuple):
 
     def workers(self, backend: Backend) -> int:
         """Tiles that are computed at once."""
-        return crew(backend) if self.threaded else 1
+        return count_of(self.crew(backend))
 
     def held(self, problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
         """Temporary bytes of a call in pieces of this size."""
@@ -76,9 +76,19 @@ class Algorithm(NamedTuple):
         return block_shape(problem.geometry, self.unit(problem, backend), budget)
 
 
-def crew(backend: Backend) -> int:
-    """Tiles that a backend's workers compute at once."""
-    return 1 if backend.workers is None else backend.workers.count
+def loops_on(backend: Backend) -> Workers | None:
+    """The crew of tiles of plain loops and transforms."""
+    return backend.workers
+
+
+def products_on(backend: Backend) -> Workers | None:
+    """The crew of tiles of matrix products."""
+    return backend.multipliers
+
+
+def count_of(crew: Workers | None) -> int:
+    """Tiles that are computed at once."""
+    return 1 if crew is None else crew.count
 
 
 def seconds_of(rates: Mapping[str, float], counts: Counts) -> float:
@@ -171,6 +181,29 @@ def block_shape(geometry: Geometry, unit: int, budget: int) -> tuple[int, ...]:
         block.append(-(-max(1, count) // pieces))
         room = room // block[-1] if pieces == 1 else 1
     return tuple(reversed(block))
+
+
+#: Rounds of tiles from which it matters little that some of a crew have none in the last one.
+ROUNDS = 4
+
+
+def shared_block(geometry: Geometry, block: tuple[int, ...], count: int, whole: int = 1) -> tuple[int, ...]:
+    """A block of several cut further along its first axis, so that each of ``count`` threads has as many of them, where
+    that can be; ``whole`` outputs of an axis are not parted, nor what lies in one piece.
+
+    One tile is left to the library's threads: ours would take a tenth of a millisecond to meet.
+    """
+    tiles = tiles_of(geometry, block)
+    if tiles == 1 or tiles % count == 0 or tiles > ROUNDS * count:
+        return block
+    steps = (1, *(whole,) * geometry.ndim)
+    first = next((i for i, (own, step) in enumerate(zip(block, steps, strict=True)) if own > step), None)
+    if first is None:
+        return block
+    places, step = (geometry.batch, *geometry.out)[first], steps[first]
+    pieces = count * -(-places // (block[first] * count))
+    more = (*block[:first], step * -(-places // (pieces * step)), *block[first + 1 :])
+    return more if tiles_of(geometry, more) % count == 0 else block
 
 
 def groups_of(geometry: Geometry, unit: int, block: tuple[int, ...], budget: int) -> int:
@@ -300,6 +333,15 @@ def tile_kernel(program: Program, tile: Tile, kernel: Array) -> Array:
     return kernel[each * tile.groups.start : each * tile.groups.stop, ...]
 
 
+def each_on(crew: Workers | None, function: Callable[[Any], None], items: Sequence[Any]) -> None:
+    """``function`` of every item, by the crew if there is one."""
+    if crew is not None:
+        crew.each(function, items)
+    else:
+        for item in items:
+            function(item)
+
+
 def run_tiled(program: Program, backend: Backend, x: Array, kernel: Array, compute: Compute) -> Array:
     """``compute(tile, x, kernel)`` for every tile, whose x is cropped, padded and in the accumulator's type; joined.
 
@@ -327,9 +369,5 @@ def run_tiled(program: Program, backend: Backend, x: Array, kernel: Array, compu
     def place(tile: Tile) -> None:
         y[tile.target] = one(tile, x, kernel)
 
-    if backend.workers is not None and ALGORITHMS[program.algorithm].threaded:
-        backend.workers.each(place, tiles)
-    else:
-        for tile in tiles:
-            place(tile)
+    each_on(ALGORITHMS[program.algorithm].crew(backend), place, tiles)
     return y

@@ -25,6 +25,7 @@ from .algorithm import (
     cache_budget,
     fresh,
     in_floats,
+    loops_on,
     make_tiling,
     padded,
     pieces,
@@ -147,4 +148,4 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     return run_tiled(program, backend, x, kernel, compute)
 
 
-DIRECT = Algorithm("direct", unsupported, counts, execute, unit, prepare, block=block, threaded=True)
+DIRECT = Algorithm("direct", unsupported, counts, execute, unit, prepare, block=block, crew=loops_on)

@@ -21,7 +21,8 @@ from .algorithm import (
     Tiling,
     base_dilated,
     budget_of,
-    crew,
+    count_of,
+    loops_on,
     make_tiling,
     prepared,
     run_tiled,
@@ -87,7 +88,7 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     points, count = prod([line.length for line in lines]), prod([line.lines for line in lines])
     images = geometry.batch * geometry.groups * tiles_of(geometry, (geometry.batch, *own[1:])) * count * points
     kernels = geometry.groups * geometry.inputs * geometry.outputs
-    idle = max(1.0, min(crew(backend), points / POINTS) / tiles)
+    idle = max(1.0, min(count_of(backend.workers), points / POINTS) / tiles)
     transformed = (images * (geometry.inputs + geometry.outputs) + kernels * points) * idle
     return {
         "call": 1.0,
@@ -209,5 +210,5 @@ _WIDE = {
 }
 
 FFT = Algorithm(
-    "fft", unsupported, counts, execute, prepare=prepare, block=block, fixed=fixed, threaded=True, least=least
+    "fft", unsupported, counts, execute, prepare=prepare, block=block, fixed=fixed, crew=loops_on, least=least
 )

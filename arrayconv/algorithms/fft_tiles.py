@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ..backend import Backend
 from ..geometry import Geometry, WindowDimension
 from ..program import Problem
-from .algorithm import crew, tiles_of
+from .algorithm import count_of, tiles_of
 from .sweep import read_by
 
 
@@ -135,7 +135,7 @@ def fixed(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
     lines = lines_of(backend, geometry, block)
     images = 2 * block[0] * geometry.groups * (geometry.inputs + geometry.outputs)
     images *= prod([line.lines for line in lines])
-    images *= min(crew(backend) * rows_of(problem, backend, block), tiles_of(geometry, block))
+    images *= min(count_of(backend.workers) * rows_of(problem, backend, block), tiles_of(geometry, block))
     return number * prod([line.length for line in lines]) * (kernels + max(kernels, images))
 
 
@@ -194,7 +194,7 @@ def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
     own, lengths = [max(1, count) for count in full], [max(1, geometry.batch)]
     lengths += [read_by(axis, n) for axis, n in zip(geometry.axes, own[1:], strict=True)]
     limit = limit_of(problem, backend)
-    room = budget * crew(backend)
+    room = budget * count_of(backend.workers)
 
     def resize(i: int, count: int) -> None:
         own[i] = count

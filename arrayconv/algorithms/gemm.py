@@ -23,6 +23,7 @@ from .algorithm import (
     block_shape,
     budget_of,
     cache_budget,
+    count_of,
     fresh,
     groups_of,
     in_floats,
@@ -31,7 +32,9 @@ from .algorithm import (
     pieces,
     positions,
     prepared,
+    products_on,
     run_tiled,
+    shared_block,
     tiles_of,
 )
 from .gemm_buffers import SPARSE, buffered_details, execute_buffered
@@ -61,7 +64,7 @@ def counts(problem: Problem, backend: Backend) -> Counts:
 
 
 #: A product packs what it reads, and a larger one is faster: its columns may fill the next level of the cache too.
-CACHES = 2
+CACHES = 3
 
 #: Terms from which a product is one of matrices.
 THIN = 4
@@ -113,20 +116,18 @@ def product_counts(problem: Problem, backend: Backend, geometry: Geometry, unit:
 
 
 def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
-    """Tiles whose columns stay in the cache; what only looks at x is cut for the budget alone. Those of one group are
-    filled first: a product of few positions packs the kernel's rows for hardly anything.
+    """Tiles whose columns stay in the cache. Those of one group are filled first: a product of few positions packs the
+    kernel's rows for hardly anything.
     """
-    geometry = problem.geometry
-    return block_shape(geometry, unit(problem, backend) // max(1, geometry.groups), room(problem, backend, budget))
-
-
-def room(problem: Problem, backend: Backend, budget: int) -> int:
-    """Bytes of a tile."""
-    return budget if is_viewed(problem.geometry) else cache_budget(problem, backend, budget, CACHES)
+    geometry, each = problem.geometry, unit(problem, backend)
+    room = cache_budget(problem, backend, budget, CACHES)
+    own = block_shape(geometry, each // max(1, geometry.groups), room)
+    return shared_block(geometry, own, count_of(backend.multipliers))
 
 
 def groups(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
-    return groups_of(problem.geometry, unit(problem, backend), block, room(problem, backend, budget_of(problem)))
+    room = cache_budget(problem, backend, budget_of(problem) // count_of(backend.multipliers), CACHES)
+    return groups_of(problem.geometry, unit(problem, backend), block, room)
 
 
 class Columns(NamedTuple):
@@ -183,7 +184,7 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     return run_tiled(program, backend, x, rows, compute)
 
 
-TILED = Algorithm("gemm", unsupported, counts, execute, unit, prepare, block=block, groups=groups)
+TILED = Algorithm("gemm", unsupported, counts, execute, unit, prepare, block=block, groups=groups, crew=products_on)
 
 
 def by_backend(field: str) -> Any:
@@ -196,4 +197,4 @@ def by_backend(field: str) -> Any:
 
 
 FIELDS = ("unsupported", "counts", "execute", "unit", "prepare", "block", "groups", "places", "fixed")
-GEMM = Algorithm("gemm", **{field: by_backend(field) for field in FIELDS})
+GEMM = Algorithm("gemm", crew=products_on, **{field: by_backend(field) for field in FIELDS})

@@ -1,5 +1,7 @@
 """`gemm` in tiles, where buffers may be written: columns in one that is used again, products straight into the result.
 
+A thread multiplies the columns that it has copied, so that these stay in its cache.
+
 Columns are ``(n, G, I k, P)``, for one product an image; or ``(G, I k, n P)`` where an image has few positions P, and a
 product would pack the kernel's rows for each image anew.
 """
@@ -12,7 +14,7 @@ from typing import Any, NamedTuple
 from ..backend import Backend
 from ..geometry import Geometry, WindowDimension
 from ..program import Program
-from .algorithm import Tile, prepared, tile_input
+from .algorithm import Tile, each_on, prepared, products_on, tile_input
 
 Array = Any
 
@@ -123,23 +125,25 @@ def multiply(backend: Backend, own: Columns, rows: Array, columns: Array, y: Arr
 
 
 def execute_buffered(program: Program, backend: Backend, x: Array, rows: Array) -> Array:
-    """All tiles, with one scratch for their columns."""
+    """All tiles, with one scratch for the columns of each that is computed at once."""
     xp, geometry, tiles, empty = backend.xp, program.geometry, prepared(program, backend).tiles, backend.empty
     assert empty is not None  # `gemm` asks before it comes here
     y = empty(geometry.y_shape, x.dtype)
     flat = xp.reshape(y, (geometry.batch, geometry.groups, geometry.outputs, prod(geometry.out)))
     rows = backend.cast(rows, backend.dtype(program.problem.accumulator))
-    scratch = empty(max(0 if tile.details.is_view else prod(tile.details.full) for tile in tiles), rows.dtype)
+    most = max(0 if tile.details.is_view else prod(tile.details.full) for tile in tiles)
+    free = list[Array]()
 
     def place(tile: Tile) -> None:
         own = tile.details
+        scratch = free.pop() if free else empty(most, rows.dtype)
         columns = fill(backend, own, xp.reshape(tile_input(program, backend, tile, x), own.x), scratch)
         start = 0
         for part, count in zip(tile.target[2:], geometry.out, strict=True):
             start = start * count + part.start
         y = flat[tile.target[0], tile.groups, :, start : start + own.places]
         multiply(backend, own, rows[tile.groups], columns, y)
+        free.append(scratch)
 
-    for tile in tiles:
-        place(tile)  # a function, which holds nothing of a tile beside the next one's
+    each_on(products_on(backend), place, tiles)
     return y

@@ -27,12 +27,15 @@ from .algorithm import (
     block_shape,
     budget_of,
     cache_budget,
+    count_of,
     groups_of,
     in_floats,
     make_tiling,
     prepare_all,
+    products_on,
     run,
     run_tiled,
+    shared_block,
 )
 from .gemm import CACHES, product_counts
 from .guard import guarded
@@ -198,10 +201,12 @@ def unit(problem: Problem, backend: Backend) -> int:
 def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
     """Whole blocks of the folded axes."""
     fold, geometry = fold_of(problem, backend)
-    each = prod(fold) * unit(problem, backend)
+    each, budget = prod(fold) * unit(problem, backend), room(problem, backend, budget)
     if inner(problem, backend) == "gemm":
-        each //= max(1, geometry.groups)
-    pieces = block_shape(geometry, each, room(problem, backend, budget))
+        pieces = block_shape(geometry, each // max(1, geometry.groups), budget)
+        pieces = shared_block(geometry, pieces, count_of(backend.multipliers))
+    else:
+        pieces = block_shape(geometry, each, budget)
     pieces = tuple(n * block for n, block in zip(pieces, (1, *fold), strict=True))
     return tuple(map(min, pieces, (problem.geometry.batch, *problem.geometry.out)))
 
@@ -216,7 +221,8 @@ def groups(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
     """As `gemm` has them; a library's own convolution takes all."""
     if inner(problem, backend) == "native":
         return problem.geometry.groups
-    return groups_of(problem.geometry, unit(problem, backend), block, room(problem, backend, budget_of(problem)))
+    budget = room(problem, backend, budget_of(problem) // count_of(backend.multipliers))
+    return groups_of(problem.geometry, unit(problem, backend), block, budget)
 
 
 def counts(problem: Problem, backend: Backend) -> Counts:
@@ -272,5 +278,15 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
 
 
 TOEPLITZ = Algorithm(
-    "toeplitz", unsupported, counts, execute, unit, prepare, block=block, fixed=fixed, groups=groups, least=least
+    "toeplitz",
+    unsupported,
+    counts,
+    execute,
+    unit,
+    prepare,
+    block=block,
+    fixed=fixed,
+    groups=groups,
+    least=least,
+    crew=products_on,
 )

@@ -20,8 +20,23 @@ from typing import Any, NamedTuple
 
 from ..backend import Backend
 from ..geometry import Geometry
+from ..primitives import split_ranges
 from ..program import NORMWISE, Problem, Program
-from .algorithm import Algorithm, Tile, Tiling, base_dilated, cache_budget, in_floats, make_tiling, prepared, run_tiled
+from .algorithm import (
+    Algorithm,
+    Tile,
+    Tiling,
+    base_dilated,
+    cache_budget,
+    count_of,
+    each_on,
+    in_floats,
+    make_tiling,
+    prepared,
+    products_on,
+    run_tiled,
+    shared_block,
+)
 from .guard import guarded
 from .rates import Counts, rates_of
 from .winograd_transforms import POINTS, TAPS, Bands, bands, cut, even, growth, kernel_band
@@ -120,7 +135,7 @@ def counts(problem: Problem, backend: Backend) -> Counts:
 
 #: Outputs of a block of tiles, and of the rows of a piece: where a product can be written into a permuted buffer, and
 #: where blocks are copied. Caches that the temporaries of a piece may fill.
-SHORT, LONG, CACHES = 16, 32, 12
+SHORT, LONG, CACHES = 16, 32, 4
 
 
 def bytes_of(problem: Problem, m: int) -> int:
@@ -140,7 +155,8 @@ def piece(problem: Problem, backend: Backend, budget: int, m: int) -> tuple[int,
     room = max(1, budget // (bytes_of(problem, m) * m * prod(rows)))
     tiles = even(last, room)
     batch = even(geometry.batch, room // tiles)
-    return (batch, *map(min, (*rows, m * tiles), geometry.out))
+    own = (batch, *map(min, (*rows, m * tiles), geometry.out))
+    return shared_block(geometry, own, count_of(backend.multipliers), m)
 
 
 def unit(problem: Problem, backend: Backend) -> int:
@@ -180,13 +196,29 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     evaluation = backend.from_numpy(prepared(program, backend).tiles[0].details.kernel, kernel)
     kernel = xp.reshape(backend.cast(kernel, backend.dtype(accumulator)), (groups, outputs, inputs, geometry.taps))
     kernel = xp.reshape(xp.permute_dims(kernel, (0, 2, 1, 3)), (-1, geometry.taps))
-    kernel = backend.matmul(evaluation, xp.matrix_transpose(kernel))
+    kernel = xp.matrix_transpose(kernel)
+    kernel = transformed(program, backend, evaluation, kernel)
     kernel = xp.reshape(kernel, (-1, groups, inputs, outputs))
 
     def compute(tile: Tile, x: Array, kernel: Array) -> Array:
         return guarded(backend, tile.geometry, x, lambda x: filtered(backend, tile.geometry, tile.details, x, kernel))
 
     return run_tiled(program, backend, x, kernel, compute)
+
+
+def transformed(program: Program, backend: Backend, evaluation: Array, kernel: Array) -> Array:
+    """Their product, by the crew of the tiles where there is one: threads of BLAS would still spin beside it."""
+    count, pairs = WINOGRAD.workers(backend), kernel.shape[1]
+    if count == 1 or len(prepared(program, backend).tiles) == 1 or backend.empty is None:
+        return backend.matmul(evaluation, kernel)
+    y = backend.empty((evaluation.shape[0], pairs), kernel.dtype)
+
+    def multiply(own: range) -> None:
+        part = slice(own.start, own.stop)
+        backend.matmul(evaluation, kernel[:, part], out=y[:, part])
+
+    each_on(products_on(backend), multiply, split_ranges(pairs, -(-pairs // count)))
+    return y
 
 
 def filtered(backend: Backend, geometry: Geometry, details: Details, x: Array, kernel: Array) -> Array:
@@ -236,4 +268,6 @@ def product(backend: Backend, a: Array, b: Array) -> Array:
     return y
 
 
-WINOGRAD = Algorithm("winograd", unsupported, counts, execute, unit, prepare, block=block, fixed=fixed)
+WINOGRAD = Algorithm(
+    "winograd", unsupported, counts, execute, unit, prepare, block=block, fixed=fixed, crew=products_on
+)

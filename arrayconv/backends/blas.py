@@ -1,8 +1,9 @@
 """The threads of OpenBLAS, NumPy's usual BLAS, while several threads of Python call it.
 
-It has one gang of threads for the process: a product that takes them waits until another's is done, and for some 25 ms
-after a product they wait for the next by spinning. Two threads that filter blocks of an image, each with products of
-its own, came to 0.65 of the throughput that they have with a single thread of BLAS each.
+It has one gang of threads for the process: a product that takes them waits until another's is done, and for some 100
+ms after a product they wait for the next by spinning (its OPENBLAS_THREAD_TIMEOUT). Two threads that filter blocks of
+an image, each with products of its own, came to 0.65 of the throughput that they have with a single thread of BLAS
+each.
 """
 
 from __future__ import annotations
@@ -29,20 +30,25 @@ class Crowd:
         self._lock, self._callers, self._until = allocate_lock(), 0, 0.0
         self._threads = read()
 
+    @property
+    def threads(self) -> int:
+        """Those that a product has when there is no crowd."""
+        return self._threads if self._callers else self._read()
+
     @contextmanager
-    def join(self) -> Iterator[None]:
-        """A call that may be one of many at once."""
+    def join(self, callers: int = 1) -> Iterator[None]:
+        """A call that may be one of many at once, or several that are."""
         with self._lock:
             if not self._callers:
                 self._threads = self._read()
-            self._callers += 1
+            self._callers += callers
             self._meet()
         try:
             yield
         finally:
             with self._lock:
                 self._meet()
-                self._callers -= 1
+                self._callers -= callers
                 if not self._callers:
                     self._write(self._threads)
 
@@ -81,6 +87,6 @@ if CROWD is not None and hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=CROWD.forget)
 
 
-def one_of_many() -> AbstractContextManager[None]:
-    """Around a call that may be one of many at once, in threads."""
-    return nullcontext() if CROWD is None else CROWD.join()
+def one_of_many(callers: int = 1) -> AbstractContextManager[None]:
+    """Around a call that may be one of many at once, in threads, or several that are."""
+    return nullcontext() if CROWD is None else CROWD.join(callers)

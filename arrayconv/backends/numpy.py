@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from _thread import allocate_lock  # threading's Lock; the module would be loaded for nothing else
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..backend import standard_backend
-from ..primitives import Widths, cores, crop, split_ranges, window_counts
-
-if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
+from ..primitives import Widths, crop, split_ranges, window_counts
+from .blas import CROWD
+from .workers import WORKERS
 
 Array = np.ndarray[Any, Any]
 Compute = Callable[[Array], Array]
@@ -113,86 +108,6 @@ def promote(a: Array, b: Array) -> Any:
     return np.result_type(a.dtype, b.dtype)
 
 
-@contextmanager
-def _emptied_on_error(queue: Iterator[Any]) -> Iterator[None]:
-    """Other threads find nothing more to do."""
-    try:
-        yield
-    except BaseException:
-        for _ in queue:
-            pass
-        raise
-
-
-class Workers:
-    """Threads for tiles: NumPy's loops and transforms release the GIL and use one core each.
-
-    The calling thread works too. Others help as long as fewer threads call than there are cores: Dask's threads, one a
-    block, are enough by themselves. A tile that is itself cut into tiles runs them in its own thread, since all threads
-    waiting for others would wait for ever. A forked child starts threads of its own.
-    """
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self._busy = ContextVar("busy", default=False)  # in a context of its own each thread
-        self._lock = allocate_lock()
-        self._callers = 0
-        self._pool: ThreadPoolExecutor | None = None
-
-    def each(self, function: Callable[[Any], None], items: Sequence[Any]) -> None:
-        """``function`` of every item, in any order; after an error nobody begins another."""
-        if self.count == 1 or len(items) == 1 or self._busy.get():
-            for item in items:
-                function(item)
-            return
-        queue = iter(items)  # a generator would be busy in another thread; a list's iterator is atomic
-        context, busy, helpers = np.geterr(), self._busy.set(True), list[Any]()
-
-        def help_out() -> None:
-            with np.errstate(**context), _emptied_on_error(queue):
-                while self._callers < self.count and (item := next(queue, self)) is not self:
-                    function(item)
-
-        with self._lock:
-            self._callers += 1
-        try:
-            with _emptied_on_error(queue):
-                pool = self._threads()
-                for _ in range(min(self.count, len(items)) - self._callers):
-                    helpers.append(pool.submit(help_out))
-                for item in queue:
-                    function(item)
-            for helper in helpers:
-                if not helper.cancel():  # it has not begun, behind another caller's: nothing is left for it
-                    helper.result()
-        finally:
-            self._busy.reset(busy)
-            with self._lock:
-                self._callers -= 1
-            for helper in helpers:
-                helper.cancel() or helper.exception()
-
-    def _threads(self) -> ThreadPoolExecutor:
-        with self._lock:
-            if self._pool is None:
-                from concurrent.futures import ThreadPoolExecutor  # it loads more modules than all of arrayconv
-
-                self._pool = ThreadPoolExecutor(self.count, "arrayconv", self._begin)
-            return self._pool
-
-    def _begin(self) -> None:
-        self._busy.set(True)
-
-    def forget(self) -> None:
-        """What a forked child does: its threads were not copied, and another thread may have held the lock."""
-        self._lock, self._pool, self._callers = allocate_lock(), None, 0
-
-
-WORKERS = Workers(min(8, cores()))
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=WORKERS.forget)
-
-
 # The C library of Linux gives freed memory back to the system at once, and each new buffer of a tile is then cleared by
 # the system page by page (half of a transform's time), until it has seen one block freed that is larger than those.
 np.empty(2**23, dtype=np.uint8)
@@ -218,6 +133,7 @@ BACKEND = standard_backend(
     if_finite=if_finite,
     cache=2**21,
     workers=WORKERS,
+    multipliers=None if CROWD is None else WORKERS,
     short_lines=True,
     scatter_add=scatter_add,
     peek=lambda array: array,
