@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from tqdm import tqdm
@@ -20,8 +19,7 @@ from bench import data
 from bench.fit import DATA
 from bench.machine import Neighbours, warm_allocator
 from bench.planned import head, label
-from bench.regret import bind, make_arrays, warm
-from bench.timing import time_in_turn
+from bench.regret import bind, make_arrays, time_algorithms, warm
 from bench.workloads import LIBRARIES
 
 #: Estimates beyond this many times the fastest of the others say enough.
@@ -74,7 +72,7 @@ def measure(
     """
     backend = library_backend(library)
     serving = {row.name: row.seconds for row in options(problem, backend) if row.serves}
-    most = FAR * min(others.values(), default=float("inf"))
+    most = FAR * min((others or serving).values(), default=float("inf"))
     programs = [make_program(problem, backend, name) for name in algorithms if serving.get(name, most) < most]
     if not programs:
         return {}
@@ -85,7 +83,7 @@ def measure(
         thunks[REFERENCE] = bind(make_program(problem, backend, head(reference)), library, arrays)
     for thunk in thunks.values():
         warm(thunk)
-    times = {key: median(taken) for key, taken in time_in_turn(thunks, seconds).items()}
+    times = time_algorithms(thunks, seconds, library)
     now = times.pop(REFERENCE, None)
     pace = 1.0 if reference is None or now is None else min(MOST, max(1 / MOST, others[reference] / now))
     return {key: (taken * pace, serving[head(key)]) for key, taken in times.items()}

@@ -50,11 +50,6 @@ ELEMENT, PRODUCT, INTEGER = 5e-10, 2e-11, 1.5e-9
 #: What prices are fitted from; ``regret`` itself is left to judge them.
 DATA = ("fit", "more", "wide", "usual", "broad", *DRAWS)
 
-#: What became faster after `DATA` were measured: seconds since then over those before, by library, algorithm and axes.
-#: NumPy's: 16 geometries of 2e4 to 2e6 samples and 30 to 6,000 taps, both versions in turn; median 0.67, mean 0.72. A
-#: row goes when its data are drawn anew.
-QUICKER = {("numpy", "fft", 1): 0.7}
-
 #: Words for multiply-adds, and those that make it elements.
 PRODUCTS = {
     "product",
@@ -125,13 +120,7 @@ def read_rows(data: str, library: str) -> list[tuple[Problem, dict[str, float]]]
     if not path.exists():
         print(f"nothing measured: {path.name}")
         return []
-    return [(problem, quicker(problem, times)) for problem, times in load_rows(path) if is_complete(problem, times)]
-
-
-def quicker(problem: Problem, times: dict[str, float]) -> dict[str, float]:
-    """As they would be today."""
-    ndim = problem.geometry.ndim
-    return {label: t * QUICKER.get((problem.library, label, ndim), 1.0) for label, t in times.items()}
+    return [(problem, times) for problem, times in load_rows(path) if is_complete(problem, times)]
 
 
 def is_complete(problem: Problem, times: dict[str, float]) -> bool:

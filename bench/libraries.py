@@ -24,7 +24,8 @@ def _plain(value: Any) -> Any:
 class Library:
     """``gradient(call)`` maps x, kernel and the result's cotangent to the cotangents of x and kernel.
 
-    ``scratch(ready, arrays)`` is a compiled call's temporary memory in bytes.
+    ``scratch(ready, arrays)`` is a compiled call's temporary memory in bytes. ``spins``: threads of one algorithm look
+    for work on the cores that another's own threads need.
     """
 
     make: Callable[[Any], Array]
@@ -33,6 +34,7 @@ class Library:
     scratch: Callable[[Call, list[Array]], int]
     compile: Callable[[Call], Call] = _plain
     wait: Callable[[Any], Any] = _plain
+    spins: bool = False
 
 
 def _loop(call: Call) -> Call:
@@ -62,7 +64,7 @@ def _jax() -> Library:
 
 
 _MAKERS: dict[str, Callable[[], Library]] = {
-    "numpy": lambda: Library(_plain, _loop, _none, numpy_scratch),
+    "numpy": lambda: Library(_plain, _loop, _none, numpy_scratch, spins=True),
     "torch": lambda: Library(torch.tensor, torch.func.vmap, _autograd, torch_scratch),
     "jax": _jax,
 }

@@ -9,32 +9,32 @@ from __future__ import annotations
 SECONDS: dict[str, dict[str, dict[str, float]]] = {
     "numpy": {
         "direct": {
-            "call": 2.5e-06, "input": 2.89e-11, "memory": 2.48e-12, "output": 2.13e-11, "padded": 2.32e-10,
-            "product": 1.72e-10, "product 1d": 1.69e-10, "run": 4.72e-09, "single run": 2.5e-12,
-            "slice": 2.64e-06, "strided product": 2.55e-10, "strided product 1d": 3.04e-10,
+            "call": 5e-07, "input": 6.57e-11, "memory": 1.77e-12, "output": 1.34e-11, "padded": 1.63e-10,
+            "product": 1.29e-10, "product 1d": 1.11e-10, "run": 3.21e-09, "single run": 1.61e-12,
+            "slice": 2.44e-06, "strided product": 2.19e-10, "strided product 1d": 2.16e-10,
         },
         "gemm": {
-            "call": 7.63e-07, "column": 9.59e-11, "far column": 2.64e-11, "fresh": 4.23e-11,
-            "integer product": 1.5e-09, "kernel": 6.02e-11, "matrix": 4.39e-08, "memory": 6.22e-11,
-            "output": 5.68e-12, "padded": 7.57e-11, "product": 7.5e-12, "run": 4.49e-09,
-            "strided column": 2.04e-10, "thin column": 1.25e-09, "tile": 1.85e-05, "viewed column": 1.36e-11,
+            "call": 5.19e-07, "column": 7.05e-11, "far column": 1.46e-13, "fresh": 7.87e-11,
+            "integer product": 1.5e-09, "kernel": 1.88e-11, "matrix": 4.23e-08, "memory": 1.06e-11,
+            "output": 6.96e-11, "padded": 8.77e-11, "product": 5.53e-12, "run": 2.71e-09,
+            "strided column": 1.21e-10, "thin column": 8.8e-10, "tile": 1.43e-05, "viewed column": 2.01e-11,
         },
         "toeplitz": {
-            "band": 1.31e-09, "call": 1.23e-06, "column": 9.94e-11, "far column": 5.29e-11, "fresh": 1.15e-11,
-            "kernel": 3.09e-10, "matrix": 2.8e-08, "memory": 3.99e-12, "output": 4.27e-10, "padded": 1.37e-10,
-            "product": 5.53e-12, "run": 4.27e-09, "strided column": 2.46e-10, "thin column": 5e-10,
-            "tile": 6.1e-05, "unfolded": 1.87e-11, "viewed column": 5e-10,
+            "band": 9.57e-10, "call": 2.24e-06, "column": 9.11e-11, "far column": 6.34e-13, "fresh": 1.45e-11,
+            "kernel": 2.24e-10, "matrix": 2.48e-08, "memory": 1.08e-12, "output": 4.04e-10, "padded": 1.21e-10,
+            "product": 4.46e-12, "run": 2.57e-09, "strided column": 1.58e-10, "thin column": 5e-10,
+            "tile": 3.46e-05, "unfolded": 1.94e-11, "viewed column": 5e-10,
         },
         "fft": {
-            "call": 3.89e-05, "plain product": 2.76e-12, "point": 3.77e-09, "point 1d": 2.4e-11,
-            "point 3d": 6.37e-09, "product": 5.7e-10, "step": 7.42e-12, "step 1d": 1.69e-10,
-            "step 3d": 1.29e-12, "tile": 4.08e-05,
+            "call": 3.49e-05, "plain product": 1.74e-12, "point": 2.54e-09, "point 1d": 6.15e-10,
+            "point 3d": 4.48e-09, "product": 5.71e-10, "step": 1.65e-12, "step 1d": 1.21e-10,
+            "step 3d": 1.05e-12, "tile": 2.68e-05,
         },
         "phases": {
-            "call": 6.05e-05, "output": 1.69e-09, "part": 4.64e-06,
+            "call": 3.04e-05, "output": 1.57e-09, "part": 7.28e-06,
         },
         "subpixel": {
-            "call": 7.37e-05, "kernel": 4.69e-09, "output": 1.68e-09,
+            "call": 5.05e-05, "kernel": 4.14e-09, "output": 1.51e-09,
         },
         "native": {
             "call": 8.01e-05, "dense": 6.03e-12, "dense 1d": 1.15e-11, "dense 1d output": 2.23e-11,
@@ -45,7 +45,7 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "grouped 3d output": 1.58e-11, "grouped output": 5.37e-11, "input": 2.72e-10, "kernel": 5.37e-10,
         },
         "trim": {
-            "call": 8.11e-07, "kernel": 2.06e-10, "output": 4.95e-10,
+            "call": 5.33e-07, "kernel": 4.3e-10, "output": 9.02e-11,
         },
         "separable": {
             "call": 6e-05, "look": 2e-05, "moved": 2.5e-10, "pass": 1.5e-06, "product": 8e-12, "tap": 5e-09,
@@ -55,8 +55,8 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "output": 4.07e-09, "product": 5.33e-13, "tile": 2.25e-06,
         },
         "lags": {
-            "call": 4.33e-05, "matrix": 4.31e-08, "moved": 1.05e-09, "partial": 5.93e-10, "product": 7.25e-12,
-            "slice": 1.02e-05,
+            "call": 1.32e-05, "matrix": 4.56e-08, "moved": 5.59e-10, "partial": 5.62e-10, "product": 7.03e-12,
+            "slice": 6.57e-06,
         },
         "reduce": {
             "call": 2e-05, "moved": 5e-10, "product": 2e-11, "run": 5e-09, "slice": 5e-06,
