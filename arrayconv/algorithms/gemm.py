@@ -98,6 +98,7 @@ def product_counts(problem: Problem, backend: Backend, geometry: Geometry, unit:
     copied = columns - viewed
     axis = geometry.axes[-1]
     run, step = (axis.output, axis.stride) if is_taps_first(geometry) else (axis.kernel, axis.window_dilation)
+    shared = "shared " if tiles > 2 and backend.multipliers is not None else ""
     return {
         "call": 1.0,
         "tile": tiles,
@@ -105,9 +106,9 @@ def product_counts(problem: Problem, backend: Backend, geometry: Geometry, unit:
         "matrix": products * geometry.groups,
         "kernel": products * prod(geometry.kernel_shape) * size,
         "far column": max(0.0, copied * size - CACHED),
-        "column" if step == 1 else "strided column": copied * size,
-        "run": copied / max(1, run),
-        "integer product" if problem.is_integer else "product": columns * geometry.outputs * size,
+        shared + ("column" if step == 1 else "strided column"): copied * size,
+        shared + "run": copied / max(1, run),
+        shared + ("integer product" if problem.is_integer else "product"): columns * geometry.outputs * size,
         "padded": padded(geometry, size),
         "output": prod(geometry.y_shape) * size,
         "fresh": fresh(size, prod(geometry.y_shape)),
