@@ -61,8 +61,9 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     products = positions(geometry) * geometry.groups * geometry.outputs * geometry.terms * size
     kind = "product" if geometry.ndim > 1 else "product 1d"
     tiles, passes = pieces(problem, backend, unit(problem, backend)), backend.passes(geometry.terms)
+    shared = "shared " if tiles > 2 and backend.workers is not None else ""
     if passes == 1:
-        own = {"slice": geometry.terms * tiles, f"strided {kind}" if strided else kind: products}
+        own = {"slice": geometry.terms * tiles, f"{shared}strided {kind}" if strided else shared + kind: products}
     else:
         own = {"looped part": passes * tiles, "looped output": passes * y_size * size, kind: products}
         split = prod(geometry.x_shape) if strided else 0

@@ -9,35 +9,37 @@ from __future__ import annotations
 SECONDS: dict[str, dict[str, dict[str, float]]] = {
     "numpy": {
         "direct": {
-            "call": 4.44e-07, "input": 5.95e-11, "memory": 1.82e-12, "output": 1.31e-11, "padded": 1.47e-10,
-            "product": 1.3e-10, "product 1d": 1.07e-10, "run": 3.17e-09, "single run": 1.55e-12,
-            "slice": 2.43e-06, "strided product": 2.2e-10, "strided product 1d": 2.3e-10,
+            "call": 4.5e-07, "input": 6.6e-11, "memory": 1.95e-12, "output": 1.37e-11, "padded": 1.64e-10,
+            "product": 1.61e-10, "product 1d": 1.48e-10, "run": 3.06e-09, "shared product": 1.24e-10,
+            "shared product 1d": 9.98e-11, "shared strided product": 2.28e-10,
+            "shared strided product 1d": 2.27e-10, "single run": 1.6e-12, "slice": 2.39e-06,
+            "strided product": 1.72e-10, "strided product 1d": 2.41e-10,
         },
         "gemm": {
-            "call": 3.31e-07, "column": 1.44e-10, "far column": 2.44e-13, "fresh": 7.92e-11,
-            "integer product": 1.5e-09, "kernel": 2.12e-11, "matrix": 2.85e-08, "memory": 1.75e-11,
-            "output": 6.86e-11, "padded": 7.9e-11, "product": 6.67e-12, "run": 2.65e-09,
-            "shared column": 7.13e-11, "shared integer product": 1.5e-09, "shared product": 5.19e-12,
-            "shared run": 2.13e-09, "shared strided column": 1.18e-10, "strided column": 2.17e-10,
-            "thin column": 9.39e-10, "tile": 1.23e-05, "viewed column": 3.04e-11,
+            "call": 3.32e-07, "column": 1.73e-10, "far column": 2.48e-13, "fresh": 8.88e-11,
+            "integer product": 1.5e-09, "kernel": 2.03e-11, "matrix": 2.8e-08, "memory": 1.81e-11,
+            "output": 6.48e-11, "padded": 7.16e-11, "product": 6.44e-12, "run": 2.52e-09,
+            "shared column": 7.1e-11, "shared integer product": 1.5e-09, "shared product": 5.19e-12,
+            "shared run": 2.31e-09, "shared strided column": 1.16e-10, "strided column": 2.29e-10,
+            "thin column": 9.25e-10, "tile": 1.23e-05, "viewed column": 3.06e-11,
         },
         "toeplitz": {
-            "band": 8.03e-10, "call": 1.55e-06, "column": 8.35e-11, "far column": 1.02e-12, "fresh": 1.4e-11,
-            "kernel": 2.54e-10, "matrix": 2.43e-08, "memory": 1.13e-12, "output": 3.93e-10, "padded": 1.37e-10,
-            "product": 5.87e-12, "run": 3.03e-09, "shared column": 8.72e-11, "shared product": 4.28e-12,
-            "shared run": 2.19e-09, "shared strided column": 1.39e-10, "strided column": 1.92e-10,
-            "thin column": 5e-10, "tile": 3.66e-05, "unfolded": 1.94e-11, "viewed column": 5e-10,
+            "band": 7.76e-10, "call": 1.55e-06, "column": 8.96e-11, "far column": 1.02e-12, "fresh": 1.4e-11,
+            "kernel": 2.54e-10, "matrix": 2.47e-08, "memory": 1.13e-12, "output": 3.85e-10, "padded": 1.37e-10,
+            "product": 5.89e-12, "run": 3.07e-09, "shared column": 8.58e-11, "shared product": 4.31e-12,
+            "shared run": 2.29e-09, "shared strided column": 1.37e-10, "strided column": 1.89e-10,
+            "thin column": 5e-10, "tile": 3.75e-05, "unfolded": 1.94e-11, "viewed column": 5e-10,
         },
         "fft": {
-            "call": 3.49e-05, "plain product": 1.74e-12, "point": 2.48e-09, "point 1d": 1.09e-09,
-            "point 3d": 4.38e-09, "product": 5.6e-10, "step": 1.65e-12, "step 1d": 7.53e-11,
-            "step 3d": 1.05e-12, "tile": 3.9e-05,
+            "call": 3.49e-05, "plain product": 1.74e-12, "point": 2.5e-09, "point 1d": 9e-10,
+            "point 3d": 4.46e-09, "product": 5.38e-10, "step": 1.65e-12, "step 1d": 9.3e-11,
+            "step 3d": 1.05e-12, "tile": 3.77e-05,
         },
         "phases": {
-            "call": 3.28e-05, "output": 1.48e-09, "part": 8.11e-06,
+            "call": 3.43e-05, "output": 1.5e-09, "part": 7.56e-06,
         },
         "subpixel": {
-            "call": 5.26e-05, "kernel": 3.93e-09, "output": 1.55e-09,
+            "call": 5.64e-05, "kernel": 3.54e-09, "output": 1.52e-09,
         },
         "native": {
             "call": 8.01e-05, "dense": 6.03e-12, "dense 1d": 1.15e-11, "dense 1d output": 2.23e-11,
@@ -48,7 +50,7 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "grouped 3d output": 1.58e-11, "grouped output": 5.37e-11, "input": 2.72e-10, "kernel": 5.37e-10,
         },
         "trim": {
-            "call": 6.2e-07, "kernel": 3.76e-10, "output": 9.34e-11,
+            "call": 7.2e-07, "kernel": 3.91e-10, "output": 9.67e-11,
         },
         "separable": {
             "call": 6e-05, "look": 2e-05, "moved": 2.5e-10, "pass": 1.5e-06, "product": 8e-12, "tap": 5e-09,
@@ -58,8 +60,8 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "output": 4.07e-09, "product": 5.33e-13, "tile": 2.25e-06,
         },
         "lags": {
-            "call": 1.32e-05, "matrix": 4.24e-08, "moved": 5.06e-10, "partial": 5.35e-10, "product": 8.53e-12,
-            "slice": 6.39e-06,
+            "call": 1.32e-05, "matrix": 4.27e-08, "moved": 5.4e-10, "partial": 5.2e-10, "product": 7.68e-12,
+            "slice": 6.84e-06,
         },
         "reduce": {
             "call": 2e-05, "moved": 5e-10, "product": 2e-11, "run": 5e-09, "slice": 5e-06,
