@@ -119,6 +119,7 @@ class Backend:
     - ``scalar_on`` makes a zero on a device of a kind (`device_kind`);
     - ``peek`` shows the values of a kernel that is no more than values: None for one that is traced, or recorded for a
       gradient; libraries without one never show any;
+    - ``view`` shows the values of an array in the CPU's memory, or None where these are elsewhere, or followed;
     - ``wait`` returns once an array is computed, and raises TypeError for one that stands for others;
     - ``sum_windows`` gives ``function(what, backend, axes, x, y)``, the ``what.size(axes)`` numbers that a set of
       outputs y and their windows of x add up to; ``what`` is a value that hashes;
@@ -194,6 +195,7 @@ class Backend:
     scatter_add: Callable[[Array, Array, Array], Array] | None = None
     scalar_on: Callable[[str], Array] = _same
     peek: Callable[[Array], np.ndarray[Any, Any] | None] | None = None
+    view: Callable[[Array], np.ndarray[Any, Any] | None] = lambda array: None
     wait: Callable[[Array], Any] = _same
 
     @property

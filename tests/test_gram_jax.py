@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 from learning import EDGES, IMAGE, normal
 
 import arrayconv as ac
@@ -65,16 +66,14 @@ OWN = [ac.sgd(0.001), ac.sgd(0.002), ac.sgd(0.001, 0.5), ac.sgd(0.001, 0.5, nest
 @pytest.mark.parametrize("tolerance", [None, 0.05])
 def test_an_eager_fit_is_compiled_once(tolerance: float | None, caplog: pytest.LogCaptureFixture) -> None:
     """The losses are those of NumPy, step by step; rates and data are no reason to compile again."""
-    options: dict[str, Any] = {"steps": 23, "method": "gram", "bias": True, "tolerance": tolerance}
+    options: dict[str, Any] = {"steps": 23, "tolerance": tolerance}
 
     def learn(seed: int) -> list[tuple[ac.Fit, ac.Fit]]:
         arrays = normal(20, 19, seed=seed), normal(18, 15, seed=seed)
-        own = [jnp.asarray(array) for array in arrays]
-        both = ((own, arrays) for _ in OWN)
-        return [
-            tuple(ac.learn_kernel(*given, (3, 5), optimizer=optimizer, **options) for given in pair)
-            for optimizer, pair in zip(OWN, both, strict=True)
+        both = [
+            ac.gram(ac.correlate, *map(asarray, arrays), (3, 5), bias=True) for asarray in (jnp.asarray, np.asarray)
         ]
+        return [tuple(ac.learn_from(own, optimizer=optimizer, **options) for own in both) for optimizer in OWN]
 
     with jax.log_compiles():
         fits = learn(0)
@@ -93,11 +92,54 @@ def test_an_eager_fit_is_compiled_once(tolerance: float | None, caplog: pytest.L
 def test_a_compiled_fit_diverges_as_any_other() -> None:
     messages = []
     for asarray in (np.asarray, jnp.asarray):
-        x, y = (asarray(array.astype("float64")) for array in (IMAGE, EDGES))
+        own = ac.gram(ac.correlate, *(asarray(array.astype("float64")) for array in (IMAGE, EDGES)), (1, 2))
         with pytest.raises(ValueError, match=r"loss is inf at step \d\d, the steps are too large") as error:
-            ac.learn_kernel(x, y, (1, 2), optimizer=ac.sgd(1e9), method="gram")
+            ac.learn_from(own, optimizer=ac.sgd(1e9))
         messages.append(str(error.value))
     assert messages[0] == messages[1]
+
+
+@pytest.mark.parametrize("rate", [1e-3, jnp.asarray(1e-3)], ids=["number", "array"])
+@pytest.mark.parametrize("asarray", [jnp.asarray, torch.tensor], ids=["jax", "torch"])
+def test_an_eager_fit_in_memory_is_numpy_s(asarray: Any, rate: Any) -> None:
+    """To the last bit, in the caller's library; a callback sees kernels of that."""
+    x, y = normal(20, 19), normal(18, 15)
+    seen = list[Any]()
+    options: dict[str, Any] = {"optimizer": ac.sgd(rate), "steps": 5, "method": "gram", "bias": True}
+    expected = ac.learn_kernel(x, y, (3, 5), **options)
+    fit = ac.learn_kernel(
+        asarray(x), asarray(y), (3, 5), callback=lambda step, loss, kernel: seen.append(kernel), **options
+    )
+    solved, best = (
+        ac.solve_kernel(asarray(x), asarray(y), (3, 5), ridge=rate),
+        ac.solve_kernel(x, y, (3, 5), ridge=1e-3),
+    )
+    for own, its in ((fit, expected), (solved, best)):
+        for part, other in zip(own, its, strict=True):
+            assert type(part) is (type(asarray(x)) if isinstance(other, np.ndarray) else type(other))
+            np.testing.assert_array_equal(part, other)
+    assert len(seen) == 5 and all(type(kernel) is type(asarray(x)) for kernel in seen)
+
+
+def test_what_is_traced_stays_in_jax() -> None:
+    """Data in the closure of a compiled function, and a rate or a ridge by which there are derivatives."""
+    x, y = (jnp.asarray(array) for array in (normal(20, 19), normal(18, 15)))
+
+    def loss(rate: Any) -> Any:
+        return ac.learn_kernel(x, y, (3, 5), optimizer=ac.sgd(rate), steps=3, method="gram").loss
+
+    step = 1e-6
+    slope = (loss(1e-3 + step) - loss(1e-3 - step)) / (2 * step)
+    np.testing.assert_allclose(jax.grad(loss)(1e-3), slope, rtol=1e-4)
+    np.testing.assert_allclose(jax.jit(lambda: loss(1e-3))(), loss(1e-3), rtol=1e-12)
+    fit = jax.jit(lambda: ac.learn_kernel(x, y, (3, 5), optimizer=ac.sgd(1e9), method="gram"))()
+    assert fit.steps.shape == () and not np.isfinite(fit.losses).all()
+
+    def solved(ridge: Any) -> Any:
+        return ac.solve_kernel(x, y, (3, 5), ridge=ridge).loss
+
+    slope = (solved(0.5 + step) - solved(0.5 - step)) / (2 * step)
+    np.testing.assert_allclose(jax.grad(solved)(0.5), slope, rtol=1e-4)
 
 
 def test_optimisers_of_others_may_look_at_values() -> None:

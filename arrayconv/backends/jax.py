@@ -173,6 +173,15 @@ def from_numpy(array: np.ndarray[Any, Any], like: Array) -> Array:
     return jnp.asarray(array, device=device)
 
 
+def view(array: Array) -> np.ndarray[Any, Any] | None:
+    """Not within `jax.jit`, which stages what is done with constants too."""
+    if isinstance(array, jax.core.Tracer) or isinstance(jnp.zeros(()), jax.core.Tracer):
+        return None
+    is_whole = array.is_fully_addressable and len(array.devices()) == 1
+    is_here = is_whole and next(iter(array.devices())).platform == "cpu"
+    return np.asarray(array) if is_here else None
+
+
 #: What JAX makes of 64-bit types unless x64 is on; done here, since JAX would warn. `gather_arrays` checks the range.
 _WIDE = {
     "int64": "int32",
@@ -359,5 +368,6 @@ BACKEND = standard_backend(
     register=register,
     scatter_add=lambda total, index, values: total.at[index].add(values),
     scalar_on=lambda kind: jnp.zeros((), device=jax.devices(kind)[0]),
+    view=view,
     wait=wait,
 )

@@ -233,6 +233,7 @@ BACKEND = standard_backend(
     scatter_add=lambda total, index, values: total.index_add(0, index.to(torch.int64), values),
     scalar_on=lambda kind: torch.zeros((), device=kind),
     peek=peek,
+    view=peek,
     take_rows=take_rows,
     sum_rows=sum_rows,
     add_to=add_to,

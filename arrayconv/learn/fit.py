@@ -15,9 +15,9 @@ from .descent import Descent, Fit, descend, lifted
 from .gram import Gram, check_gram
 from .losses import WEIGHTS
 from .methods import METHODS, Start, cheapest, local_params
-from .optimizers import sgd
+from .optimizers import sgd, split_optimizer
 from .quadratic import quadratic
-from .regression import Params, check_op, first_params, learnable, regression
+from .regression import Params, by_numpy, check_op, first_params, learnable, regression
 
 Array = Any
 OP = "learn_kernel"
@@ -115,8 +115,9 @@ def learn_kernel(
         have the real type of the kernel's precision, float32 for half types, which are learned in float32.
 
     In JAX the fit can be transformed as a whole (``steps`` is then an array), and PyTorch records no graph. An eager
-    fit of JAX's arrays by ``"gram"`` with `sgd` or `adam` is compiled: once for a kernel's shape, a
-    number of steps and one set of options; not with ``progress`` or ``callback``.
+    fit by ``"gram"`` with `sgd` or `adam` of arrays in the CPU's memory is made by NumPy, without a copy; of others of
+    JAX it is compiled: once for a kernel's shape, a number of steps and one set of options; not with ``progress`` or
+    ``callback``.
 
     Raises:
         TypeError: an ``op`` not listed, integer arrays, an optimiser that is none.
@@ -152,7 +153,16 @@ def learn_kernel(
     params = first_params(OP, given, problem.x, op, shape, op_options, bias, seed)
     if method == "auto":
         method = cheapest(problem, params, loss, dtype, orders.steps, optimizer is None)
-    return _run(OP, METHODS[method](problem, params, loss, dtype), orders, dtype, problem.x)
+    like = problem.x
+    if method == "gram" and is_known(optimizer, problem.backend):
+        problem, params, dtype = by_numpy(problem, params, dtype)
+    return _run(OP, METHODS[method](problem, params, loss, dtype), orders, dtype, like)
+
+
+def is_known(optimizer: Any, backend: Backend) -> bool:
+    """Whether its steps may be made in another library: it is ours, of numbers that are values."""
+    split = None if optimizer is None else split_optimizer(optimizer)
+    return optimizer is None or (split is not None and not any(map(backend.is_traced, split[1])))
 
 
 def learn_from(

@@ -16,7 +16,7 @@ from .descent import QUIETLY, Fit, lifted
 from .gram import Gram, check_gram, read_design
 from .optimizers import read_scalar
 from .quadratic import Quadratic, minimum, normal_equations, quadratic
-from .regression import MAGNITUDES, Params, learnable, regression
+from .regression import MAGNITUDES, Params, by_numpy, learnable, regression
 
 Array = Any
 
@@ -63,8 +63,12 @@ def solve_kernel(
     ridge = read_scalar(caller, "ridge", ridge, minimum=0)
     problem, _ = regression(caller, op, x, y, Params(None), "sum", op_options)
     problem, dtype = learnable(problem)
+    like = problem.x
+    if not problem.backend.is_traced(ridge):
+        ridge = float(ridge)
+        problem, _, dtype = by_numpy(problem, Params(None), dtype)
     design, reading = read_design(problem, shape, read_flag(caller, "bias", bias), dtype)
-    return _solve(caller, normal_equations(problem, design, reading, "sum"), ridge, dtype, problem.x)
+    return _solve(caller, normal_equations(problem, design, reading, "sum"), ridge, dtype, like)
 
 
 def solve_from(gram: Gram, *, ridge: float = 0.0) -> Fit:
