@@ -63,14 +63,16 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     tiles, passes = pieces(problem, backend, unit(problem, backend)), backend.passes(geometry.terms)
     shared = "shared " if tiles > 2 and backend.workers is not None else ""
     if passes == 1:
+        split = 0
         own = {"slice": geometry.terms * tiles, f"{shared}strided {kind}" if strided else shared + kind: products}
     else:
         own = {"looped part": passes * tiles, "looped output": passes * y_size * size, kind: products}
         split = prod(geometry.x_shape) if strided else 0
-        own |= {"split input": split * size, "fresh": fresh(size, 2 * split)}
+        own["split input"] = split * size
     return {
         "call": 1.0,
         **own,
+        "fresh": fresh(size, y_size) + fresh(size, 2 * split),
         "run": products / max(1, geometry.out[-1]),
         "single run": products if y_size == geometry.out[-1] else 0.0,
         "input": prod(geometry.x_shape) * size,
