@@ -181,9 +181,30 @@ def test_a_sandbox_may_forbid_to_choose_processors(monkeypatch: pytest.MonkeyPat
     assert sorted(seen) == list(range(9))
 
 
-@pytest.mark.parametrize("name", ["sched_setaffinity", "PyDLL"])
+def test_a_thread_does_not_stay_where_it_was_started() -> None:
+    """By a caller that keeps to one processor for as long as it calls."""
+    team, gate, met = Workers(2), threading.Event(), threading.Barrier(3)
+    seen = list[set[int]]()
+
+    def look(_: int) -> None:
+        met.wait(timeout=10)
+        gate.wait(timeout=10)
+        seen.append(affinity())
+
+    caller = threading.Thread(target=team.each, args=(look, range(2)))
+    caller.start()
+    met.wait(timeout=10)
+    gate.set()
+    caller.join()
+    assert sorted(map(len, seen)) == [min(1, len(affinity())), len(affinity())]
+
+
+@pytest.mark.parametrize("name", ["sched_setaffinity", "PyDLL", "CROWD"])
 def test_where_threads_have_no_processors_they_run_as_they_are(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(os if name.startswith("sched") else ctypes, name, raising=False)
+    if name == "CROWD":
+        monkeypatch.setattr(workers, name, None)
+    else:
+        monkeypatch.delattr(os if name.startswith("sched") else ctypes, name, raising=False)
     monkeypatch.setattr(workers, "PROCESSOR", workers.find_processor())
     assert workers.PROCESSOR is None
     test_workers_do_every_item_once_and_in_several_threads()

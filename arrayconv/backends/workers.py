@@ -75,7 +75,8 @@ class Workers:
 
         try:
             pool = self._threads()
-            with apart(self._helpers, self._processors) if count else nullcontext(), _emptied_on_error(queue):
+            is_alone = count > 0 and self._callers == 1  # another caller may share this processor
+            with apart(self._helpers, self._processors) if is_alone else nullcontext(), _emptied_on_error(queue):
                 for _ in range(count):
                     helpers.append(pool.submit(help_out))
                 for item in queue:
@@ -93,13 +94,14 @@ class Workers:
             if self._pool is None:
                 from concurrent.futures import ThreadPoolExecutor  # it loads more modules than all of arrayconv
 
-                self._processors = os.sched_getaffinity(0) if PROCESSOR is not None else set()
+                self._processors = set() if PROCESSOR is None else os.sched_getaffinity(0)
                 self._pool = ThreadPoolExecutor(self.count, "arrayconv", self._begin)
             return self._pool
 
     def _begin(self) -> None:
         self._busy.set(True)
         self._helpers.append(get_native_id())
+        keep(0, self._processors)  # not those of the caller that happened to start the thread
 
     def forget(self) -> None:
         """What a forked child does: its threads were not copied, and another thread may have held the lock."""
@@ -112,8 +114,11 @@ def is_single() -> bool:
 
 
 def find_processor() -> Callable[[], int] | None:
-    """What tells a thread its processor, where threads can be kept from one."""
-    if not hasattr(os, "sched_setaffinity"):
+    """What tells a thread its processor, where threads can be kept from one.
+
+    Not where BLAS is another one: it might start threads of its own meanwhile, which would stay on the caller's.
+    """
+    if CROWD is None or not hasattr(os, "sched_setaffinity"):
         return None
     try:
         from ctypes import PyDLL
@@ -125,6 +130,13 @@ def find_processor() -> Callable[[], int] | None:
 
 
 PROCESSOR = find_processor()
+
+
+def keep(thread: int, processors: set[int]) -> None:
+    """A thread, 0 for this one, on these processors, if there are any; a sandbox may forbid it."""
+    if processors:
+        with suppress(OSError):
+            os.sched_setaffinity(thread, processors)
 
 
 @contextmanager
@@ -139,14 +151,12 @@ def apart(helpers: Sequence[int], processors: set[int]) -> Iterator[None]:
         return
     own, before = PROCESSOR(), os.sched_getaffinity(0)
     try:
-        with suppress(OSError):  # a sandbox may forbid it
-            for helper in helpers:
-                os.sched_setaffinity(helper, processors - {own} or processors)
-            os.sched_setaffinity(0, {own})
+        for helper in helpers:
+            keep(helper, processors - {own} or processors)
+        keep(0, {own})
         yield
     finally:
-        with suppress(OSError):
-            os.sched_setaffinity(0, before)
+        keep(0, before)
 
 
 WORKERS = Workers(min(8, cores()))
