@@ -149,9 +149,13 @@ def affinity(thread: int = 0) -> set[int]:
     return os.sched_getaffinity(thread) if workers.PROCESSOR is not None else set()
 
 
+#: Before any test ran.
+AFFINITY = affinity()
+
+
 @pytest.mark.parametrize("failing", [False, True])
 def test_threads_are_on_processors_of_their_own(failing: bool) -> None:
-    before, met, seen = affinity(), threading.Barrier(2), dict[int, set[int]]()
+    met, seen = threading.Barrier(2), dict[int, set[int]]()
 
     def look(item: int) -> None:
         met.wait(timeout=10)
@@ -166,9 +170,9 @@ def test_threads_are_on_processors_of_their_own(failing: bool) -> None:
         team.each(look, range(2))
     own = seen.pop(threading.get_ident())
     (other,) = seen.values()
-    assert affinity() == before
-    assert (len(own), own | other) == (min(1, len(before)), before)
-    assert len(before) < 2 or not own & other
+    assert affinity() == AFFINITY
+    assert (len(own), own | other) == (min(1, len(AFFINITY)), AFFINITY)
+    assert len(AFFINITY) < 2 or not own & other
 
 
 def test_a_sandbox_may_forbid_to_choose_processors(monkeypatch: pytest.MonkeyPatch) -> None:
