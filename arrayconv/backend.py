@@ -31,11 +31,11 @@ class Native(NamedTuple):
 
 
 class Workers(Protocol):
-    """``each(function, items)`` calls a function of every item, ``count`` of them at once."""
+    """``each(function, items, most)`` calls a function of every item, up to ``count`` of them at once, or ``most``."""
 
     count: int
 
-    def each(self, function: Callable[[Any], None], items: Sequence[Any]) -> None: ...
+    def each(self, function: Callable[[Any], None], items: Sequence[Any], most: int) -> None: ...
 
 
 class Planning(NamedTuple):

@@ -335,9 +335,3 @@ def test_prices_are_fitted_where_every_rewrite_was_timed(
 ) -> None:
     problem = planned.float32_problem(Geometry(1, 1, 2, 2, (axis,)), "torch")
     assert fit.is_complete(problem, dict.fromkeys(labels, 1.0)) is expected
-
-
-@pytest.mark.parametrize(("library", "ndim", "expected"), [("numpy", 1, 0.7), ("numpy", 2, 1.0), ("torch", 1, 1.0)])
-def test_times_of_what_became_faster_are_those_of_today(library: str, ndim: int, expected: float) -> None:
-    problem = planned.float32_problem(Geometry(1, 1, 1, 1, (WindowDimension(9, 3),) * ndim), library)
-    assert fit.quicker(problem, {"fft": 1.0, "gemm": 2.0}) == {"fft": expected, "gemm": 2.0}

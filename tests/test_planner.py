@@ -8,6 +8,7 @@ import random
 import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +21,10 @@ from test_vjp import CALLS, LINEAR, Example, first_example, samples
 import arrayconv as ac
 from arrayconv.algorithms import ALGORITHMS
 from arrayconv.backend import library_backend
+from arrayconv.backends.workers import Workers
 from arrayconv.geometry import Geometry, WindowDimension
 from arrayconv.operations.table import OPERATIONS
-from arrayconv.planner import current_settings, make_problem, make_program, options
+from arrayconv.planner import current_settings, execute, make_problem, make_program, options
 from arrayconv.program import Problem
 
 if TYPE_CHECKING:
@@ -320,6 +322,29 @@ def test_temporary_memory_of_passes(window: tuple[int, ...], options: Any, dtype
     temporary = peak - y.nbytes
     assert 2**17 < temporary <= plan.program.workspace + 2**16, f"{temporary / 2**20:.2f} MiB"
     assert plan.program.workspace <= 2**20 and plan.program.block[1] < y.shape[0]
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "gemm", "toeplitz", "fft", "winograd"])
+@pytest.mark.parametrize("cores", [3, 8])
+def test_more_cores_take_no_more_memory(algorithm: str, cores: int) -> None:
+    """Smaller tiles, and fewer at once where the smallest are too large for all cores."""
+    team = Workers(cores)
+    backend = replace(library_backend("numpy"), workers=team, multipliers=team)
+    kernel = np.ones((8, 2, 3, 3, 3), "float32")
+    x = np.ones((2, 2, 24, 24, 40), "float32")
+    with ac.settings(workspace=2**20, accuracy="normwise"):
+        plan = ac.plan(ac.conv, x, kernel)
+        program = make_program(plan.program.problem, backend, algorithm)
+        assert program.workspace <= 2**20 and program.block < (len(x), *plan.output_shape[2:])
+        execute(program, backend, x, kernel)
+        tracemalloc.start()
+        try:
+            y = execute(program, backend, x, kernel)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    np.testing.assert_allclose(y, 54, rtol=1e-5)
+    assert peak - y.nbytes <= 2**20 + 2**17, f"{(peak - y.nbytes) / 2**20:.2f} MiB"
 
 
 def test_the_gradient_s_temporary_memory_too() -> None:

@@ -28,10 +28,10 @@ def test_as_many_callers_as_cores_are_not_helped() -> None:
         met.wait(timeout=10)
         gate.wait(timeout=10)
 
-    first = threading.Thread(target=team.each, args=(hold, range(2)))
+    first = threading.Thread(target=team.each, args=(hold, range(2), 2))
     first.start()
     met.wait(timeout=10)  # the first caller and its helper are at work
-    team.each(lambda _: seen.add(threading.current_thread().name), range(20))
+    team.each(lambda _: seen.add(threading.current_thread().name), range(20), 2)
     gate.set()
     first.join()
     assert seen == {threading.current_thread().name}
@@ -47,13 +47,31 @@ def test_workers_do_every_item_once_and_in_several_threads() -> None:
         threads.add(threading.get_ident())
         seen.append(item)
 
-    team.each(work, range(20))
+    team.each(work, range(20), 2)
     assert sorted(seen) == list(range(20)) and len(threads) == 2
+
+
+def test_no_more_than_so_many_at_once() -> None:
+    """What memory there is may be enough for fewer tiles than there are cores."""
+    team, lock, now, most = Workers(4), threading.Lock(), [0], list[int]()
+
+    def work(_: int) -> None:
+        with lock:
+            now[0] += 1
+            most.append(now[0])
+        time.sleep(1e-3)
+        with lock:
+            now[0] -= 1
+
+    for limit in (1, 2, 3):
+        most.clear()
+        team.each(work, range(30), limit)
+        assert len(most) == 30 and max(most) == limit
 
 
 def test_work_within_work_runs_in_its_own_thread() -> None:
     team, seen = Workers(2), list[tuple[int, int]]()
-    team.each(lambda i: team.each(lambda j: seen.append((i, j)), range(3)), range(4))
+    team.each(lambda i: team.each(lambda j: seen.append((i, j)), range(3), 2), range(4), 2)
     assert sorted(seen) == list(product(range(4), range(3)))
 
 
@@ -62,7 +80,7 @@ def test_an_error_in_a_worker_is_the_caller_s() -> None:
         raise ZeroDivisionError(item)
 
     with pytest.raises(ZeroDivisionError):
-        Workers(2).each(fail, range(4))
+        Workers(2).each(fail, range(4), 2)
 
 
 @pytest.mark.parametrize("failing", [True, False], ids=["caller", "helper"])
@@ -78,7 +96,7 @@ def test_after_an_error_nobody_begins_another_item(failing: bool) -> None:
         seen.append(item)
 
     with pytest.raises(ZeroDivisionError):
-        Workers(2).each(work, range(2000))
+        Workers(2).each(work, range(2000), 2)
     assert len(seen) < 1000
 
 
@@ -93,8 +111,8 @@ def test_help_that_failed_to_start_is_asked_for_again(monkeypatch: pytest.Monkey
     with monkeypatch.context() as patch:
         patch.setattr(ThreadPoolExecutor, "submit", refuse)
         with pytest.raises(RuntimeError, match="can't start"):
-            team.each(print, range(4))
-    team.each(meet, range(2))
+            team.each(print, range(4), 2)
+    team.each(meet, range(2), 2)
 
 
 def test_a_caller_does_not_wait_for_helpers_that_wait_for_others() -> None:
@@ -106,11 +124,11 @@ def test_a_caller_does_not_wait_for_helpers_that_wait_for_others() -> None:
         held.release()
         in_time.append(gate.wait(timeout=5))
 
-    others = [threading.Thread(target=team.each, args=(hold, range(count))) for count in (4, 3)]
+    others = [threading.Thread(target=team.each, args=(hold, range(count), 4)) for count in (4, 3)]
     for other, threads in zip(others, (4, 2), strict=True):
         other.start()
         assert all(held.acquire(timeout=10) for _ in range(threads))
-    team.each(lambda _: None, range(4))
+    team.each(lambda _: None, range(4), 4)
     gate.set()
     for other in others:
         other.join()
@@ -122,12 +140,12 @@ def test_the_caller_s_errstate_holds_in_the_threads() -> None:
         np.float32(3e38) * np.float32(10)
 
     with np.errstate(over="raise"), pytest.raises(FloatingPointError):
-        Workers(2).each(overflow, range(4))
+        Workers(2).each(overflow, range(4), 2)
 
 
 def test_a_product_in_a_tile_has_one_thread() -> None:
     before, seen = thread_count(), set[int]()
-    Workers(2).each(lambda _: seen.add(thread_count()), range(8))
+    Workers(2).each(lambda _: seen.add(thread_count()), range(8), 2)
     assert seen == {1} and thread_count() == before
 
 
@@ -140,7 +158,7 @@ def thread_count() -> int:
 def test_a_process_whose_blas_is_held_to_one_thread_has_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "CROWD", Crowd(lambda: 1, lambda count: None))
     seen = set[int]()
-    Workers(4).each(lambda _: seen.add(threading.get_ident()), range(20))
+    Workers(4).each(lambda _: seen.add(threading.get_ident()), range(20), 4)
     assert seen == {threading.get_ident()}
 
 
@@ -164,10 +182,10 @@ def test_threads_are_on_processors_of_their_own(failing: bool) -> None:
             raise ZeroDivisionError(item)
 
     team = Workers(2)
-    team.each(lambda _: met.wait(timeout=10), range(2))  # makes the thread
+    team.each(lambda _: met.wait(timeout=10), range(2), 2)  # makes the thread
     met.reset()
     with pytest.raises(ZeroDivisionError) if failing else nullcontext():
-        team.each(look, range(2))
+        team.each(look, range(2), 2)
     own = seen.pop(threading.get_ident())
     (other,) = seen.values()
     assert affinity() == AFFINITY
@@ -181,7 +199,7 @@ def test_a_sandbox_may_forbid_to_choose_processors(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(os, "sched_setaffinity", refuse, raising=False)
     seen = list[int]()
-    Workers(2).each(seen.append, range(9))
+    Workers(2).each(seen.append, range(9), 2)
     assert sorted(seen) == list(range(9))
 
 
@@ -195,7 +213,7 @@ def test_a_thread_does_not_stay_where_it_was_started() -> None:
         gate.wait(timeout=10)
         seen.append(affinity())
 
-    caller = threading.Thread(target=team.each, args=(look, range(2)))
+    caller = threading.Thread(target=team.each, args=(look, range(2), 2))
     caller.start()
     met.wait(timeout=10)
     gate.set()

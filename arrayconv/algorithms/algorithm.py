@@ -63,10 +63,23 @@ class Algorithm(NamedTuple):
 
     def held(self, problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
         """Temporary bytes of a call in pieces of this size."""
-        pieces = self.unit(problem, backend) * self.places(problem, backend, block) * self.workers(backend)
-        if self.groups is not None:
-            pieces = -(-pieces * self.groups(problem, backend, block) // problem.geometry.groups)
-        return pieces + self.fixed(problem, backend, block)
+        piece = self.piece(problem, backend, block)
+        return piece * self.at_once(problem, backend, block) + self.fixed(problem, backend, block)
+
+    def piece(self, problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
+        """Temporary bytes of one of them."""
+        piece = self.unit(problem, backend) * self.places(problem, backend, block)
+        if self.groups is None:
+            return piece
+        return -(-piece * self.groups(problem, backend, block) // problem.geometry.groups)
+
+    def at_once(self, problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
+        """Pieces that are computed at the same time: one for each of the crew, or as many as fit the budget."""
+        count = self.workers(backend)
+        piece = self.piece(problem, backend, block) if count > 1 else 0
+        if piece == 0:
+            return count
+        return max(1, min(count, (budget_of(problem) - self.fixed(problem, backend, block)) // piece))
 
     def blocks(self, problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
         """The pieces that fit the budget, as many at once as there are workers."""
@@ -333,13 +346,19 @@ def tile_kernel(program: Program, tile: Tile, kernel: Array) -> Array:
     return kernel[each * tile.groups.start : each * tile.groups.stop, ...]
 
 
-def each_on(crew: Workers | None, function: Callable[[Any], None], items: Sequence[Any]) -> None:
-    """``function`` of every item, by the crew if there is one."""
+def each_on(crew: Workers | None, function: Callable[[Any], None], items: Sequence[Any], most: int) -> None:
+    """``function`` of every item, by the crew if there is one, and of so many at the same time."""
     if crew is not None:
-        crew.each(function, items)
+        crew.each(function, items, most)
     else:
         for item in items:
             function(item)
+
+
+def each_tile(program: Program, backend: Backend, place: Callable[[Tile], None], tiles: Sequence[Tile]) -> None:
+    """``place`` every tile, as many at once as the program is planned for."""
+    own = ALGORITHMS[program.algorithm]
+    each_on(own.crew(backend), place, tiles, own.at_once(program.problem, backend, program.block))
 
 
 def run_tiled(program: Program, backend: Backend, x: Array, kernel: Array, compute: Compute) -> Array:
@@ -369,5 +388,5 @@ def run_tiled(program: Program, backend: Backend, x: Array, kernel: Array, compu
     def place(tile: Tile) -> None:
         y[tile.target] = one(tile, x, kernel)
 
-    each_on(ALGORITHMS[program.algorithm].crew(backend), place, tiles)
+    each_tile(program, backend, place, tiles)
     return y

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from ..backend import Backend
 from ..geometry import Geometry, WindowDimension
 from ..program import Program
-from .algorithm import Tile, each_on, prepared, products_on, tile_input
+from .algorithm import Tile, each_tile, prepared, tile_input
 
 Array = Any
 
@@ -145,5 +145,5 @@ def execute_buffered(program: Program, backend: Backend, x: Array, rows: Array) 
         multiply(backend, own, rows[tile.groups], columns, y)
         free.append(scratch)
 
-    each_on(products_on(backend), place, tiles)
+    each_tile(program, backend, place, tiles)
     return y

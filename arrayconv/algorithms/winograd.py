@@ -217,7 +217,7 @@ def transformed(program: Program, backend: Backend, evaluation: Array, kernel: A
         part = slice(own.start, own.stop)
         backend.matmul(evaluation, kernel[:, part], out=y[:, part])
 
-    each_on(products_on(backend), multiply, split_ranges(pairs, -(-pairs // count)))
+    each_on(products_on(backend), multiply, split_ranges(pairs, -(-pairs // count)), count)
     return y
 
 

@@ -47,16 +47,17 @@ class Workers:
         self._pool: ThreadPoolExecutor | None = None
         self._helpers, self._processors = list[int](), set[int]()
 
-    def each(self, function: Callable[[Any], None], items: Sequence[Any]) -> None:
-        """``function`` of every item, in any order; after an error nobody begins another."""
-        if self.count == 1 or len(items) == 1 or self._busy.get() or is_single():
+    def each(self, function: Callable[[Any], None], items: Sequence[Any], most: int) -> None:
+        """``function`` of every item, in any order, and of so many at once; after an error nobody begins another."""
+        most = min(self.count, len(items), most)
+        if most <= 1 or self._busy.get() or is_single():
             for item in items:
                 function(item)
             return
         with self._lock:
             self._callers += 1
         try:
-            helpers = max(0, min(self.count, len(items)) - self._callers)
+            helpers = max(0, min(most - 1, self.count - self._callers))
             with one_of_many(1 + helpers):
                 self._share(function, items, helpers)
         finally:
