@@ -224,10 +224,15 @@ def measure_all(name: str, args: Namespace, sink: data.Sink) -> None:
                 bar.update()
 
 
+#: Regret from which all are timed once more, and the better time of each counts: two threads that the system keeps on
+#: one core for a while take a hundred times as long (32 products of 2 x 5 with 5 x 2916 by MKL: 8 ms, and 0.05).
+STRIKING = 1.5
+
+
 def measure(
     problem: Problem, name: str, seconds: float, factor: float = HOPELESS, draw: Draw = USUAL
 ) -> dict[str, Any] | None:
-    """A row, or None where the fastest algorithm takes too short or too long."""
+    """A row, or None where the fastest algorithm takes too short or too long; a `STRIKING` one is timed twice."""
     auto, found = candidates(problem, name, factor)
     if not draw.shortest / 10 <= auto.estimate <= 10 * draw.longest:
         return None
@@ -239,10 +244,13 @@ def measure(
     if not draw.shortest <= min(first.values()) <= draw.longest:
         return None
     near = {label: thunk for label, thunk in thunks.items() if first[label] <= 10 * min(first.values()) + 1e-3}
+    own = next(candidate.label for candidate in found if same_run(auto.program, candidate.program))
     taken = first | time_algorithms(near, seconds, name)
+    if taken[own] > STRIKING * min(taken.values()):
+        again = time_algorithms(near, seconds, name)
+        taken = {label: min(time, again.get(label, time)) for label, time in taken.items()}
     if min(taken.values()) < draw.shortest:  # a first run takes longer
         return None
-    own = next(candidate.label for candidate in found if same_run(auto.program, candidate.program))
     return {
         "library": name,
         "geometry": data.geometry_fields(problem.geometry),
