@@ -247,11 +247,12 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     """Of the slices, in which the last axis lies as a row of elements or of some that are ``step`` apart."""
     geometry, size, images = problem.geometry, in_floats(problem), problem.geometry.batch
     axis, outputs = geometry.axes[-1] if geometry.axes else NO_AXIS, geometry.outputs
+    viewed = "viewed " if is_whole(geometry) else ""  # a product is the result as it stands
     found = {
         "call": 1.0,
         "kernel": prod(geometry.kernel_shape) * size,
-        "output": prod(geometry.y_shape) * size,
-        "memory": beyond_cache(geometry, size),
+        f"{viewed}output": prod(geometry.y_shape) * size,
+        f"{viewed}memory": beyond_cache(geometry, size),
     }
     if is_taps_first(geometry):
         steps, taken, split = steps_of(problem, backend)
