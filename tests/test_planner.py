@@ -174,6 +174,7 @@ ERRORS = [
     (lambda: OTHER(X, KERNEL), TypeError, "plan: one array at least must be of torch, got numpy only; plan again"),
     (lambda: PLAN([1.0], KERNEL, BIAS), TypeError, "plan: x must be a float32 array of numpy"),
     (lambda: ac.plan(np.convolve, *SHAPES), TypeError, "plan: op must be a function of arrayconv"),
+    (lambda: ac.plan(np.ones((99, 99)), *SHAPES), TypeError, r"got array\(\[\[1\.[\s\S]{,60}\.\.\.$"),
     (lambda: ac.plan(ac.pad, (3,), [(1, 1)]), TypeError, "plan: pad is not planned"),
     (lambda: ac.plan(ac.conv, (2, 4, 9)), TypeError, "'kernel'"),
     (

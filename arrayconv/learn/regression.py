@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arguments import read_int, read_ints
-from ..backend import Backend, dtype_name, get_backend, library_backend
+from ..backend import Backend, describe, dtype_name, get_backend, library_backend
 from ..gather import gather_arrays
 from ..kernels import as_like
 from ..operations.table import OPERATIONS
@@ -51,7 +51,7 @@ def check_op(caller: str, op: Any) -> None:
     row = OPERATIONS.get(getattr(op, "__name__", ""))
     if row is None or row.function is not op or row.name not in BIAS_SHAPES:
         words = ", ".join(f"ac.{name}" for name in BIAS_SHAPES if name in OPERATIONS)
-        raise TypeError(f"{caller}: op must be one of {words}, got {op!r}; pass the function itself")
+        raise TypeError(f"{caller}: op must be one of {words}, got {describe(op)}; pass the function itself")
 
 
 def init_kernel(shape: tuple[int, ...], *, like: Array, seed: int = 0) -> Array:

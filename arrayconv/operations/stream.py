@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..arguments import read_int, read_ints
+from ..backend import describe
 from ..gather import gather_arrays
 from ..geometry import dilated
 from ..primitives import full
@@ -62,7 +63,7 @@ def stream(
     (array([10, 21]), array([32, 43]))
     """
     if op not in (correlate, conv):
-        raise TypeError(f"stream: op must be arrayconv's correlate or conv, got {op!r}")
+        raise TypeError(f"stream: op must be arrayconv's correlate or conv, got {describe(op)}")
     _, (kernel, bias) = gather_arrays("stream", ("kernel", "bias"), (kernel, bias))
     channels = 1 if op is conv else 0
     if kernel.ndim != 1 + 2 * channels:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from typing import Any, NamedTuple
 
+from ..backend import describe
 from .columns import fold, pull_fold, pull_unfold, unfold
 from .conv import conv, read_conv
 from .correlate import convolve, corr2d, correlate, read_convolve, read_corr2d, read_correlate
@@ -72,7 +73,7 @@ def find_operation(caller: str, op: Any) -> Operation:
     """The row of an arrayconv function."""
     row = OPERATIONS.get(getattr(op, "__name__", ""))
     if row is None or row.function is not op:
-        raise TypeError(f"{caller}: op must be a function of arrayconv ({', '.join(OPERATIONS)}), got {op!r}")
+        raise TypeError(f"{caller}: op must be a function of arrayconv ({', '.join(OPERATIONS)}), got {describe(op)}")
     return row
 
 
