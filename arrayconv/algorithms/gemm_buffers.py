@@ -134,9 +134,14 @@ def execute_buffered(program: Program, backend: Backend, x: Array, rows: Array) 
     most = max(0 if tile.details.is_view else prod(tile.details.full) for tile in tiles)
     free = list[Array]()
 
+    def take() -> Array:
+        try:
+            return free.pop()
+        except IndexError:  # as many are in use as tiles are computed
+            return empty(most, rows.dtype)
+
     def place(tile: Tile) -> None:
-        own = tile.details
-        scratch = free.pop() if free else empty(most, rows.dtype)
+        own, scratch = tile.details, take()
         columns = fill(backend, own, xp.reshape(tile_input(program, backend, tile, x), own.x), scratch)
         start = 0
         for part, count in zip(tile.target[2:], geometry.out, strict=True):
