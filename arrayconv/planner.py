@@ -133,7 +133,8 @@ def _program(
     """Tiles within the workspace, and the programs that stand beside or under it; ``rows`` as "auto" has them."""
     algorithm = ALGORITHMS[row.name]
     block = algorithm.blocks(problem, backend, budget_of(problem))
-    workspace, parts, rank = algorithm.held(problem, backend, block), row.parts, 1
+    at_once = algorithm.at_once(problem, backend, block)
+    workspace, parts, rank = algorithm.held(problem, backend, block, at_once), row.parts, 1
     if algorithm.is_conditional:
         rows = options(problem, backend, beaten=False) if rows is None else rows
         others = [own for own in rows if own.serves and not ALGORITHMS[own.name].is_conditional]
@@ -142,7 +143,7 @@ def _program(
         workspace = max(workspace, parts[0].workspace)
     else:
         workspace += sum(part.workspace for part in parts[:1])
-    return Program(problem, row.name, requested, block, workspace, parts, rank)
+    return Program(problem, row.name, requested, block, workspace, parts, rank, at_once)
 
 
 def options(problem: Problem, backend: Backend, requested: str = "auto", *, beaten: bool = True) -> list[Option]:

@@ -91,8 +91,9 @@ class Program(_Prepared):
     """A problem with its algorithm; hashable, so it can be the parameter of a JAX primitive.
 
     ``requested`` is the user's word, kept so that derivatives and batches are planned in the same spirit.
-    ``block`` is the largest piece ``(batch, *out)`` that is computed at once, ``workspace`` its temporary bytes, and
-    ``parts`` are the programs that a rewrite (`algorithms/phases.py`) runs. ``rank`` is the largest of a kernel that
+    ``block`` is the largest piece ``(batch, *out)`` that a thread computes, ``at_once`` how many threads do so,
+    ``workspace`` the temporary bytes of all, and ``parts`` are the programs that a rewrite (`algorithms/phases.py`)
+    runs. ``rank`` is the largest of a kernel that
     `algorithms/separable.py` takes. ``prepared`` is what the algorithm derives from all this at the first run (slices,
     widths), so that later ones only move arrays (`algorithms.prepared`).
     """
@@ -104,6 +105,7 @@ class Program(_Prepared):
     workspace: int = 0
     parts: tuple[Program, ...] = ()
     rank: int = 1
+    at_once: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prepared", None)
@@ -115,4 +117,4 @@ class Program(_Prepared):
     def __reduce__(self) -> tuple[Any, ...]:
         """``prepared`` grows with the number of tiles and can be derived again."""
         fields = self.problem, self.algorithm, self.requested, self.block, self.workspace, self.parts, self.rank
-        return Program, fields
+        return Program, (*fields, self.at_once)

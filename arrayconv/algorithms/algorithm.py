@@ -61,10 +61,9 @@ class Algorithm(NamedTuple):
         """Tiles that are computed at once."""
         return count_of(self.crew(backend))
 
-    def held(self, problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
-        """Temporary bytes of a call in pieces of this size."""
-        piece = self.piece(problem, backend, block)
-        return piece * self.at_once(problem, backend, block) + self.fixed(problem, backend, block)
+    def held(self, problem: Problem, backend: Backend, block: tuple[int, ...], at_once: int) -> int:
+        """Temporary bytes of a call in pieces of this size, so many of them at the same time."""
+        return self.piece(problem, backend, block) * at_once + self.fixed(problem, backend, block)
 
     def piece(self, problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
         """Temporary bytes of one of them."""
@@ -130,6 +129,11 @@ def in_floats(problem: Problem) -> float:
 def padded(geometry: Geometry, size: float) -> float:
     """Floats of x that are copied to get zeros, ``size`` of them an element."""
     return prod(geometry.x_shape) * size if any(axis.low or axis.high for axis in geometry.axes) else 0.0
+
+
+def shared(crew: Workers | None, tiles: float) -> str:
+    """The word for work in about so many tiles that threads share, which has prices of its own."""
+    return "shared " if crew is not None and tiles > 2 else ""
 
 
 #: Floats of x and y above which they come from memory, and new pages of y from the system.
@@ -357,8 +361,7 @@ def each_on(crew: Workers | None, function: Callable[[Any], None], items: Sequen
 
 def each_tile(program: Program, backend: Backend, place: Callable[[Tile], None], tiles: Sequence[Tile]) -> None:
     """``place`` every tile, as many at once as the program is planned for."""
-    own = ALGORITHMS[program.algorithm]
-    each_on(own.crew(backend), place, tiles, own.at_once(program.problem, backend, program.block))
+    each_on(ALGORITHMS[program.algorithm].crew(backend), place, tiles, program.at_once)
 
 
 def run_tiled(program: Program, backend: Backend, x: Array, kernel: Array, compute: Compute) -> Array:

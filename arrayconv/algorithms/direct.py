@@ -31,6 +31,7 @@ from .algorithm import (
     pieces,
     positions,
     run_tiled,
+    shared,
 )
 from .rates import Counts
 
@@ -61,10 +62,10 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     products = positions(geometry) * geometry.groups * geometry.outputs * geometry.terms * size
     kind = "product" if geometry.ndim > 1 else "product 1d"
     tiles, passes = pieces(problem, backend, unit(problem, backend)), backend.passes(geometry.terms)
-    shared = "shared " if tiles > 2 and backend.workers is not None else ""
+    word = shared(backend.workers, tiles)
     if passes == 1:
         split = 0
-        own = {"slice": geometry.terms * tiles, f"{shared}strided {kind}" if strided else shared + kind: products}
+        own = {"slice": geometry.terms * tiles, f"{word}strided {kind}" if strided else word + kind: products}
     else:
         own = {"looped part": passes * tiles, "looped output": passes * y_size * size, kind: products}
         split = prod(geometry.x_shape) if strided else 0

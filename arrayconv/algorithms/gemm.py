@@ -34,6 +34,7 @@ from .algorithm import (
     prepared,
     products_on,
     run_tiled,
+    shared,
     shared_block,
     tiles_of,
 )
@@ -98,7 +99,7 @@ def product_counts(problem: Problem, backend: Backend, geometry: Geometry, unit:
     copied = columns - viewed
     axis = geometry.axes[-1]
     run, step = (axis.output, axis.stride) if is_taps_first(geometry) else (axis.kernel, axis.window_dilation)
-    shared = "shared " if tiles > 2 and backend.multipliers is not None else ""
+    word = shared(backend.multipliers, tiles)
     return {
         "call": 1.0,
         "tile": tiles,
@@ -106,9 +107,9 @@ def product_counts(problem: Problem, backend: Backend, geometry: Geometry, unit:
         "matrix": products * geometry.groups,
         "kernel": products * prod(geometry.kernel_shape) * size,
         "far column": max(0.0, copied * size - CACHED),
-        shared + ("column" if step == 1 else "strided column"): copied * size,
-        shared + "run": copied / max(1, run),
-        shared + ("integer product" if problem.is_integer else "product"): columns * geometry.outputs * size,
+        word + ("column" if step == 1 else "strided column"): copied * size,
+        word + "run": copied / max(1, run),
+        word + ("integer product" if problem.is_integer else "product"): columns * geometry.outputs * size,
         "padded": padded(geometry, size),
         "output": prod(geometry.y_shape) * size,
         "fresh": fresh(size, prod(geometry.y_shape)),
@@ -185,7 +186,7 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     return run_tiled(program, backend, x, rows, compute)
 
 
-TILED = Algorithm("gemm", unsupported, counts, execute, unit, prepare, block=block, groups=groups, crew=products_on)
+TILED = Algorithm("gemm", unsupported, counts, execute, unit, prepare, block=block, groups=groups)
 
 
 def by_backend(field: str) -> Any:
