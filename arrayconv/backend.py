@@ -86,6 +86,8 @@ class Backend:
       ``is_compiling`` (a compiler traces Python), each call reads its arrays anew;
     - ``fold`` calls a planning function with plain values: a compiler that traces Python must not look inside;
     - ``recompute`` calls a function of arrays so that a recorded gradient keeps its arguments only;
+    - ``forward(x, lengths)`` is the Fourier transform of the last axes, and ``inverse`` of a spectrum of which the
+      caller lets go (`primitives.py`);
     - ``sum_slices(x, sources, weights)`` adds ``x[source] * weight`` over sources that differ in their starts alone and
       the rows of ``weights``, in ``passes(len(sources))`` loops over the result; without it, all products are spelled
       out;
@@ -148,6 +150,8 @@ class Backend:
     pad_runs: Callable[..., Array] = lambda x, runs, value=0: x
     pad_runs_transpose: Callable[..., Array] = lambda dy, runs, sizes: dy
     matmul: Callable[..., Array] = lambda a, b: a
+    forward: Callable[[Array, Sequence[int]], Array] = lambda x, lengths: x
+    inverse: Callable[..., Array] = lambda spectrum, lengths, results, is_complex: spectrum
     has_double: Callable[[str], bool] = _never
     in_double: Callable[..., Array] = _call
     sweep: Callable[..., Array] | None = None
@@ -227,6 +231,8 @@ def standard_backend(name: str, xp: Any, **own: Any) -> Backend:
         "pad_runs": lambda x, runs, value=0: primitives.pad_runs(xp, x, runs, value),
         "pad_runs_transpose": lambda dy, runs, sizes: primitives.pad_runs_transpose(xp, dy, runs, sizes),
         "matmul": xp.matmul,
+        "forward": partial(primitives.forward, xp),
+        "inverse": partial(primitives.inverse, xp),
         "take_rows": take_rows,
         "sum_rows": partial(primitives.sum_rows, own.get("take_rows", take_rows)),
         "scalar_on": lambda kind: xp.zeros(()),

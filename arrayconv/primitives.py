@@ -69,6 +69,21 @@ def crop(x: Array, widths: Widths) -> tuple[Array, Widths]:
     return x[(..., *parts)], rest
 
 
+def forward(xp: Any, x: Array, lengths: Sequence[int]) -> Array:
+    """The discrete Fourier transform of the last axes, with zeros after them up to these lengths; half of it if x is
+    real.
+    """
+    transform = xp.fft.fftn if xp.isdtype(x.dtype, "complex floating") else xp.fft.rfftn
+    transformed: Array = transform(x, s=tuple(lengths), axes=tuple(range(-len(lengths), 0)))
+    return transformed
+
+
+def inverse(xp: Any, spectrum: Array, lengths: Sequence[int], results: Sequence[slice], is_complex: bool) -> Array:
+    """What `forward` made this of, ``results`` of each axis."""
+    transform = xp.fft.ifftn if is_complex else xp.fft.irfftn
+    return transform(spectrum, s=tuple(lengths), axes=tuple(range(-len(lengths), 0)))[(..., *results)]
+
+
 def pad_runs(xp: Any, x: Array, runs: Sequence[Sequence[Run]], value: Any = 0) -> Array:
     """Padding of the last axes by `boundary.runs`, one sequence of runs an axis."""
     first = x.ndim - len(runs)

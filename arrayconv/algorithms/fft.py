@@ -124,10 +124,8 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
 def correlate(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
     """In float64 where the backend has it."""
     problem, geometry, xp = program.problem, program.geometry, backend.xp
-    axes = tuple(range(-geometry.ndim, 0))
     wide = backend.dtype(_WIDE[problem.dtype]) or x.dtype
-    forward, inverse = (xp.fft.fftn, xp.fft.ifftn) if problem.is_complex else (xp.fft.rfftn, xp.fft.irfftn)
-    kernel = xp.flip(dilate(xp, kernel, [axis.window_dilation for axis in geometry.axes]), axis=axes)
+    kernel = xp.flip(dilate(xp, kernel, [axis.window_dilation for axis in geometry.axes]), axis=tuple(range(-geometry.ndim, 0)))
     kernel = xp.reshape(kernel, (geometry.groups, geometry.outputs, geometry.inputs, *kernel.shape[2:]))
     taps = spectrum_of(problem, xp, backend.cast(kernel, wide), lengths_of(backend, geometry, program.block))
 
@@ -139,9 +137,9 @@ def correlate(program: Program, backend: Backend, x: Array, kernel: Array) -> Ar
             x = backend.pad(x, own.widths)
         if own.cut is not None:
             x = backend.windows(x, own.cut.spans, own.cut.steps, (1,) * geometry.ndim)
-        spectrum = forward(backend.cast(x, wide), s=own.lengths, axes=axes)
+        spectrum = backend.forward(backend.cast(x, wide), own.lengths)
         spectrum = xp.reshape(spectrum, (x.shape[0], geometry.groups, geometry.inputs, *spectrum.shape[2:]))
-        y = inverse(mix(backend, spectrum, taps), s=own.lengths, axes=axes)[(..., *own.results)]
+        y = backend.inverse(mix(backend, spectrum, taps), own.lengths, own.results, problem.is_complex)
         y = backend.cast(xp.reshape(y, (x.shape[0], geometry.groups * geometry.outputs, *y.shape[3:])), x.dtype)
         return y if own.cut is None else united(xp, y, own.cut.out)
 

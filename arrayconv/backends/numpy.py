@@ -11,6 +11,7 @@ from numpy.lib.stride_tricks import as_strided
 from ..backend import standard_backend
 from ..primitives import Widths, crop, split_ranges, window_counts
 from .blas import CROWD
+from .numpy_transforms import forward, inverse
 from .workers import WORKERS
 
 Array = np.ndarray[Any, Any]
@@ -126,6 +127,8 @@ BACKEND = standard_backend(
     pad=pad,
     windows=windows,
     matmul=matmul,
+    forward=forward,
+    inverse=inverse,
     sum_products=sum_products,
     add_to=lambda y, bias: np.add(y, bias, out=y),
     empty=np.empty,

@@ -1,0 +1,40 @@
+"""Fourier transforms of several axes, one after the other in one buffer, since a cache holds two fewer of it.
+
+`numpy.fft` makes a new array for each axis, and its inverse transforms lines of which no result is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+def forward(x: Array, lengths: Sequence[int]) -> Array:
+    """Last axis first: until it is its turn, an axis is as long as that of x, and has no lines of zeros."""
+    *others, last = lengths
+    is_complex, first = x.dtype.kind == "c", x.ndim - len(lengths)
+    shape = (*x.shape[:first], *others, last if is_complex else last // 2 + 1)
+    spectrum: Array = np.empty(shape, np.result_type(x.dtype, np.complex64))
+    own = [slice(0, n) for n in x.shape[first:-1]]
+    transform = np.fft.fft if is_complex else np.fft.rfft
+    transform(x, n=last, out=spectrum[(..., *own, slice(None))])
+    for axis in range(x.ndim - 2, first - 1, -1):
+        own[axis - first :] = [slice(None)] * (x.ndim - 1 - axis)
+        lines = spectrum[(..., *own, slice(None))]
+        lines[(slice(None),) * axis + (slice(x.shape[axis], None),)] = 0
+        np.fft.fft(lines, axis=axis, out=lines)
+    return spectrum
+
+
+def inverse(spectrum: Array, lengths: Sequence[int], results: Sequence[slice], is_complex: bool) -> Array:
+    """In the spectrum's memory, but for the last axis of what is real; only lines that hold results."""
+    first = spectrum.ndim - len(lengths)
+    for axis, own in enumerate(results[:-1], first):
+        np.fft.ifft(spectrum, axis=axis, out=spectrum)
+        spectrum = spectrum[(slice(None),) * axis + (own,)]
+    y = np.fft.ifft(spectrum) if is_complex else np.fft.irfft(spectrum, n=lengths[-1])
+    return y[(..., results[-1])]
