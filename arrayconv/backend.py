@@ -147,6 +147,7 @@ class Backend:
     copy: Callable[[Array], Array] = _same
     pad: Callable[..., Array] = lambda x, widths: x
     windows: Callable[..., Array] = lambda x, window, stride, dilation: x
+    band: Callable[[Array, int, int, int, int], Array] = lambda kernel, place, block, stride, dilation: kernel
     pad_runs: Callable[..., Array] = lambda x, runs, value=0: x
     pad_runs_transpose: Callable[..., Array] = lambda dy, runs, sizes: dy
     matmul: Callable[..., Array] = lambda a, b: a
@@ -228,6 +229,7 @@ def standard_backend(name: str, xp: Any, **own: Any) -> Backend:
         "has_double": lambda device: hasattr(xp, "float64"),
         "pad": _plain_pad(xp),
         "windows": lambda x, window, stride, dilation: primitives.windows(xp, x, window, stride, dilation),
+        "band": partial(primitives.band, xp),
         "pad_runs": lambda x, runs, value=0: primitives.pad_runs(xp, x, runs, value),
         "pad_runs_transpose": lambda dy, runs, sizes: primitives.pad_runs_transpose(xp, dy, runs, sizes),
         "matmul": xp.matmul,

@@ -228,6 +228,28 @@ def dilate(xp: Any, x: Array, dilation: Sequence[int]) -> Array:
     return x
 
 
+def band(xp: Any, kernel: Array, place: int, block: int, stride: int, dilation: int) -> Array:
+    """``(O, I, *k)`` as ``(O * block, I, *k)``, axis ``place`` longer: the taps of row b of a block lie ``b * stride``
+    further, zeros around them.
+
+    A row of taps and ``block * stride`` zeros, repeated and cut into rows shorter by one stride, steps on by it every
+    row.
+    """
+    kernel = dilate(xp, kernel, [dilation if i == place else 1 for i in range(2, kernel.ndim)])
+    order = [i for i in range(kernel.ndim) if i != place]
+    taps = pad_zero(xp, xp.permute_dims(kernel, (*order, place)), [(0, block * stride)])
+    lead, length = taps.shape[:-1], taps.shape[-1]
+    rows = xp.broadcast_to(xp.expand_dims(taps, axis=-2), (*lead, block, length))
+    span = length - stride
+    rows = xp.reshape(rows, (*lead, block * length))[..., : block * span]
+    rows = xp.reshape(rows, (*lead, block, span))
+    # axes are now (O, I, *others, block, span)
+    others = list(range(2, kernel.ndim - 1))
+    others.insert(place - 2, kernel.ndim)
+    rows = xp.permute_dims(rows, (0, kernel.ndim - 1, 1, *others))
+    return xp.reshape(rows, (rows.shape[0] * block, *rows.shape[2:]))
+
+
 def add_windows(
     xp: Any, y: Array, sizes: Sequence[int], window: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
 ) -> Array:

@@ -74,12 +74,15 @@ def test_a_batch_of_three_pieces_is_cut_in_four_for_two_threads() -> None:
 
 @pytest.mark.parametrize("fold", [(1, 4), (16, 1), (4, 8), (1, 1)], ids=str)
 @pytest.mark.parametrize("axis", [(9, 3), (12, 2, 3), (10, 3, 2, 1, 2, 2)], ids=str)
-def test_a_band_holds_the_taps_on_shifted_diagonals(axis: tuple[int, ...], fold: toeplitz.Fold) -> None:
+def test_a_band_holds_the_taps_on_shifted_diagonals(
+    library: Library, axis: tuple[int, ...], fold: toeplitz.Fold
+) -> None:
     """The folded correlation by the definition: every output of a block from the inputs of the block."""
     own = WindowDimension(*axis)
     geometry = Geometry(1, 1, 2, 3, (own, own))
-    kernel = RNG.integers(-9, 9, geometry.kernel_shape)
-    bands = toeplitz.band(np, geometry, kernel, fold)
+    kernel = RNG.integers(-9, 9, geometry.kernel_shape).astype("float32")
+    backend = library_backend(library.name)
+    bands = library.to_numpy(toeplitz.band(backend, geometry, library.make(kernel), fold))
     assert bands.shape == toeplitz.folded(geometry, fold).kernel_shape
     bands = bands.reshape(3, *fold, *bands.shape[1:])
     expected = np.zeros_like(bands)

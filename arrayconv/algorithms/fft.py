@@ -125,7 +125,9 @@ def correlate(program: Program, backend: Backend, x: Array, kernel: Array) -> Ar
     """In float64 where the backend has it."""
     problem, geometry, xp = program.problem, program.geometry, backend.xp
     wide = backend.dtype(_WIDE[problem.dtype]) or x.dtype
-    kernel = xp.flip(dilate(xp, kernel, [axis.window_dilation for axis in geometry.axes]), axis=tuple(range(-geometry.ndim, 0)))
+    kernel = xp.flip(
+        dilate(xp, kernel, [axis.window_dilation for axis in geometry.axes]), axis=tuple(range(-geometry.ndim, 0))
+    )
     kernel = xp.reshape(kernel, (geometry.groups, geometry.outputs, geometry.inputs, *kernel.shape[2:]))
     taps = spectrum_of(problem, xp, backend.cast(kernel, wide), lengths_of(backend, geometry, program.block))
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..backend import Backend
+from ..backend import Backend, library_backend
 from ..geometry import Geometry, WindowDimension
 from ..program import Problem, Program
 from .algorithm import (
@@ -194,17 +194,6 @@ def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tilin
     return make_tiling(problem, block, details, pads=False)
 
 
-def band(factor: NumPyArray, stride: int, dilation: int, step: Pass) -> NumPyArray:
-    """``(block, reach)``: the factor in every row, a stride further in each."""
-    matrix = np.zeros((step.block, step.reach), factor.dtype)
-    down, right = matrix.strides
-    diagonals = np.lib.stride_tricks.as_strided(
-        matrix, (step.block, len(factor)), (down + stride * right, dilation * right)
-    )
-    diagonals[...] = factor
-    return matrix
-
-
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
     problem, peek = program.problem, backend.peek
     values = peek(kernel) if peek is not None else None
@@ -226,13 +215,15 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
 
 def passes(program: Program, backend: Backend, x: Array, kernel: Array, found: list[Product]) -> Array:
     """The sum over the products; one alone is guarded."""
+    host = library_backend("numpy")
     bands: dict[tuple[int, Pass], Array] = {}
 
     def matrix(term: int, step: Pass, x: Array) -> Array:
         if (term, step) not in bands:
             axis = program.geometry.axes[step.place]
-            made = band(found[term][step.place], axis.stride, axis.window_dilation, step)
-            bands[term, step] = backend.from_numpy(made, x)
+            taps = found[term][step.place][None, None]
+            made = host.band(taps, 2, step.block, axis.stride, axis.window_dilation)
+            bands[term, step] = backend.from_numpy(made[:, 0], x)
         return bands[term, step]
 
     def compute(tile: Tile, x: Array, kernel: Array) -> Array:

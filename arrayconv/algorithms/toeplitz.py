@@ -16,7 +16,6 @@ from typing import Any
 
 from ..backend import Backend
 from ..geometry import Geometry, WindowDimension
-from ..primitives import dilate, pad_zero
 from ..program import Problem, Program
 from .algorithm import (
     ALGORITHMS,
@@ -134,33 +133,12 @@ def folded(geometry: Geometry, fold: Fold) -> Geometry:
     return Geometry(geometry.batch, geometry.groups, geometry.inputs, geometry.outputs * prod(fold), axes)
 
 
-def band(xp: Any, geometry: Geometry, kernel: Array, fold: Fold) -> Array:
+def band(backend: Backend, geometry: Geometry, kernel: Array, fold: Fold) -> Array:
     """``(G * O, I, *k)`` as ``(G * O * prod(fold), I, *k)`` with the folded axes longer, one axis after the other."""
     for place, (axis, block) in enumerate(zip(geometry.axes, fold, strict=True), 2):
         if block > 1:
-            kernel = band_axis(xp, axis, kernel, place, block)
+            kernel = backend.band(kernel, place, block, axis.stride, axis.window_dilation)
     return kernel
-
-
-def band_axis(xp: Any, axis: WindowDimension, kernel: Array, place: int, block: int) -> Array:
-    """``B`` rows for each output channel, the taps of row b shifted by ``b * stride``.
-
-    A row of taps and ``B * stride`` zeros, repeated and cut into rows shorter by one stride, steps on by it every row.
-    """
-    steps = [axis.window_dilation if i == place else 1 for i in range(2, kernel.ndim)]
-    kernel = dilate(xp, kernel, steps)
-    order = [i for i in range(kernel.ndim) if i != place]
-    taps = pad_zero(xp, xp.permute_dims(kernel, (*order, place)), [(0, block * axis.stride)])
-    lead, length = taps.shape[:-1], taps.shape[-1]
-    rows = xp.broadcast_to(xp.expand_dims(taps, axis=-2), (*lead, block, length))
-    span = length - axis.stride
-    rows = xp.reshape(rows, (*lead, block * length))[..., : block * span]
-    rows = xp.reshape(rows, (*lead, block, span))
-    # axes are now (O, I, *others, B, span)
-    others = list(range(2, kernel.ndim - 1))
-    others.insert(place - 2, kernel.ndim)
-    rows = xp.permute_dims(rows, (0, kernel.ndim - 1, 1, *others))
-    return xp.reshape(rows, (rows.shape[0] * block, *rows.shape[2:]))
 
 
 def unfold(xp: Any, geometry: Geometry, y: Array, fold: Fold) -> Array:
@@ -274,7 +252,7 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
 
         return guarded(backend, tile.geometry, x, correlation)
 
-    return run_tiled(program, backend, x, band(xp, program.geometry, kernel, fold), compute)
+    return run_tiled(program, backend, x, band(backend, program.geometry, kernel, fold), compute)
 
 
 TOEPLITZ = Algorithm(

@@ -74,6 +74,20 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     return out
 
 
+def band(kernel: Array, place: int, block: int, stride: int, dilation: int) -> Array:
+    """Zeros, and the taps written to their diagonals by one copy."""
+    outputs, *shape = kernel.shape
+    taps = shape[place - 1]
+    shape[place - 1] = (block - 1) * stride + (taps - 1) * dilation + 1
+    out: Array = np.zeros((outputs, block, *shape), kernel.dtype)
+    each, row, *strides = out.strides
+    step = strides[place - 1]
+    strides[place - 1] = step * dilation
+    diagonals = (each, row + step * stride, *strides)
+    np.ndarray((outputs, block, *kernel.shape[1:]), kernel.dtype, out, strides=diagonals)[...] = kernel[:, None]
+    return out.reshape(outputs * block, *shape)
+
+
 def sum_products(pairs: Sequence[tuple[Array, Array]]) -> Array:
     """Two buffers, however many products."""
     (a, b), *others = pairs
@@ -126,6 +140,7 @@ BACKEND = standard_backend(
     admit=lambda array: array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("=")),
     pad=pad,
     windows=windows,
+    band=band,
     matmul=matmul,
     forward=forward,
     inverse=inverse,

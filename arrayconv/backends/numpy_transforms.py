@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ..primitives import along
+
 Array = np.ndarray[Any, Any]
 
 
@@ -19,22 +21,23 @@ def forward(x: Array, lengths: Sequence[int]) -> Array:
     is_complex, first = x.dtype.kind == "c", x.ndim - len(lengths)
     shape = (*x.shape[:first], *others, last if is_complex else last // 2 + 1)
     spectrum: Array = np.empty(shape, np.result_type(x.dtype, np.complex64))
-    own = [slice(0, n) for n in x.shape[first:-1]]
     transform = np.fft.fft if is_complex else np.fft.rfft
-    transform(x, n=last, out=spectrum[(..., *own, slice(None))])
+    transform(x, n=last, out=spectrum[_corner(x.shape[:-1])])
     for axis in range(x.ndim - 2, first - 1, -1):
-        own[axis - first :] = [slice(None)] * (x.ndim - 1 - axis)
-        lines = spectrum[(..., *own, slice(None))]
-        lines[(slice(None),) * axis + (slice(x.shape[axis], None),)] = 0
+        lines = spectrum[_corner(x.shape[:axis])]
+        lines[along(axis, slice(x.shape[axis], None))] = 0
         np.fft.fft(lines, axis=axis, out=lines)
     return spectrum
 
 
+def _corner(sizes: Sequence[int]) -> tuple[Any, ...]:
+    return tuple([slice(0, n) for n in sizes])
+
+
 def inverse(spectrum: Array, lengths: Sequence[int], results: Sequence[slice], is_complex: bool) -> Array:
     """In the spectrum's memory, but for the last axis of what is real; only lines that hold results."""
-    first = spectrum.ndim - len(lengths)
-    for axis, own in enumerate(results[:-1], first):
+    for axis, own in enumerate(results[:-1], spectrum.ndim - len(lengths)):
         np.fft.ifft(spectrum, axis=axis, out=spectrum)
-        spectrum = spectrum[(slice(None),) * axis + (own,)]
-    y = np.fft.ifft(spectrum) if is_complex else np.fft.irfft(spectrum, n=lengths[-1])
-    return y[(..., results[-1])]
+        spectrum = spectrum[along(axis, own)]
+    y: Array = np.fft.ifft(spectrum) if is_complex else np.fft.irfft(spectrum, n=lengths[-1])
+    return y[..., results[-1]]
