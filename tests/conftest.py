@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +20,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import SearchStrategy
 
+from arrayconv.algorithms import fft_blocks, fft_tiles
 from arrayconv.backend import dtype_name, library_backend
-from arrayconv.planner import current_settings
+from arrayconv.planner import current_settings, make_program, replan
 from arrayconv.testing import assert_within_bound
 
 Array = Any
@@ -133,6 +134,21 @@ LIBRARIES = {
         Library("array_api_strict", "array_api_strict", array_api_strict.asarray, halves=()),
     )
 }
+
+
+@pytest.fixture
+def small_transforms(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Tiles of a few hundred points, lines of 128: images of a test are cut."""
+    own = {"CACHED": 100, "SHARED": 100, "CACHED_LINE": 100, "SHARED_LINE": 100, "CALL": 100, "MEET": 0}
+    for name, size in (own | {"SWEPT": 256, "SWEPT_LINE": 32}).items():
+        monkeypatch.setattr(fft_blocks, name, size)
+    monkeypatch.setattr(fft_tiles, "LINE", 128)
+    known = fft_blocks.block, fft_blocks.cuts_of, make_program, replan
+    for cached in known:
+        cached.cache_clear()
+    yield
+    for cached in known:
+        cached.cache_clear()
 
 
 @pytest.fixture(params=LIBRARIES)

@@ -227,13 +227,14 @@ def test_merged_residues_are_those_of_the_phases() -> None:
 # Transforms
 
 
+@pytest.mark.usefixtures("small_transforms")
 @pytest.mark.parametrize("shape", [(3000,), (700, 90), (40, 60, 50)])
-def test_overlapping_blocks_meet(library: Library, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = {"POINTS": 512, "SHARED": 1024, "LINE": 128, "SWEPT": 1024, "SWEPT_LINE": 128}
-    for name, size in sizes.items():
-        monkeypatch.setattr(fft_tiles, name, size)
+def test_overlapping_blocks_meet(library: Library, shape: tuple[int, ...]) -> None:
     kernel = normal(*(5,) * len(shape))
     x = normal(*shape)
+    program = ac.plan(ac.correlate, shape, kernel.shape, padding=1, library=library.name, algorithm="fft").program
+    if library.name in ("numpy", "torch", "jax"):  # others have no tiles of their own
+        assert tiles_of(program.geometry, program.block) > 4
     y = ac.correlate(library.asarray(x), library.asarray(kernel), padding=1, algorithm="fft")
     exact = signal.correlate(np.pad(x, 1).astype(float), kernel.astype(float), "valid", "direct")
     np.testing.assert_allclose(library.to_numpy(y), exact, atol=1e-4)
@@ -245,6 +246,37 @@ def test_a_long_window_is_transformed_once(shape: tuple[int, ...], window: tuple
     program = ac.plan(ac.correlate, shape, window, library="numpy", algorithm="fft").program
     assert program.block[1:] == program.geometry.out
     assert program.workspace <= program.problem.settings.workspace
+
+
+@given(st.integers(1, 10**7))
+def test_a_fast_length_is_a_product_of_small_primes(n: int) -> None:
+    length = fft_tiles.fast_length(n)
+    assert n <= length <= max(1.4 * n, n + 3)
+    for prime in (2, 3, 5):
+        while length % prime == 0:
+            length //= prime
+    assert length == 1
+
+
+def test_passes_of_two_are_worth_some_zeros() -> None:
+    assert [fft_tiles.fast_length(n) for n in (374, 405, 4000, 4096, 674)] == [384, 432, 4000, 4096, 720]
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch"])
+def test_small_images_share_a_tile_and_large_ones_are_cut(name: str) -> None:
+    """Calls are worth more than what a cache does not hold, and the other way around; each of NumPy's threads has as
+    many channels as the others.
+    """
+    options: dict[str, Any] = {"library": name, "algorithm": "fft"}
+    small = ac.plan(ac.conv, (6, 32, 20, 20), (32, 1, 5, 5), groups=32, **options).program
+    assert tiles_of(small.geometry, small.block) < 32
+    large = ac.plan(ac.correlate, (4000, 4000), (9, 9), **options).program
+    assert tiles_of(large.geometry, large.block) > 4
+    layer = ac.plan(ac.conv, (1, 256, 80, 80), (256, 1, 31, 31), groups=256, **options).program
+    own = ALGORITHMS["fft"].groups
+    assert own is not None
+    share = own(layer.problem, library_backend(name), layer.block)
+    assert share == 256 if name == "torch" else 256 > share > 2
 
 
 def test_one_huge_element_spoils_nothing(library: Library) -> None:

@@ -26,9 +26,11 @@ from .algorithm import (
     make_tiling,
     prepared,
     run_tiled,
+    tile_kernel,
     tiles_of,
 )
-from .fft_tiles import POINTS, Details, block, details, fixed, lengths_of, lines_of, rows_of, wraps_of
+from .fft_blocks import block, fixed, groups, rows_of
+from .fft_tiles import Details, details, lengths_of, lines_of, wraps_of
 from .guard import guarded
 from .native_counts import ranks
 from .rates import Counts
@@ -47,7 +49,9 @@ def unsupported(problem: Problem, backend: Backend) -> str | None:
         return f"{backend.name} has no Fourier transforms"
     if (reason := base_dilated(problem)) is not None:
         return reason
-    least = fixed(problem, backend, FFT.blocks(problem, backend, budget_of(problem)))
+    geometry = problem.geometry
+    ways = (1,) * (1 + geometry.ndim), (geometry.batch, *geometry.out)  # one tile is on one thread
+    least = min([fixed(problem, backend, own) for own in ways])
     if least > budget_of(problem):
         return f"the transforms of one window take {least} bytes; settings(workspace=...) admits more"
     return None
@@ -71,7 +75,7 @@ def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tilin
     geometry = problem.geometry
     own = partial(details, lines_of(backend, geometry, block), wraps_of(backend, geometry, block))
     if backend.sweep is None or tiles_of(geometry, block) < 2:
-        return make_tiling(problem, block, own, pads=False)
+        return make_tiling(problem, block, own, pads=False, groups=groups(problem, backend, block))
     rows, axis = rows_of(problem, backend, block), geometry.axes[-1]
     sweep = make_sweep(geometry, block, rows)
     tile = sweep.piece if rows == 1 else make_sweep(geometry, block).piece
@@ -79,16 +83,14 @@ def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tilin
 
 
 def counts(problem: Problem, backend: Backend) -> Counts:
-    """Points and steps of all transforms, and products of spectra; twice as many where a window as long as the image
-    leaves one of two workers without a tile.
-    """
+    """Points and steps of all transforms, and products of spectra; twice as many if one of two workers has no tile."""
     geometry = problem.geometry
     own = FFT.blocks(problem, backend, budget_of(problem))
-    lines, tiles = lines_of(backend, geometry, own), tiles_of(geometry, own)
+    lines, tiles = lines_of(backend, geometry, own), tiles_of(geometry, own, max(1, groups(problem, backend, own)))
     points, count = prod([line.length for line in lines]), prod([line.lines for line in lines])
     images = geometry.batch * geometry.groups * tiles_of(geometry, (geometry.batch, *own[1:])) * count * points
     kernels = geometry.groups * geometry.inputs * geometry.outputs
-    idle = max(1.0, min(count_of(backend.workers), points / POINTS) / tiles)
+    idle = max(1.0, count_of(backend.workers) / tiles)
     transformed = (images * (geometry.inputs + geometry.outputs) + kernels * points) * idle
     return {
         "call": 1.0,
@@ -132,23 +134,24 @@ def correlate(program: Program, backend: Backend, x: Array, kernel: Array) -> Ar
     taps = spectrum_of(problem, xp, backend.cast(kernel, wide), lengths_of(backend, geometry, program.block))
 
     def compute(tile: Tile, x: Array, kernel: Array) -> Array:
-        return guarded(backend, tile.geometry, x, partial(transformed, tile.details))
+        own = tile_kernel(program, tile, taps)
+        return guarded(backend, tile.geometry, x, partial(transformed, tile.details, own))
 
-    def transformed(own: Details, x: Array) -> Array:
+    def transformed(own: Details, taps: Array, x: Array) -> Array:
         if any(map(any, own.widths)):
             x = backend.pad(x, own.widths)
         if own.cut is not None:
             x = backend.windows(x, own.cut.spans, own.cut.steps, (1,) * geometry.ndim)
         spectrum = backend.forward(backend.cast(x, wide), own.lengths)
-        spectrum = xp.reshape(spectrum, (x.shape[0], geometry.groups, geometry.inputs, *spectrum.shape[2:]))
+        spectrum = xp.reshape(spectrum, (x.shape[0], taps.shape[0], geometry.inputs, *spectrum.shape[2:]))
         y = backend.inverse(mix(backend, spectrum, taps), own.lengths, own.results, problem.is_complex)
-        y = backend.cast(xp.reshape(y, (x.shape[0], geometry.groups * geometry.outputs, *y.shape[3:])), x.dtype)
+        y = backend.cast(xp.reshape(y, (x.shape[0], taps.shape[0] * geometry.outputs, *y.shape[3:])), x.dtype)
         return y if own.cut is None else united(xp, y, own.cut.out)
 
     made = prepared(program, backend)
     if not isinstance(made, Rows):
         return run_tiled(program, backend, x, kernel, compute)
-    together = partial(in_rows, backend, made, transformed)
+    together = partial(in_rows, backend, made, lambda own, x: transformed(own, taps, x))
     return run_swept(problem, made.sweep, backend, x, lambda x: guarded(backend, made.sweep.piece, x, together))
 
 
@@ -210,5 +213,14 @@ _WIDE = {
 }
 
 FFT = Algorithm(
-    "fft", unsupported, counts, execute, prepare=prepare, block=block, fixed=fixed, crew=loops_on, least=least
+    "fft",
+    unsupported,
+    counts,
+    execute,
+    prepare=prepare,
+    block=block,
+    fixed=fixed,
+    groups=groups,
+    crew=loops_on,
+    least=least,
 )
