@@ -249,17 +249,18 @@ def test_a_long_window_is_transformed_once(shape: tuple[int, ...], window: tuple
 
 
 @given(st.integers(1, 10**7))
-def test_a_fast_length_is_a_product_of_small_primes(n: int) -> None:
-    length = fft_tiles.fast_length(n)
-    assert n <= length <= max(1.4 * n, n + 3)
-    for prime in (2, 3, 5):
-        while length % prime == 0:
-            length //= prime
-    assert length == 1
+def test_lengths_are_products_of_small_primes(n: int) -> None:
+    for length in (fft_tiles.fast_length(n), fft_tiles.best_length(n)):
+        assert n <= length <= max(1.4 * n, n + 3)
+        for prime in (2, 3, 5):
+            while length % prime == 0:
+                length //= prime
+        assert length == 1
 
 
 def test_passes_of_two_are_worth_some_zeros() -> None:
-    assert [fft_tiles.fast_length(n) for n in (374, 405, 4000, 4096, 674)] == [384, 432, 4000, 4096, 720]
+    assert [fft_tiles.best_length(n) for n in (374, 405, 4000, 4096, 674)] == [384, 432, 4000, 4096, 720]
+    assert [fft_tiles.fast_length(n) for n in (374, 405, 4000, 4096, 674)] == [375, 405, 4000, 4096, 675]
 
 
 @pytest.mark.parametrize("name", ["numpy", "torch"])

@@ -11,9 +11,15 @@ from ..geometry import Geometry, WindowDimension
 from .sweep import read_by
 
 
-@lru_cache(maxsize=2**14)
 def fast_length(n: int) -> int:
-    """The 2^a 3^b 5^c that is n or more and is transformed soonest: every library's FFT has fast passes for these."""
+    """The least 2^a 3^b 5^c that is n or more: lengths for which every library's FFT has fast passes."""
+    known = fast_lengths(-(-n.bit_length() // 16))
+    return known[bisect_left(known, n)]
+
+
+@lru_cache(maxsize=2**14)
+def best_length(n: int) -> int:
+    """Among the next of these, the one that is transformed soonest."""
     known = fast_lengths(-(-(2 * n).bit_length() // 16))
     place = bisect_left(known, n)
     return min(known[place : place + AHEAD], key=lambda length: length * slowness(length) * (length > n or AS_IT_IS))
@@ -26,7 +32,7 @@ AHEAD, AS_IT_IS = 4, 0.9
 @lru_cache(maxsize=2**14)
 def slowness(n: int) -> float:
     """Time a point, beside that of a power of two: passes of 3 and 5 take longer than those of 4, and those of odd
-    lengths more yet. Measured with NumPy's and PyTorch's transforms of lines up to 1,080.
+    lengths more yet. Measured with NumPy's and PyTorch's transforms of lines up to 1,080; XLA's gain nothing by it.
     """
     twos = (n & -n).bit_length() - 1
     odd, passes = n >> twos, 0
@@ -61,12 +67,13 @@ LINE = 2**13
 
 def line_of(backend: Backend, axis: WindowDimension, outputs: int) -> Line:
     """One line, or many short ones, where a library prefers them."""
-    length = fast_length(around(axis) if is_wrapped(axis, outputs) else read_by(axis, outputs))
+    length_of = best_length if backend.sweep is None else fast_length
+    length = length_of(around(axis) if is_wrapped(axis, outputs) else read_by(axis, outputs))
     most = max(LINE, 8 * axis.window)
     if not backend.short_lines or length <= most:
         return Line(length, outputs, 1)
     count = -(-outputs // (1 + (most - axis.window) // axis.stride))
-    length = fast_length(read_by(axis, -(-outputs // count)))
+    length = length_of(read_by(axis, -(-outputs // count)))
     own = 1 + (length - axis.window) // axis.stride
     return Line(length, own, -(-outputs // own))
 
