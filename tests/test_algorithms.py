@@ -20,7 +20,7 @@ from arrayconv.algorithms.algorithm import ROUNDS, block_shape, shared_block, ti
 from arrayconv.backend import library_backend
 from arrayconv.backends import torch_native
 from arrayconv.geometry import Geometry, WindowDimension
-from arrayconv.planner import derive
+from arrayconv.planner import current_settings, derive, make_problem
 from arrayconv.processor import processor
 
 if TYPE_CHECKING:
@@ -261,6 +261,18 @@ def test_lengths_are_products_of_small_primes(n: int) -> None:
 def test_passes_of_two_are_worth_some_zeros() -> None:
     assert [fft_tiles.best_length(n) for n in (374, 405, 4000, 4096, 674)] == [384, 432, 4000, 4096, 720]
     assert [fft_tiles.fast_length(n) for n in (374, 405, 4000, 4096, 674)] == [375, 405, 4000, 4096, 675]
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch", "jax"])
+def test_transforms_beyond_any_memory_say_so(name: str) -> None:
+    """Also where their bytes are no machine integer."""
+    backend = library_backend(name)
+    axes = (WindowDimension(2**40, 2**39), WindowDimension(2**40, 2**39))
+    problem = make_problem(Geometry(1, 1, 1, 1, axes), "float32", backend, "cpu", current_settings())
+    reason = ALGORITHMS["fft"].unsupported(problem, backend)
+    assert reason is not None and reason.startswith("the transforms of one window take ")
+    long = ac.plan(ac.correlate, (2**62,), (3,), library=name, algorithm="fft").program
+    assert 0 < long.workspace <= long.problem.settings.workspace
 
 
 @pytest.mark.parametrize("name", ["numpy", "torch"])

@@ -54,18 +54,16 @@ def fixed(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
     A tile's bytes are those of its whole transforms, of which long windows leave few outputs.
     """
     geometry, own = problem.geometry, groups(problem, backend, block)
+    kernels = geometry.groups * geometry.inputs * geometry.outputs
     lines = lines_of(backend, geometry, block)
     images = 2 * block[0] * own * (geometry.inputs + geometry.outputs) * prod([line.lines for line in lines])
     images *= min(count_of(backend.workers) * rows_of(problem, backend, block), tiles_of(geometry, block, max(1, own)))
-    points = prod([line.length for line in lines])
-    return int(bytes_of(problem, points, images))
+    return number_of(problem) * prod([line.length for line in lines]) * (kernels + max(kernels, images))
 
 
-def bytes_of(problem: Problem, points: Any, images: Any) -> Any:
-    """Of the spectra of the kernel, and of so many images, all of so many points."""
-    geometry, number = problem.geometry, 16 if problem.is_complex else 8
-    kernels = geometry.groups * geometry.inputs * geometry.outputs
-    return number * points * (kernels + np.maximum(kernels, images))  # arrays of them, or integers
+def number_of(problem: Problem) -> int:
+    """Bytes of a point."""
+    return 16 if problem.is_complex else 8
 
 
 def growth_of(problem: Problem, backend: Backend) -> float:
@@ -83,7 +81,7 @@ def images_of(problem: Problem, backend: Backend, points: Any, tiles: Any) -> An
     and caches: even parts, of which each worker has as many as the others if an image is one tile.
     """
     geometry, crew = problem.geometry, count_of(backend.workers)
-    count = geometry.batch * geometry.groups
+    count = float(geometry.batch * geometry.groups)
     least = 1 if backend.workers is not None else geometry.groups
     together = sqrt(CALL * growth_of(problem, backend)) / (mean_channels(geometry) * points)
     parts = np.ceil(count / np.maximum(least, np.minimum(count, together)))
@@ -113,7 +111,7 @@ def cuts_of(backend: Backend, axis: WindowDimension) -> NumPyArray:
         line = line_of(backend, axis, own)
         points = line.length * line.lines
         found.append((own, -(-axis.output // own), line.length, points, points * slowness(line.length)))
-    return np.asarray(found).T
+    return np.asarray(found, dtype=float).T
 
 
 @lru_cache(maxsize=1024)  # whether it serves, what it costs and how it runs all ask for it
@@ -128,14 +126,16 @@ def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
     geometry, crew, channels = problem.geometry, count_of(backend.workers), mean_channels(problem.geometry)
     outputs, *others = zip(*[cuts_of(backend, axis) for axis in geometry.axes], strict=True)
     tiles, lengths, points, times = map(product_of, others)
-    images, products = images_of(problem, backend, points, tiles), geometry.inputs * geometry.outputs
-    total = tiles * geometry.batch * geometry.groups / images
+    images, products = images_of(problem, backend, points, tiles), float(geometry.inputs * geometry.outputs)
+    total = tiles * float(geometry.batch * geometry.groups) / images
     times = times * (1 + ROW / outputs[-1])
     each = images * (times * channels + (points * products / PRODUCTS if geometry.inputs > 1 else 0))
     efforts = np.ceil(total / crew) * (each + CALL) * (1 + images * channels * points / growth_of(problem, backend))
     efforts[total > 1] += MEET if crew > 1 else 0
-    efforts += geometry.groups * products * lengths / 2  # the kernel, by one thread
-    held = bytes_of(problem, lengths, 4 * images * channels * points / lengths * np.minimum(crew, total))
+    kernels = geometry.groups * products
+    efforts += kernels * lengths / 2  # by one thread
+    spectra = 4 * images * channels * points * np.minimum(crew, total)
+    held = number_of(problem) * (kernels * lengths + np.maximum(kernels * lengths, spectra))
     efforts[held > budget * crew] = inf
     place = np.unravel_index(np.argmin(efforts), efforts.shape)
     own = [int(n[i]) for n, i in zip(outputs, place, strict=True)]
@@ -145,7 +145,7 @@ def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
 
 def product_of(axes: Sequence[NumPyArray]) -> NumPyArray:
     """Of one number of each axis, for all of them."""
-    return np.asarray(prod(np.ix_(*axes)), dtype=float)
+    return np.asarray(prod(np.ix_(*axes)))
 
 
 def fitting(problem: Problem, backend: Backend, block: list[int], room: int) -> tuple[int, ...]:
