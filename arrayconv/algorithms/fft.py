@@ -29,7 +29,7 @@ from .algorithm import (
     tile_kernel,
     tiles_of,
 )
-from .fft_blocks import block, fixed, groups, rows_of
+from .fft_blocks import block, fits, fixed, groups, rows_of
 from .fft_tiles import Details, details, lengths_of, lines_of, wraps_of
 from .guard import guarded
 from .native_counts import ranks
@@ -49,6 +49,8 @@ def unsupported(problem: Problem, backend: Backend) -> str | None:
         return f"{backend.name} has no Fourier transforms"
     if (reason := base_dilated(problem)) is not None:
         return reason
+    if fits(problem, backend):
+        return None
     geometry = problem.geometry
     ways = (1,) * (1 + geometry.ndim), (geometry.batch, *geometry.out)  # one tile is on one thread
     least = min([fixed(problem, backend, own) for own in ways])

@@ -12,7 +12,7 @@ import numpy as np
 from ..backend import Backend
 from ..geometry import Geometry, WindowDimension
 from ..program import Problem
-from .algorithm import count_of, tiles_of
+from .algorithm import budget_of, count_of, tiles_of
 from .fft_tiles import lengths_of, line_of, lines_of, slowness
 from .sweep import read_by
 
@@ -59,6 +59,18 @@ def fixed(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
     images = 2 * block[0] * own * (geometry.inputs + geometry.outputs) * prod([line.lines for line in lines])
     images *= min(count_of(backend.workers) * rows_of(problem, backend, block), tiles_of(geometry, block, max(1, own)))
     return number_of(problem) * prod([line.length for line in lines]) * (kernels + max(kernels, images))
+
+
+def fits(problem: Problem, backend: Backend) -> bool:
+    """Whether a tile of one output fits whatever its lengths are, as it mostly does: no transform is twice as long as
+    what it reads.
+    """
+    geometry = problem.geometry
+    points, kernels = prod([2 * axis.window for axis in geometry.axes]), geometry.inputs * geometry.outputs
+    images = 2 * (geometry.inputs + geometry.outputs) * count_of(backend.workers)
+    images *= rows_of(problem, backend, (1,) * (1 + geometry.ndim))
+    spectra = geometry.groups * (kernels + max(kernels, images))
+    return number_of(problem) * points * spectra <= budget_of(problem)
 
 
 def number_of(problem: Problem) -> int:

@@ -187,6 +187,17 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     }
 
 
+def least(problem: Problem, backend: Backend) -> Counts:
+    """A segment of R elements meets R - 1 of x beyond the outputs: there are no fewer products than the window has."""
+    geometry, size = problem.geometry, in_floats(problem)
+    return {
+        "call": 1.0,
+        "slice": float(places(geometry)),
+        "product": geometry.multiply_adds * size,
+        "moved": prod(geometry.kernel_shape) * size,
+    }
+
+
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
     return make_tiling(problem, block, parts_of)
 
@@ -275,4 +286,4 @@ def places_of(xp: Any, geometry: Geometry, lags: Lags, x: Array) -> Iterator[Arr
         yield xp.permute_dims(rows, (*range(rows.ndim - 2), rows.ndim - 1, rows.ndim - 2))
 
 
-LAGS = Algorithm("lags", unsupported, counts, execute, prepare=prepare, block=block, fixed=fixed)
+LAGS = Algorithm("lags", unsupported, counts, execute, prepare=prepare, block=block, fixed=fixed, least=least)
