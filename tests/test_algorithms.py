@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,10 @@ from scipy import signal
 import arrayconv as ac
 from arrayconv import onednn
 from arrayconv.algorithms import ALGORITHMS, fft_tiles, lags, native_counts, rates, reduce, subpixel, toeplitz
-from arrayconv.algorithms.algorithm import ROUNDS, block_shape, shared_block, tiles_of
+from arrayconv.algorithms.algorithm import ROUNDS, block_shape, budget_of, shared_block, tiles_of
 from arrayconv.backend import library_backend
 from arrayconv.backends import torch_native
+from arrayconv.backends.workers import Workers
 from arrayconv.geometry import Geometry, WindowDimension
 from arrayconv.planner import current_settings, derive, make_problem
 from arrayconv.processor import processor
@@ -300,6 +302,30 @@ def test_one_huge_element_spoils_nothing(library: Library) -> None:
 
 
 # Threads
+
+
+@pytest.mark.parametrize("count", [2, 8])
+@pytest.mark.parametrize(
+    ("algorithm", "shapes", "options"),
+    [
+        ("toeplitz", ((1, 88, 12, 12, 6), (176, 8, 8, 8, 8)), {"groups": 11, "padding": ((4, 4), (4, 4), (7, 7))}),
+        ("winograd", ((1, 470, 40, 40), (470, 470, 3, 3)), {}),
+    ],
+)
+def test_threads_share_a_kernel_that_fills_half_of_the_workspace(
+    algorithm: str, shapes: tuple[tuple[int, ...], ...], options: dict[str, Any], count: int
+) -> None:
+    """Taken from the share of each, it left none of it: pieces of one row, 2,000 of them."""
+    backend = replace(library_backend("numpy"), multipliers=Workers(count))
+    with ac.settings(accuracy="normwise"):
+        problem = ac.plan(ac.conv, *shapes, algorithm=algorithm, **options).program.problem
+    own = ALGORITHMS[algorithm]
+    block = own.blocks(problem, backend, budget_of(problem))
+    at_once = own.at_once(problem, backend, block)
+    assert own.fixed(problem, backend, block) > problem.settings.workspace / 3
+    assert tiles_of(problem.geometry, block) <= 256
+    assert at_once == count
+    assert own.held(problem, backend, block, at_once) <= problem.settings.workspace
 
 
 @pytest.mark.parametrize("padding", [(0, 6), (0, 7), (9, 0), (20, 20), ((1, 0), (8, 7))], ids=str)

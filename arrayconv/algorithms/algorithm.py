@@ -81,7 +81,7 @@ class Algorithm(NamedTuple):
         return max(1, min(count, (budget_of(problem) - self.fixed(problem, backend, block)) // piece))
 
     def blocks(self, problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
-        """The pieces that fit the budget, as many at once as there are workers."""
+        """The pieces that fit the budget, of which each worker has its share; what is `fixed` they have together."""
         budget //= self.workers(backend)
         if self.block is not None:
             return self.block(problem, backend, budget)

@@ -190,9 +190,10 @@ def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
 
 
 def room(problem: Problem, backend: Backend, budget: int) -> int:
-    """Bytes of a tile."""
-    budget -= fixed(problem, backend)
-    return cache_budget(problem, backend, budget, CACHES) if inner(problem, backend) == "gemm" else budget
+    """Bytes of a tile, of which a budget is left to each of the crew; all share the banded kernel."""
+    if inner(problem, backend) == "native":
+        return budget - fixed(problem, backend)
+    return cache_budget(problem, backend, budget - fixed(problem, backend) // count_of(backend.multipliers), CACHES)
 
 
 def groups(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:

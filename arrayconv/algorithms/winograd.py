@@ -146,9 +146,11 @@ def bytes_of(problem: Problem, m: int) -> int:
 
 
 def piece(problem: Problem, backend: Backend, budget: int, m: int) -> tuple[int, ...]:
-    """Whole tiles: a few rows of every axis but the last, then as much of that and of the batch as the budget takes."""
+    """Whole tiles: a few rows of every axis but the last, then as much of that and of the batch as the budget takes; all
+    of the crew share the transformed kernel.
+    """
     geometry = problem.geometry
-    budget -= kernel_bytes(problem, m)
+    budget -= kernel_bytes(problem, m) // count_of(backend.multipliers)
     budget = cache_budget(problem, backend, budget, CACHES)
     *others, last = (-(-count // m) for count in geometry.out)
     rows = [m * cut(tiles, SHORT // m) for tiles in others]
