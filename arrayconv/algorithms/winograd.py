@@ -146,8 +146,9 @@ def bytes_of(problem: Problem, m: int) -> int:
 
 
 def piece(problem: Problem, backend: Backend, budget: int, m: int) -> tuple[int, ...]:
-    """Whole tiles: a few rows of every axis but the last, then as much of that and of the batch as the budget takes; all
-    of the crew share the transformed kernel.
+    """Whole tiles: a few rows of every axis but the last, then as much of that and of the batch as the budget takes.
+
+    All of the crew share the transformed kernel.
     """
     geometry = problem.geometry
     budget -= kernel_bytes(problem, m) // count_of(backend.multipliers)
