@@ -301,6 +301,22 @@ def test_one_huge_element_spoils_nothing(library: Library) -> None:
     library.check(ac.correlate, x, normal(64), algorithm="fft")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "complex64", "int32"])
+@pytest.mark.parametrize(
+    ("a", "b"), [((3, 1), (1, 5)), ((1, 1), (1, 0)), ((2, 3, 1), (2, 1, 4)), ((3, 1), (2, 1, 4)), ((3, 0), (0, 4))]
+)
+def test_products_of_one_term_are_numpy_s(a: tuple[int, ...], b: tuple[int, ...], dtype: str) -> None:
+    """And of none; in a buffer or without one."""
+    left, right = ((9 * RNG.standard_normal(shape)).astype(dtype) for shape in (a, b))
+    expected = np.matmul(left, right)
+    own = library_backend("numpy").matmul
+    out = np.full_like(expected, 7)
+    assert own(left, right, out=out) is out
+    for y in (out, own(left, right)):
+        assert y.dtype == expected.dtype
+        np.testing.assert_array_equal(y, expected)
+
+
 # Threads
 
 

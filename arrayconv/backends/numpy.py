@@ -57,8 +57,13 @@ UNPACKED, THIN = 10**6, 8
 
 
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
-    """In pieces that are not packed, where few rows or columns would never make up for it."""
+    """In pieces that are not packed, where few rows or columns would never make up for it.
+
+    Of one term it is their outer product, for which BLAS takes ten times as long.
+    """
     (rows, terms), columns = a.shape[-2:], b.shape[-1]
+    if terms == 1:
+        return np.asarray(np.multiply(a, b, out=out))
     if not 1 < min(rows, columns) < THIN or rows * terms * columns <= UNPACKED:
         return np.asarray(np.matmul(a, b, out=out))
     step = max(THIN, UNPACKED // (min(rows, columns) * terms))
