@@ -9,37 +9,37 @@ from __future__ import annotations
 SECONDS: dict[str, dict[str, dict[str, float]]] = {
     "numpy": {
         "direct": {
-            "call": 4.59e-07, "fresh": 6.3e-11, "input": 5.84e-11, "memory": 1.84e-12, "output": 1.27e-11,
-            "padded": 1.7e-10, "product": 1.62e-10, "product 1d": 1.43e-10, "run": 3e-09,
-            "shared product": 1.27e-10, "shared product 1d": 1.05e-10, "shared strided product": 2.37e-10,
-            "shared strided product 1d": 2.26e-10, "single run": 1.57e-12, "slice": 2.31e-06,
-            "strided product": 1.92e-10, "strided product 1d": 2.59e-10,
+            "call": 4.91e-07, "fresh": 2.98e-11, "input": 6.91e-11, "memory": 1.75e-12, "output": 3.66e-11,
+            "padded": 7.65e-11, "product": 1.53e-10, "product 1d": 1.21e-10, "run": 3.4e-09,
+            "shared product": 1.26e-10, "shared product 1d": 1.14e-10, "shared strided product": 2.48e-10,
+            "shared strided product 1d": 2.31e-10, "single run": 1.56e-12, "slice": 2.24e-06,
+            "strided product": 1.97e-10, "strided product 1d": 2.74e-10,
         },
         "gemm": {
-            "call": 3.31e-07, "column": 1.67e-10, "far column": 2.37e-13, "fresh": 6.64e-11,
-            "integer product": 1.5e-09, "kernel": 2e-11, "matrix": 2.78e-08, "memory": 1.28e-11,
-            "output": 6.82e-11, "padded": 6.01e-11, "product": 5.96e-12, "run": 3.03e-09,
-            "shared column": 7.92e-11, "shared integer product": 1.5e-09, "shared product": 4.83e-12,
-            "shared run": 2.17e-09, "shared strided column": 1.56e-10, "strided column": 1.99e-10,
-            "thin column": 9.13e-10, "tile": 1.18e-05, "viewed column": 3.53e-11,
+            "call": 3.21e-07, "column": 1.54e-10, "far column": 1.91e-13, "fresh": 2.03e-10,
+            "integer product": 1.5e-09, "kernel": 4.22e-11, "matrix": 2.51e-08, "memory": 2.08e-11,
+            "output": 3.48e-11, "padded": 6.76e-11, "product": 6.03e-12, "run": 3.14e-09,
+            "shared column": 7.91e-11, "shared integer product": 1.5e-09, "shared product": 4.96e-12,
+            "shared run": 1.96e-09, "shared strided column": 1.43e-10, "strided column": 2.53e-10,
+            "thin column": 2.7e-11, "tile": 1.14e-05, "viewed column": 3.82e-11,
         },
         "toeplitz": {
-            "band": 4.01e-10, "call": 1.32e-06, "column": 5.93e-11, "far column": 1.11e-12, "fresh": 1.78e-11,
-            "kernel": 1.92e-10, "matrix": 1.16e-08, "memory": 1.29e-12, "output": 3.97e-10, "padded": 9.98e-11,
-            "product": 5.21e-12, "run": 2.66e-09, "shared column": 9.36e-11, "shared product": 4.52e-12,
-            "shared run": 1.97e-09, "shared strided column": 1.72e-10, "strided column": 2.06e-10,
-            "thin column": 5e-10, "tile": 2.48e-05, "unfolded": 1.96e-11, "viewed column": 5e-10,
+            "band": 4.66e-10, "call": 1.34e-06, "column": 4.86e-11, "far column": 1.1e-12, "fresh": 2.03e-11,
+            "kernel": 1.93e-10, "matrix": 9.81e-09, "memory": 1.32e-12, "output": 3.64e-10, "padded": 1.06e-10,
+            "product": 4.94e-12, "run": 2.6e-09, "shared column": 9.8e-11, "shared product": 4.49e-12,
+            "shared run": 2.11e-09, "shared strided column": 1.71e-10, "strided column": 1.74e-10,
+            "thin column": 5e-10, "tile": 2.49e-05, "unfolded": 1.96e-11, "viewed column": 5e-10,
         },
         "fft": {
-            "call": 2.73e-05, "plain product": 2.17e-12, "point": 1.57e-09, "point 1d": 2.11e-11,
-            "point 3d": 2.54e-09, "product": 6.72e-10, "step": 1.22e-12, "step 1d": 1.03e-10,
-            "step 3d": 8.84e-13, "tile": 0.000106,
+            "call": 2.85e-05, "plain product": 2.16e-12, "point": 1.56e-09, "point 1d": 2.11e-11,
+            "point 3d": 2.51e-09, "product": 6.95e-10, "step": 1.21e-12, "step 1d": 1.06e-10,
+            "step 3d": 8.85e-13, "tile": 0.00011,
         },
         "phases": {
-            "call": 3.86e-05, "output": 1.58e-09, "part": 6.76e-06,
+            "call": 3.7e-05, "output": 1.59e-09, "part": 7.14e-06,
         },
         "subpixel": {
-            "call": 5.52e-05, "kernel": 3.58e-09, "output": 1.53e-09,
+            "call": 5.72e-05, "kernel": 3.5e-09, "output": 1.52e-09,
         },
         "native": {
             "call": 8.01e-05, "dense": 6.03e-12, "dense 1d": 1.15e-11, "dense 1d output": 2.23e-11,
@@ -50,7 +50,7 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "grouped 3d output": 1.58e-11, "grouped output": 5.37e-11, "input": 2.72e-10, "kernel": 5.37e-10,
         },
         "trim": {
-            "call": 7.64e-07, "kernel": 3.97e-10, "output": 8.45e-11,
+            "call": 9.5e-07, "kernel": 1.04e-10, "output": 1.85e-10,
         },
         "separable": {
             "call": 6e-05, "look": 2e-05, "moved": 2.5e-10, "pass": 1.5e-06, "product": 8e-12, "tap": 5e-09,
@@ -60,8 +60,8 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "output": 4.07e-09, "product": 5.33e-13, "tile": 2.25e-06,
         },
         "lags": {
-            "call": 1.32e-05, "matrix": 4.38e-08, "moved": 5.31e-10, "partial": 4.98e-10, "product": 8.33e-12,
-            "slice": 6.92e-06,
+            "call": 1.32e-05, "matrix": 5.9e-08, "moved": 5.12e-10, "partial": 5.02e-10, "product": 1.08e-11,
+            "slice": 5.32e-06,
         },
         "reduce": {
             "call": 2e-05, "moved": 5e-10, "product": 2e-11, "run": 5e-09, "slice": 5e-06,
