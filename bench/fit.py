@@ -40,6 +40,7 @@ PRIOR = {
     "tile": 2e-5,
     "slice": 5e-6,
     "matrix": 2e-6,
+    "line": 1e-7,
     "group": 1e-6,
     "part": 2e-5,
     "loop": 2e-5,

@@ -85,7 +85,9 @@ def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tilin
 
 
 def counts(problem: Problem, backend: Backend) -> Counts:
-    """Points and steps of all transforms, and products of spectra; twice as many if one of two workers has no tile."""
+    """Lines, points and steps of all transforms, and products of spectra; twice as many if one of two workers has no
+    tile.
+    """
     geometry = problem.geometry
     own = FFT.blocks(problem, backend, budget_of(problem))
     lines, tiles = lines_of(backend, geometry, own), tiles_of(geometry, own, max(1, groups(problem, backend, own)))
@@ -97,6 +99,7 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     return {
         "call": 1.0,
         "tile": tiles / rows_of(problem, backend, own),
+        "line": transformed * sum([1 / line.length for line in lines]),
         f"step{ranks(geometry)}": transformed * log2(points + 1),
         f"point{ranks(geometry)}": transformed,
         "product" if geometry.inputs > 1 else "plain product": float(images * geometry.inputs * geometry.outputs),
