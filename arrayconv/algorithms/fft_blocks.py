@@ -28,7 +28,7 @@ ROW = 8
 #: Points that are transformed in the time of a tile's calls, and products of spectra in the time of a point.
 CALL, PRODUCTS = 16_000, 10
 
-#: And while several threads meet.
+#: Points that a thread transforms while others wake up: a tenth of a millisecond.
 MEET = 16_000
 
 #: Pieces into which an axis may be cut.

@@ -1,6 +1,6 @@
-"""Fourier transforms of several axes, one after the other in one buffer, since a cache holds two fewer of it.
+"""Fourier transforms of several axes, one axis after the other in one buffer, which stays in the cache.
 
-`numpy.fft` makes a new array for each axis, and its inverse transforms lines of which no result is kept.
+`numpy.fft.rfftn` makes a new array for each axis, and `irfftn` transforms lines of which no result is wanted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Array = np.ndarray[Any, Any]
 
 
 def forward(x: Array, lengths: Sequence[int]) -> Array:
-    """Last axis first: until it is its turn, an axis is as long as that of x, and has no lines of zeros."""
+    """`primitives.forward`, last axis first: until its turn an axis is as long as x's, so no line is all zeros."""
     *others, last = lengths
     is_complex, first = x.dtype.kind == "c", x.ndim - len(lengths)
     shape = (*x.shape[:first], *others, last if is_complex else last // 2 + 1)
@@ -35,7 +35,7 @@ def _corner(sizes: Sequence[int]) -> tuple[Any, ...]:
 
 
 def inverse(spectrum: Array, lengths: Sequence[int], results: Sequence[slice], is_complex: bool) -> Array:
-    """In the spectrum's memory, but for the last axis of what is real; only lines that hold results."""
+    """`primitives.inverse`, first axis first: lines without results are left out. It overwrites the spectrum."""
     for axis, own in enumerate(results[:-1], spectrum.ndim - len(lengths)):
         np.fft.ifft(spectrum, axis=axis, out=spectrum)
         spectrum = spectrum[along(axis, own)]
