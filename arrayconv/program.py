@@ -93,9 +93,9 @@ class Program(_Prepared):
     ``requested`` is the user's word, kept so that derivatives and batches are planned in the same spirit.
     ``block`` is the largest piece ``(batch, *out)`` that a thread computes, ``at_once`` how many threads do so,
     ``workspace`` the temporary bytes of all, and ``parts`` are the programs that a rewrite (`algorithms/phases.py`)
-    runs. ``rank`` is the largest of a kernel that
-    `algorithms/separable.py` takes. ``prepared`` is what the algorithm derives from all this at the first run (slices,
-    widths), so that later ones only move arrays (`algorithms.prepared`).
+    runs. ``rank`` is the largest of a kernel that `algorithms/separable.py` takes. ``prepared`` is what the algorithm
+    derives from all this at the first run (slices, widths), so that later ones only move arrays
+    (`algorithms.prepared`).
     """
 
     problem: Problem

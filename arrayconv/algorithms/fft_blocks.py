@@ -54,11 +54,10 @@ def fixed(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
     A tile's bytes are those of its whole transforms, of which long windows leave few outputs.
     """
     geometry, own = problem.geometry, groups(problem, backend, block)
-    kernels = geometry.groups * geometry.inputs * geometry.outputs
     lines = lines_of(backend, geometry, block)
     images = 2 * block[0] * own * (geometry.inputs + geometry.outputs) * prod([line.lines for line in lines])
     images *= min(count_of(backend.workers) * rows_of(problem, backend, block), tiles_of(geometry, block, max(1, own)))
-    return number_of(problem) * prod([line.length for line in lines]) * (kernels + max(kernels, images))
+    return bytes_of(problem, prod([line.length for line in lines]), images)
 
 
 def fits(problem: Problem, backend: Backend) -> bool:
@@ -66,11 +65,16 @@ def fits(problem: Problem, backend: Backend) -> bool:
     what it reads.
     """
     geometry = problem.geometry
-    points, kernels = prod([2 * axis.window for axis in geometry.axes]), geometry.inputs * geometry.outputs
-    images = 2 * (geometry.inputs + geometry.outputs) * count_of(backend.workers)
+    images = 2 * geometry.groups * (geometry.inputs + geometry.outputs) * count_of(backend.workers)
     images *= rows_of(problem, backend, (1,) * (1 + geometry.ndim))
-    spectra = geometry.groups * (kernels + max(kernels, images))
-    return number_of(problem) * points * spectra <= budget_of(problem)
+    return bytes_of(problem, prod([2 * axis.window for axis in geometry.axes]), images) <= budget_of(problem)
+
+
+def bytes_of(problem: Problem, points: int, images: int) -> int:
+    """Of the kernel's spectrum, and of so many others or, while it is made, of its copy; all of so many points."""
+    geometry = problem.geometry
+    kernels = geometry.groups * geometry.inputs * geometry.outputs
+    return number_of(problem) * points * (kernels + max(kernels, images))
 
 
 def number_of(problem: Problem) -> int:
