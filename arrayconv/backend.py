@@ -116,6 +116,7 @@ class Backend:
     - ``add_to(y, bias)`` is their sum, in the memory of y, of which the caller lets go;
     - ``whole(program, layout, otherwise)`` is a function of a program's x, a kernel before this layout, and a bias, if
       any: the same as ``otherwise``, by the library's own convolution where that takes all of them at once, or None;
+    - ``detours(problem)``: whether the library's own convolution takes another routine for a dilated x;
     - ``keep(function, *key)`` is ``function(*key)``, a value of plain ones, which a library may keep for the next call;
     - ``scatter_add`` adds rows, by their indices, to the rows of a total that it may overwrite;
     - ``scalar_on`` makes a zero on a device of a kind (`device_kind`);
@@ -173,6 +174,7 @@ class Backend:
     close: Callable[[Backend, Planning], Run] | None = None
     close_taps: Callable[[Backend, Planning], Run] | None = None
     native: Native | None = None
+    detours: Callable[[Problem], bool] = _never
     types: tuple[type, ...] = ()
     accumulators: dict[str, str] = field(default_factory=dict)
     most_slices: int = 4096

@@ -16,10 +16,26 @@ from .native import NATIVE
 from .phases import PHASES
 from .reduce import REDUCE
 from .separable import SEPARABLE
+from .stretch import STRETCH
 from .subpixel import SUBPIXEL
 from .toeplitz import TOEPLITZ
 from .trim import TRIM
 from .winograd import WINOGRAD
 
-_ROWS = (EMPTY, NATIVE, DIRECT, REDUCE, LAGS, GEMM, TOEPLITZ, WINOGRAD, FFT, SUBPIXEL, PHASES, TRIM, SEPARABLE)
+_ROWS = (
+    EMPTY,
+    NATIVE,
+    STRETCH,
+    DIRECT,
+    REDUCE,
+    LAGS,
+    GEMM,
+    TOEPLITZ,
+    WINOGRAD,
+    FFT,
+    SUBPIXEL,
+    PHASES,
+    TRIM,
+    SEPARABLE,
+)
 ALGORITHMS.update({algorithm.name: algorithm for algorithm in _ROWS})

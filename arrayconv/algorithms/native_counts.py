@@ -12,6 +12,7 @@ from math import prod
 from ..geometry import Geometry, is_unpadded_image
 from ..onednn import is_skipping, is_unfolded
 from ..program import Problem
+from ..ynnpack import is_one_task, is_ynnpack
 from .algorithm import fresh, in_floats, positions
 from .rates import Counts
 
@@ -152,12 +153,11 @@ def is_plain(geometry: Geometry) -> bool:
 # JAX
 
 
-def eigen_counts(problem: Problem) -> Counts:
+def eigen_counts(problem: Problem, kind: str) -> Counts:
     """XLA copies windows, the channels of a tap at once, and multiplies matrices (Eigen's spatial convolution, which
     fills half a vector too); one group after the other.
     """
-    geometry, size = problem.geometry, in_floats(problem)
-    kind, groups = eigen_kind(geometry), geometry.groups
+    geometry, size, groups = problem.geometry, in_floats(problem), problem.geometry.groups
     batch, outputs, taps = geometry.batch, geometry.outputs, geometry.taps
     if "swapped" in kind:
         batch, outputs, taps = outputs, batch, prod(geometry.sizes)
@@ -179,16 +179,13 @@ def eigen_counts(problem: Problem) -> Counts:
     }
 
 
-#: Channels of a tap that Eigen copies together, if their number is a multiple of it; and outputs of a row up to which
-#: that is slow all the same.
-PACKED, SHORT = 4, 64
+#: Channels of a tap that Eigen copies together, if their number is a multiple of it.
+PACKED = 4
 
 
 def column_kind(geometry: Geometry) -> str:
     """Of elements of copied windows."""
-    if geometry.inputs % PACKED:
-        return "odd column"
-    return "short column" if geometry.ndim == 2 and geometry.out[-1] <= SHORT else "column"
+    return "odd column" if geometry.inputs % PACKED else "column"
 
 
 #: Products for each element of one channel that XLA spells out in a loop.
@@ -196,9 +193,9 @@ SPELLED_OUT = 2
 
 
 def eigen_kind(geometry: Geometry) -> str:
-    """Three axes have a way of their own, and so have elements of a window that don't lie side by side, and windows of
-    more taps than there are outputs, as gradients of kernels have them. A window of more elements than the image is
-    moved as the image, and the image as the window (``SwapConvOperands`` in XLA's algebraic simplifier).
+    """Three axes have a way of their own, and so have elements of a window that don't lie side by side. A window of
+    more elements than the image is moved as the image, and the image as the window (``SwapConvOperands`` in XLA's
+    algebraic simplifier).
     """
     is_swapped = geometry.groups == 1 and geometry.taps > prod(geometry.sizes)
     if is_base_dilated(geometry):
@@ -210,10 +207,41 @@ def eigen_kind(geometry: Geometry) -> str:
     elif is_swapped:
         kind = "swapped"
     else:
-        is_large = geometry.taps > prod(geometry.out)
-        kind = "grouped" if geometry.groups > 1 else "large " * is_large + "dense"
+        kind = "grouped" if geometry.groups > 1 else "dense"
         kind += " dilated" * (not is_plain(geometry))
     return kind + " 3d" * (geometry.ndim > 2)
 
 
-LIBRARIES: dict[str, Callable[[Problem], Counts]] = {"torch": onednn_counts, "jax": eigen_counts}
+def xla_counts(problem: Problem) -> Counts:
+    """YNNPACK's where XLA hands images to it."""
+    geometry = problem.geometry
+    return ynnpack_counts(problem) if is_ynnpack(geometry) else eigen_counts(problem, eigen_kind(geometry))
+
+
+def ynnpack_counts(problem: Problem) -> Counts:
+    """Products of a row's windows, which are read where they are."""
+    geometry, size = problem.geometry, in_floats(problem)
+    x, y = prod(geometry.x_shape), prod(geometry.y_shape)
+    places = positions(geometry) * geometry.groups * size
+    kind = "grouped" if geometry.groups > 1 else "dense"
+    odd = "odd " if geometry.inputs % PACKED else ""
+    return {
+        "call": 1.0,
+        "fresh": fresh(size, y) + fresh(size, x + y),
+        "group": float(geometry.batch * geometry.groups) if geometry.groups > 1 else 0.0,
+        f"ynnpack {'serial ' * is_one_task(geometry)}{kind}": places * geometry.terms * ynnpack_vectors(geometry),
+        f"ynnpack {kind} run": places * geometry.taps,
+        f"ynnpack {kind} {odd}column": places * geometry.terms,
+        "ynnpack output": places * ynnpack_vectors(geometry),
+        "output": y * size,
+        "input": x * size,
+        "kernel": prod(geometry.kernel_shape) * size,
+    }
+
+
+def ynnpack_vectors(geometry: Geometry) -> int:
+    """Outputs that are computed; fewer than a vector by fours."""
+    return in_vectors(geometry.outputs, VECTOR if geometry.outputs >= VECTOR else 4)
+
+
+LIBRARIES: dict[str, Callable[[Problem], Counts]] = {"torch": onednn_counts, "jax": xla_counts}

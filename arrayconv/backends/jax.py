@@ -29,6 +29,7 @@ from ..geometry import is_unpadded_image
 from ..primitives import Widths
 from ..program import Problem, Program
 from ..transposes import correlate_input, correlate_taps
+from ..ynnpack import is_ynnpack
 from .jax_control import add_up, each_part, if_finite, sweep, unless_finite
 from .jax_mesh import Spread, is_spread
 from .jax_sums import passes, sum_products, sum_slices
@@ -327,6 +328,12 @@ def native_execute(own: Convolution, x: Array, kernel: Array) -> Array:
     return y if own.crop is None else y[own.crop]
 
 
+def native_detours(problem: Problem) -> bool:
+    """Whether YNNPACK would take it, which Eigen may be faster than. (One element has nothing between.)"""
+    is_real = problem.accumulator in ("float32", "float64")
+    return problem.is_on_cpu and is_real and is_ynnpack(problem.geometry) and max(problem.geometry.sizes) > 1
+
+
 BACKEND = standard_backend(
     "jax",
     XP,
@@ -355,6 +362,7 @@ BACKEND = standard_backend(
     close=close,
     close_taps=close_taps,
     native=Native(lambda problem: None, native_prepare, native_execute),
+    detours=native_detours,
     unless_finite=unless_finite,
     if_finite=if_finite,
     take_rows=take_rows,
