@@ -56,7 +56,7 @@ def unit(problem: Problem, backend: Backend) -> int:
 
 
 def counts(problem: Problem, backend: Backend) -> Counts:
-    """Short rows of the result cost more: by their number; and a single one, which XLA doesn't share among threads."""
+    """Short rows of the result cost more, by their number; arrays that no cache holds come from memory in each pass."""
     geometry, size = problem.geometry, in_floats(problem)
     y_size, strided = prod(geometry.y_shape), geometry.axes[-1].stride > 1
     products = positions(geometry) * geometry.groups * geometry.outputs * geometry.terms * size
@@ -73,13 +73,12 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     return {
         "call": 1.0,
         **own,
-        "fresh": fresh(size, y_size) + fresh(size, 2 * split),
+        "fresh": fresh(size, y_size) + fresh(size, 2 * split) + fresh(1.0, padded(geometry, size)),
         "run": products / max(1, geometry.out[-1]),
-        "single run": products if y_size == geometry.out[-1] else 0.0,
         "input": prod(geometry.x_shape) * size,
         "padded": padded(geometry, size),
         "output": y_size * size,
-        "memory": beyond_cache(geometry, size),
+        "memory": passes * beyond_cache(geometry, size),
     }
 
 
