@@ -18,15 +18,14 @@ def is_ynnpack(geometry: Geometry) -> bool:
     return geometry.ndim == 2 and channels > FEW and is_kept and is_whole
 
 
-#: Columns of a piece at least, terms of a product that count, and what columns and channels times terms amount to in a
-#: piece that is worth a task (``choose_split_factors`` in its subgraph/dot.cc; the last was measured: 648 terms of 128
-#: channels on 28 columns run on one thread, 720 on two).
-COLUMNS, TERMS, TASK = 16, 1024, 98304
+#: Multiply-adds of a row of outputs from which threads share it, and channels and terms from which they share any row:
+#: 28 columns of 128 channels of 576 terms run on one thread, 56 on two, and 14 of 256 channels on two.
+ROW, CHANNELS, TERMS = 4e6, 256, 256
 
 
 def is_one_task(geometry: Geometry) -> bool:
-    """Whether threads find nothing to share: they take pieces of a row of outputs, one row after the other."""
-    columns, terms = min(geometry.out[-1], COLUMNS), min(geometry.terms, TERMS)
-    while columns < geometry.out[-1] and (columns + geometry.outputs) * terms < TASK:
-        columns *= 2
-    return columns >= geometry.out[-1]
+    """Whether threads find nothing to share: they take pieces of a row of outputs, one row after the other
+    (``choose_split_factors`` in YNNPACK's subgraph/dot.cc; its sizes of pieces were measured).
+    """
+    is_wide = geometry.outputs >= CHANNELS and geometry.terms >= TERMS
+    return not is_wide and geometry.out[-1] * geometry.outputs * geometry.terms < ROW

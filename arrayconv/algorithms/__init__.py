@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .abreast import ABREAST
 from .algorithm import ALGORITHMS as ALGORITHMS
 from .algorithm import Algorithm as Algorithm
 from .algorithm import prepare_all as prepare_all
@@ -26,6 +27,7 @@ _ROWS = (
     EMPTY,
     NATIVE,
     STRETCH,
+    ABREAST,
     DIRECT,
     REDUCE,
     LAGS,
