@@ -46,7 +46,8 @@ class Stacks(NamedTuple):
     """A tile's zeros, the slices of one image or of some inputs, and how products are added up.
 
     ``x`` and ``y`` are shapes without the batch, ``sums`` the places of a product for each tap of the first axis, none
-    where these are in the columns. ``parts`` are multiplied at a time.
+    where these are in the columns. ``parts`` are multiplied at a time. Every ``step`` th element of the last axis is
+    laid beside the other first, where slices would read these one by one.
     """
 
     widths: tuple[tuple[int, int], ...]
@@ -55,6 +56,7 @@ class Stacks(NamedTuple):
     sums: tuple[slice, ...]
     y: tuple[int, ...]
     parts: Parts
+    step: int
 
 
 def details(taps_first: bool, summed: bool, parts: Parts, geometry: Geometry) -> Stacks:
@@ -70,6 +72,9 @@ def details(taps_first: bool, summed: bool, parts: Parts, geometry: Geometry) ->
         slices = [tap_slice(tap, out, stride, dilation) for tap in product(*map(range, window))]
     else:
         slices = [tap_slice(place, window, dilation, stride) for place in product(*map(range, out))]
+    step = stride[-1] if taps_first and stride and window[-1] > 1 else 1
+    if step > 1:
+        slices = [(*places[:-1], *beside(places[-1], step)) for places in slices]
     return Stacks(
         tuple((axis.low, axis.high) for axis in geometry.axes),
         (geometry.groups, geometry.inputs, *(axis.padded for axis in geometry.axes)),
@@ -77,7 +82,22 @@ def details(taps_first: bool, summed: bool, parts: Parts, geometry: Geometry) ->
         tuple(sums),
         geometry.y_shape[1:],
         parts,
+        step,
     )
+
+
+def beside(places: slice, step: int) -> tuple[int, slice]:
+    """Where every ``step`` th element lies after `apart`."""
+    first, rest = divmod(places.start, step)
+    return rest, slice(first, first + len(range(places.start, places.stop, step)))
+
+
+def apart(xp: Any, x: Array, step: int) -> Array:
+    """``(..., s)`` as ``(..., step, s / step)``, with as many zeros as it takes."""
+    *lead, size = x.shape
+    count = -(-size // step)
+    x = pad_zero(xp, x, ((0, 0),) * len(lead) + ((0, count * step - size),))
+    return xp.permute_dims(xp.reshape(x, (*lead, count, step)), (*range(len(lead)), len(lead) + 1, len(lead)))
 
 
 class Swept(NamedTuple):
@@ -132,6 +152,7 @@ def image(backend: Backend, own: Stacks, rows: Array, x: Array) -> Array:
     xp, images, groups = backend.xp, x.shape[0], rows.shape[0]
     lead = tuple(n for n in (images, groups) if n > 1)
     x = xp.reshape(padded(backend, own, x), (*lead, *own.x[1:]))
+    x = x if own.step == 1 else backend.hold(apart(xp, x, own.step))
     parts = [x[part] for part in own.slices]
     columns = parts[0] if len(parts) == 1 else xp.stack(parts, axis=len(lead) + 1)
     columns = backend.hold(xp.reshape(columns, (*lead, rows.shape[2], -1)))
