@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import arrayconv as ac
+from arrayconv.backends import jax_sums
 from arrayconv.backends.jax_sums import FUSED, PASS, passes
 from arrayconv.testing import assert_within_bound
 
@@ -53,6 +54,10 @@ def test_a_pass_fits_the_registers(taps: int) -> None:
         ((2, 3, 40, 50), (3, 1, 9, 8), {"groups": 3, "stride": 2, "dilation": (2, 3)}),
         ((1, 1, 9, 10, 11), (2, 1, 5, 5, 4), {"padding": "same", "stride": (1, 1, 2)}),
         ((1, 1, 5, 90), (1, 1, 3, 61), {"stride": (1, 8), "dilation": (1, 1)}),
+        ((1, 2, 4200), (1, 2, 8), {}),
+        ((1, 1, 5001), (1, 1, 90), {"padding": 45, "dilation": 1}),
+        ((1, 3, 9000), (1, 3, 30), {"stride": 2}),
+        ((1, 1, 3, 4300), (1, 1, 3, 4), {"dilation": (1, 5)}),
     ],
 )
 @pytest.mark.parametrize("bad", [0.0, np.nan])
@@ -62,6 +67,22 @@ def test_long_sums(x_shape: tuple[int, ...], k_shape: tuple[int, ...], options: 
     x[(0,) * (x.ndim - 1) + (x.shape[-1] // 2,)] = bad
     y = ac.conv(jnp.asarray(x), jnp.asarray(kernel), algorithm="direct", **options)
     assert_within_bound(y, x, kernel, op=ac.conv, **options)
+
+
+@pytest.mark.parametrize(("threads", "shares"), [(2, 2), (8, 840), (3, 6)])
+@pytest.mark.parametrize("rows", [1, 2, 4])
+def test_rows_that_threads_share(threads: int, shares: int, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer rows than threads are cut where these divide them; what is left is added up beside."""
+    monkeypatch.setattr(jax_sums, "THREADS", threads)
+    monkeypatch.setattr(jax_sums, "SHARES", shares)
+    length = 5041
+    x, kernel = RNG.integers(-99, 99, (rows, 2, length + 11), "int32"), RNG.integers(-99, 99, (1, 2, 12), "int32")
+    call = jax.jit(lambda x, kernel: ac.conv(x, kernel, algorithm="direct"))
+    y = call(jnp.asarray(x), jnp.asarray(kernel))
+    own = [sum(np.correlate(*pair, "valid") for pair in zip(image, kernel[0], strict=True)) for image in x]
+    np.testing.assert_array_equal(y[:, 0], own)
+    is_cut = rows < threads and length % shares > 0
+    assert (f"[{rows},1,1,{length // shares * shares}]" in call.lower(x, kernel).as_text("hlo")) == is_cut
 
 
 def test_long_sums_under_transformations() -> None:

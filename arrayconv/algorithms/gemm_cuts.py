@@ -82,7 +82,8 @@ class Split(NamedTuple):
 
     def held(self, geometry: Geometry) -> int:
         """Elements of one image and group."""
-        padded = geometry.inputs * prod([axis.padded for axis in geometry.axes])
+        copies = 2 if geometry.axes and geometry.axes[-1].stride > 1 else 1  # padded, and laid apart
+        padded = copies * geometry.inputs * prod([axis.padded for axis in geometry.axes])
         return padded + self.columns + geometry.outputs * (self.taps * self.places + prod(geometry.out))
 
 
