@@ -181,6 +181,7 @@ def test_rows_that_threads_share() -> None:
         (((8, 32, 9, 9), (16, 32, 3, 3)), "abreast", {}, "its rows are too short even so"),
         (((8, 64, 56, 56), (256, 64, 3, 3)), "abreast", {}, "threads share its rows as they are"),
         (((256, 64, 56, 56), (64, 64, 3, 3)), "abreast", {}, r"side by side take \d+ bytes; settings\(workspace"),
+        (((24, 64, 56, 56), (64, 64, 3, 3)), "abreast", {}, r"side by side take \d+ bytes, which the system would"),
     ],
 )
 def test_why_not(shapes: Any, algorithm: str, options: dict[str, Any], reason: str) -> None:

@@ -48,6 +48,11 @@ def held(problem: Problem, backend: Backend, block: tuple[int, ...] = ()) -> int
     return (prod(geometry.x_shape) + prod(geometry.y_shape)) * problem.itemsize
 
 
+#: Beyond it, buffers and the result come from the system anew (8 images of 224 x 224, 3 to 64 channels, 7 x 7 taps,
+#: stride 2, 31 MB: 8 ms, or 14).
+MOST_BYTES = 2**24
+
+
 def unsupported(problem: Problem, backend: Backend) -> str | None:
     geometry = problem.geometry
     if geometry.batch < 2 or not backend.detours(problem):
@@ -60,6 +65,8 @@ def unsupported(problem: Problem, backend: Backend) -> str | None:
         return "its rows are too short even so"
     if (size := held(problem, backend)) > budget_of(problem):
         return f"images side by side take {size} bytes; settings(workspace=...) admits more"
+    if size > MOST_BYTES:
+        return f"images side by side take {size} bytes, which the system would clear for each call"
     return native.unsupported(problem, backend)
 
 
