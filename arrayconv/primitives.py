@@ -299,6 +299,20 @@ def sum_each(xp: Any, parts: Sequence[Array], kernel: Array, axes: Sequence[int]
     return [total(part) for part in parts]
 
 
+def beside(places: slice, step: int) -> tuple[int, slice]:
+    """Where every ``step`` th element lies after `apart`."""
+    first, rest = divmod(places.start, step)
+    return rest, slice(first, first + len(range(places.start, places.stop, step)))
+
+
+def apart(xp: Any, x: Array, step: int) -> Array:
+    """``(..., s)`` as ``(..., step, s / step)``, with as many zeros as it takes: every ``step`` th element is a row's."""
+    *lead, size = x.shape
+    count = -(-size // step)
+    x = pad_zero(xp, x, ((0, 0),) * len(lead) + ((0, count * step - size),))
+    return xp.permute_dims(xp.reshape(x, (*lead, count, step)), (*range(len(lead)), len(lead) + 1, len(lead)))
+
+
 def cores() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

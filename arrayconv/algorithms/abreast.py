@@ -9,6 +9,7 @@ another order anyway, and makes one copy of both.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -36,6 +37,7 @@ def joined(axis: WindowDimension, count: int) -> WindowDimension:
     return WindowDimension(size, axis.kernel, axis.stride, 0, high, axis.window_dilation)
 
 
+@lru_cache(maxsize=1024)  # whether it serves, what it costs and how it runs all ask for it
 def abreast(geometry: Geometry) -> Geometry:
     """One image for all."""
     *others, last = geometry.axes

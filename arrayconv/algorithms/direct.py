@@ -62,7 +62,7 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     products = positions(geometry) * geometry.groups * geometry.outputs * geometry.terms * size
     kind = "product" if geometry.ndim > 1 else "product 1d"
     tiles, passes = pieces(problem, backend, unit(problem, backend)), backend.passes(geometry.terms)
-    word = shared(backend.workers, tiles)
+    word, copied = shared(backend.workers, tiles), padded(geometry, size)
     if passes == 1:
         split = 0
         own = {"slice": geometry.terms * tiles, f"{word}strided {kind}" if strided else word + kind: products}
@@ -73,10 +73,10 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     return {
         "call": 1.0,
         **own,
-        "fresh": fresh(size, y_size) + fresh(size, 2 * split) + fresh(1.0, padded(geometry, size)),
+        "fresh": fresh(size, y_size) + fresh(size, 2 * split) + fresh(1.0, copied),
         "run": products / max(1, geometry.out[-1]),
         "input": prod(geometry.x_shape) * size,
-        "padded": padded(geometry, size),
+        "padded": copied,
         "output": y_size * size,
         "memory": passes * beyond_cache(geometry, size),
     }

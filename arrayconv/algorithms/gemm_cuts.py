@@ -53,6 +53,12 @@ def slice_count(geometry: Geometry) -> int:
     return min(geometry.taps, prod(geometry.out))
 
 
+def step_of(geometry: Geometry) -> int:
+    """How far apart a tap's elements of the last axis lie, where other taps read those between."""
+    axis = geometry.axes[-1] if geometry.axes else NO_AXIS
+    return axis.stride if axis.kernel > 1 else 1
+
+
 #: Slices that XLA stacks as it makes them; of more it holds every one, and then all once more.
 FUSED = 8
 
@@ -82,7 +88,7 @@ class Split(NamedTuple):
 
     def held(self, geometry: Geometry) -> int:
         """Elements of one image and group."""
-        copies = 2 if geometry.axes and geometry.axes[-1].stride > 1 else 1  # padded, and laid apart
+        copies = 2 if step_of(geometry) > 1 else 1  # padded, and laid apart
         padded = copies * geometry.inputs * prod([axis.padded for axis in geometry.axes])
         return padded + self.columns + geometry.outputs * (self.taps * self.places + prod(geometry.out))
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from ..backend import Backend
 from ..geometry import Geometry, WindowDimension
-from ..primitives import pad_zero, tap_slice
+from ..primitives import apart, beside, pad_zero, tap_slice
 from ..program import Problem, Program
 from .algorithm import Algorithm, Tiling, make_tiling, prepared, run_tiled
 from .gemm_cuts import (
@@ -34,6 +34,7 @@ from .gemm_cuts import (
     places,
     split_at,
     split_of,
+    step_of,
     unit,
     unsupported,
 )
@@ -72,7 +73,7 @@ def details(taps_first: bool, summed: bool, parts: Parts, geometry: Geometry) ->
         slices = [tap_slice(tap, out, stride, dilation) for tap in product(*map(range, window))]
     else:
         slices = [tap_slice(place, window, dilation, stride) for place in product(*map(range, out))]
-    step = stride[-1] if taps_first and stride and window[-1] > 1 else 1
+    step = step_of(geometry) if taps_first else 1
     if step > 1:
         slices = [(*places[:-1], *beside(places[-1], step)) for places in slices]
     return Stacks(
@@ -84,20 +85,6 @@ def details(taps_first: bool, summed: bool, parts: Parts, geometry: Geometry) ->
         parts,
         step,
     )
-
-
-def beside(places: slice, step: int) -> tuple[int, slice]:
-    """Where every ``step`` th element lies after `apart`."""
-    first, rest = divmod(places.start, step)
-    return rest, slice(first, first + len(range(places.start, places.stop, step)))
-
-
-def apart(xp: Any, x: Array, step: int) -> Array:
-    """``(..., s)`` as ``(..., step, s / step)``, with as many zeros as it takes."""
-    *lead, size = x.shape
-    count = -(-size // step)
-    x = pad_zero(xp, x, ((0, 0),) * len(lead) + ((0, count * step - size),))
-    return xp.permute_dims(xp.reshape(x, (*lead, count, step)), (*range(len(lead)), len(lead) + 1, len(lead)))
 
 
 class Swept(NamedTuple):

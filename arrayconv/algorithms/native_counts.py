@@ -165,16 +165,20 @@ def eigen_counts(problem: Problem, kind: str) -> Counts:
     runs, vectors = places * taps * size, in_vectors(outputs, VECTOR // 2)
     columns = runs * geometry.inputs
     copied = {} if geometry.taps == 1 else {f"{kind} run": runs, f"{kind} {column_kind(geometry)}": columns}
+    edge = min(prod(geometry.x_shape), prod(geometry.y_shape)) * size if is_unpadded_image(geometry) else 0.0
+    own = {kind: columns * vectors, f"{kind} output": places * vectors * size, "edge": edge}
+    return arranged(geometry, size) | copied | own
+
+
+def arranged(geometry: Geometry, size: float) -> Counts:
+    """What XLA does for either routine: x and y are copied to channels last, and a kernel to channels out last."""
     x, y = prod(geometry.x_shape), prod(geometry.y_shape)
-    return copied | {
+    return {
         "call": 1.0,
-        "fresh": fresh(size, y) + fresh(size, x + y),  # both are copied to channels last
-        "group": float(geometry.batch * groups) if groups > 1 else 0.0,
-        kind: columns * vectors,
-        f"{kind} output": places * vectors * size,
+        "fresh": fresh(size, y) + fresh(size, x + y),
+        "group": float(geometry.batch * geometry.groups) if geometry.groups > 1 else 0.0,
         "output": y * size,
         "input": x * size,
-        "edge": min(x, y) * size if is_unpadded_image(geometry) else 0.0,
         "kernel": prod(geometry.kernel_shape) * size,
     }
 
@@ -221,21 +225,13 @@ def xla_counts(problem: Problem) -> Counts:
 def ynnpack_counts(problem: Problem) -> Counts:
     """Products of a row's windows, which are read where they are."""
     geometry, size = problem.geometry, in_floats(problem)
-    x, y = prod(geometry.x_shape), prod(geometry.y_shape)
-    places = positions(geometry) * geometry.groups * size
+    places, vectors = positions(geometry) * geometry.groups * size, ynnpack_vectors(geometry)
     kind = "grouped" if geometry.groups > 1 else "dense"
-    odd = "odd " if geometry.inputs % PACKED else ""
-    return {
-        "call": 1.0,
-        "fresh": fresh(size, y) + fresh(size, x + y),
-        "group": float(geometry.batch * geometry.groups) if geometry.groups > 1 else 0.0,
-        f"ynnpack {'serial ' * is_one_task(geometry)}{kind}": places * geometry.terms * ynnpack_vectors(geometry),
+    return arranged(geometry, size) | {
+        f"ynnpack {'serial ' * is_one_task(geometry)}{kind}": places * geometry.terms * vectors,
         f"ynnpack {kind} run": places * geometry.taps,
-        f"ynnpack {kind} {odd}column": places * geometry.terms,
-        "ynnpack output": places * ynnpack_vectors(geometry),
-        "output": y * size,
-        "input": x * size,
-        "kernel": prod(geometry.kernel_shape) * size,
+        f"ynnpack {kind} {column_kind(geometry)}": places * geometry.terms,
+        "ynnpack output": places * vectors,
     }
 
 

@@ -114,12 +114,8 @@ def contiguous(x: Array, sources: Sequence[Source]) -> tuple[Array, Sequence[Sou
     step = sources[0][-1].step or 1
     if step == 1:
         return x, sources
-    count = len(range(sources[0][-1].start, sources[0][-1].stop, step))
-    places = [(source[:-1], *divmod(source[-1].start, step)) for source in sources]
-    missing = step * (max(block for _, block, _ in places) + count) - x.shape[-1]
-    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0)] * (x.ndim - 1) + [(0, missing, 0)])
-    x = jnp.stack([x[..., i::step] for i in range(step)])
-    return x, [(i, *others, slice(block, block + count)) for others, block, i in places]
+    x = primitives.apart(jnp, x, step)
+    return x, [(*source[:-1], *primitives.beside(source[-1], step)) for source in sources]
 
 
 def moved(x: Array, source: Source, places: dict[int, Array]) -> Array:
