@@ -306,7 +306,7 @@ def beside(places: slice, step: int) -> tuple[int, slice]:
 
 
 def apart(xp: Any, x: Array, step: int) -> Array:
-    """``(..., s)`` as ``(..., step, s / step)``, with as many zeros as it takes: every ``step`` th element is a row's."""
+    """``(..., s)`` as ``(..., step, s / step)``: every ``step`` th element in a row, with as many zeros as it takes."""
     *lead, size = x.shape
     count = -(-size // step)
     x = pad_zero(xp, x, ((0, 0),) * len(lead) + ((0, count * step - size),))
