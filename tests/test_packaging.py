@@ -33,6 +33,7 @@ ROOMS = (
     "backend",
     "processor",
     "onednn",
+    "ynnpack",
     "gather",
     "backends",
     "algorithms",

@@ -161,8 +161,9 @@ def test_identities_of_random_calls(library: Library, name: str) -> None:
     library.for_all(problems(name, dtype="int64", max_ndim=4 if library.share == 1 else 2), check)
 
 
-#: Of some libraries; under another accuracy (`test_winograd.py`); of kernels that show their values.
-NEEDS_MORE = ("native", "reduce", "winograd", "separable")
+#: Of some libraries; under another accuracy (`test_winograd.py`); of kernels that show their values; of many
+#: channels, in JAX (`test_ynnpack.py`).
+NEEDS_MORE = ("native", "reduce", "winograd", "separable", "stretch", "abreast")
 
 
 @pytest.mark.parametrize("algorithm", ac.algorithms())
