@@ -1,4 +1,4 @@
-"""Which convolutions XLA hands to YNNPACK on CPUs, and which of them it runs on one thread."""
+"""Which convolutions XLA hands to YNNPACK on CPUs, and what its threads share."""
 
 from __future__ import annotations
 
@@ -18,14 +18,45 @@ def is_ynnpack(geometry: Geometry) -> bool:
     return geometry.ndim == 2 and channels > FEW and is_kept and is_whole
 
 
-#: Multiply-adds of a row of outputs from which threads share it, and channels and terms from which they share any row:
-#: 28 columns of 128 channels of 576 terms run on one thread, 56 on two, and 14 of 256 channels on two.
-ROW, CHANNELS, TERMS = 4e6, 256, 256
+#: Threads that the prices of `rates.py` were measured with.
+THREADS = 2
+
+#: Sides that a task starts from, and from which its products are worth one; how long it may get, and how large; terms
+#: beyond which its loads are computed in parts.
+COLUMNS, CHANNELS, SIDE, LONGEST, LARGEST, TERMS = 16, 64, 64, 4, 2**16, 1024
 
 
-def is_one_task(geometry: Geometry) -> bool:
-    """Whether threads find nothing to share: they take pieces of a row of outputs, one row after the other
-    (``choose_split_factors`` in YNNPACK's subgraph/dot.cc; its sizes of pieces were measured).
+def row(geometry: Geometry) -> tuple[int, int]:
+    """Columns and channels of a row of outputs."""
+    return max(1, geometry.out[-1]), max(1, geometry.outputs)
+
+
+def task(geometry: Geometry) -> tuple[int, int]:
+    """Columns and channels of a row of outputs that a thread takes at once.
+
+    They double until a task has a worthy area and enough to load: columns, while they are fewer than four times the
+    channels, and then channels; at exactly four times it stays as it is. 28 columns of 128 channels of 576 terms are
+    one task, and 40 are two (``choose_split_factors`` in YNNPACK's subgraph/dot.cc). It was seen to hold in all but one place: long rows
+    of fewer than 180 terms are shared more evenly.
     """
-    is_wide = geometry.outputs >= CHANNELS and geometry.terms >= TERMS
-    return not is_wide and geometry.out[-1] * geometry.outputs * geometry.terms < ROW
+    (width, outputs), terms = row(geometry), min(geometry.terms, TERMS)
+    least = min(width, SIDE) * min(outputs, SIDE)
+    columns, channels = min(width, COLUMNS), min(outputs, CHANNELS)
+    while columns * channels < least or max((columns + channels) * terms, columns * channels) < LARGEST:
+        if (LONGEST * channels < columns or columns >= width) and channels < outputs:
+            channels *= 2
+        elif (columns < LONGEST * channels or channels >= outputs) and columns < width:
+            columns *= 2
+        else:
+            break
+    return min(columns, width), min(channels, outputs)
+
+
+def busiest(geometry: Geometry) -> float:
+    """The share of a row of outputs that one of the threads computes; rows come one after the other."""
+    columns, channels = task(geometry)
+    width, outputs = row(geometry)
+    if columns == width and channels == outputs:
+        return 1.0
+    whole = (width // columns) * (outputs // channels)  # others are shorter, and fill what is left
+    return max(1 / THREADS, -(-whole // THREADS) * columns * channels / (width * outputs))

@@ -41,6 +41,7 @@ PRIOR = {
     "slice": 5e-6,
     "matrix": 2e-6,
     "line": 1e-7,
+    "row": 1e-5,
     "group": 1e-6,
     "part": 2e-5,
     "loop": 2e-5,

@@ -16,7 +16,7 @@ from typing import Any
 from ..backend import Backend
 from ..geometry import Geometry, WindowDimension
 from ..program import Problem, Program
-from ..ynnpack import is_one_task
+from ..ynnpack import busiest
 from . import native
 from .algorithm import Algorithm, budget_of
 from .native_counts import convolution_counts
@@ -61,10 +61,8 @@ def unsupported(problem: Problem, backend: Backend) -> str | None:
         return "the library's own convolution shares out images"
     if min(geometry.axes[-1].low, geometry.axes[-1].high) < 0:
         return "its padding crops"
-    if not is_one_task(geometry):
-        return "threads share its rows as they are"
-    if is_one_task(abreast(geometry)):
-        return "its rows are too short even so"
+    if busiest(abreast(geometry)) >= busiest(geometry):
+        return "threads share its rows no better so"
     if (size := held(problem, backend)) > budget_of(problem):
         return f"images side by side take {size} bytes; settings(workspace=...) admits more"
     if size > MOST_BYTES:

@@ -12,7 +12,7 @@ from math import prod
 from ..geometry import Geometry, is_unpadded_image
 from ..onednn import is_skipping, is_unfolded
 from ..program import Problem
-from ..ynnpack import is_one_task, is_ynnpack
+from ..ynnpack import busiest, is_ynnpack
 from .algorithm import fresh, in_floats, positions
 from .rates import Counts
 
@@ -223,15 +223,18 @@ def xla_counts(problem: Problem) -> Counts:
 
 
 def ynnpack_counts(problem: Problem) -> Counts:
-    """Products of a row's windows, which are read where they are."""
+    """Products of a row's windows, which are read where they are: those of the busiest thread. Each row that threads
+    share is a loop of theirs.
+    """
     geometry, size = problem.geometry, in_floats(problem)
-    places, vectors = positions(geometry) * geometry.groups * size, ynnpack_vectors(geometry)
+    places, vectors, share = positions(geometry) * geometry.groups * size, ynnpack_vectors(geometry), busiest(geometry)
     kind = "grouped" if geometry.groups > 1 else "dense"
     return arranged(geometry, size) | {
-        f"ynnpack {'serial ' * is_one_task(geometry)}{kind}": places * geometry.terms * vectors,
+        f"ynnpack {kind}": places * geometry.terms * vectors * share,
         f"ynnpack {kind} run": places * geometry.taps,
         f"ynnpack {kind} {column_kind(geometry)}": places * geometry.terms,
         "ynnpack output": places * vectors,
+        "ynnpack row": float(positions(geometry) * geometry.groups // geometry.out[-1]) if share < 1 else 0.0,
     }
 
 
