@@ -35,7 +35,7 @@ class Draw(NamedTuple):
     With ``taps``, all windows have that many, stride 1 and dilation 1. ``gradient``: of kernels, whose windows are as
     large as the image. ``grouped``: of groups with multiples of 4 channels, as networks have them; ``layers``: of one
     group with multiples of 16. ``thin``: of images. ``network``: see `draw_network`, which has its own work;
-    ``transposed`` ones have stride 2.
+    ``transposed`` ones have stride 2, and ``batches`` are of several images and taps.
     """
 
     work: tuple[float, float]
@@ -48,12 +48,14 @@ class Draw(NamedTuple):
     thin: bool = False
     network: bool = False
     transposed: bool = False
+    batches: bool = False
 
 
 USUAL = Draw((3e5, 4e9), 1e-4, 6e-2)
 
 #: What a call itself costs, what Winograd's algorithm does, gradients of kernels, groups of several channels, layers of
-#: many channels, those with windows of one tap, gradients of image filters, networks and their gradients, and decoders.
+#: many channels, those with windows of one tap, gradients of image filters, networks and their gradients, decoders, and
+#: networks' layers of several images.
 DRAWS = {
     "small": Draw((10, 3e5), 1e-6, 1e-3),
     "normwise": Draw((3e6, 4e9), 1e-4, 6e-2, taps=3),
@@ -64,6 +66,7 @@ DRAWS = {
     "thin": Draw((3e6, 2e9), 1e-4, 1e-1, gradient=True, thin=True),
     "network": Draw((0, 0), 1e-4, 6e-2, network=True),
     "transposed": Draw((0, 0), 1e-4, 6e-2, network=True, transposed=True),
+    "batches": Draw((0, 0), 1e-4, 6e-2, network=True, batches=True),
 }
 
 #: Elements of an array at most.
@@ -74,7 +77,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--library", action="append", choices=LIBRARIES, help="default: all three")
     parser.add_argument("--count", type=int, default=200, help="geometries for each library (default: %(default)s)")
     others = (
-        "microseconds, 3 taps under 'normwise', kernels' gradients, groups, layers, 1 tap, filters, networks, decoders"
+        "microseconds, 3 taps under 'normwise', kernels' gradients, groups, layers, 1 tap, filters, networks, decoders, "
+        "batches"
     )
     parser.add_argument("--draw", choices=DRAWS, help=f"another draw: {others}")
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
@@ -149,7 +153,7 @@ def draw_window(rng: random.Random, ndim: int) -> list[int]:
 def draw_geometry(rng: random.Random, draw: Draw = USUAL) -> Geometry | None:
     """None where the draw makes arrays that are too large or too small for the work."""
     geometry = draw_network(rng, draw.transposed) if draw.network else draw_any(rng, draw)
-    if geometry is None:
+    if geometry is None or draw.batches and (geometry.batch == 1 or geometry.taps == 1):
         return None
     largest = max(map(prod, (geometry.x_shape, geometry.kernel_shape, geometry.y_shape)))
     return geometry if largest <= MOST_ELEMENTS and min(geometry.out) >= 1 else None
