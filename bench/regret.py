@@ -77,8 +77,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--library", action="append", choices=LIBRARIES, help="default: all three")
     parser.add_argument("--count", type=int, default=200, help="geometries for each library (default: %(default)s)")
     others = (
-        "microseconds, 3 taps under 'normwise', kernels' gradients, groups, layers, 1 tap, filters, networks, decoders, "
-        "batches"
+        "microseconds, 3 taps under 'normwise', kernels' gradients, groups, layers, 1 tap, filters, networks, "
+        "decoders, batches"
     )
     parser.add_argument("--draw", choices=DRAWS, help=f"another draw: {others}")
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
@@ -153,7 +153,7 @@ def draw_window(rng: random.Random, ndim: int) -> list[int]:
 def draw_geometry(rng: random.Random, draw: Draw = USUAL) -> Geometry | None:
     """None where the draw makes arrays that are too large or too small for the work."""
     geometry = draw_network(rng, draw.transposed) if draw.network else draw_any(rng, draw)
-    if geometry is None or draw.batches and (geometry.batch == 1 or geometry.taps == 1):
+    if geometry is None or (draw.batches and (geometry.batch == 1 or geometry.taps == 1)):
         return None
     largest = max(map(prod, (geometry.x_shape, geometry.kernel_shape, geometry.y_shape)))
     return geometry if largest <= MOST_ELEMENTS and min(geometry.out) >= 1 else None
