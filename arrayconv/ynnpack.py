@@ -36,8 +36,8 @@ def task(geometry: Geometry) -> tuple[int, int]:
 
     They double until a task has a worthy area and enough to load: columns, while they are fewer than four times the
     channels, and then channels; at exactly four times it stays as it is. 28 columns of 128 channels of 576 terms are
-    one task, and 40 are two (``choose_split_factors`` in YNNPACK's subgraph/dot.cc). It was seen to hold in all but one
-    place: rows of more than 128 columns and fewer than 180 terms are shared more evenly.
+    one task, and 40 are two (``choose_split_factors`` in YNNPACK's subgraph/dot.cc). It was seen to hold but for
+    some rows of more than 128 columns and fewer than 180 terms, which are shared more evenly or less.
     """
     (width, outputs), terms = row(geometry), min(geometry.terms, TERMS)
     least = min(width, SIDE) * min(outputs, SIDE)

@@ -151,7 +151,7 @@ def draw_window(rng: random.Random, ndim: int) -> list[int]:
 
 
 def draw_geometry(rng: random.Random, draw: Draw = USUAL) -> Geometry | None:
-    """None where the draw makes arrays that are too large or too small for the work."""
+    """None where the arrays are too large or too small for the work, or the geometry is none of the draw's."""
     geometry = draw_network(rng, draw.transposed) if draw.network else draw_any(rng, draw)
     if geometry is None or (draw.batches and (geometry.batch == 1 or geometry.taps == 1)):
         return None

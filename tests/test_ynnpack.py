@@ -168,9 +168,11 @@ def row_of(width: int, inputs: int, outputs: int, taps: int = 3) -> Geometry:
 @pytest.mark.parametrize(
     ("width", "inputs", "outputs", "expected"),
     [  # those that were timed: processor time over time tells how many threads worked
+        (14, 64, 256, (14, 128)),
         (28, 64, 128, (28, 128)),
         (40, 64, 128, (40, 64)),
         (48, 64, 192, (48, 64)),
+        (56, 64, 128, (56, 64)),
         (48, 32, 256, (48, 256)),
         (48, 32, 288, (48, 256)),
         (64, 64, 64, (64, 64)),

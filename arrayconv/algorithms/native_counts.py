@@ -234,7 +234,7 @@ def ynnpack_counts(problem: Problem) -> Counts:
         f"ynnpack {kind} run": places * geometry.taps,
         f"ynnpack {kind} {column_kind(geometry)}": places * geometry.terms,
         "ynnpack output": places * vectors,
-        "ynnpack row": float(positions(geometry) * geometry.groups // geometry.out[-1]) if share < 1 else 0.0,
+        "ynnpack row": float(geometry.batch * geometry.groups * prod(geometry.out[:-1])) if share < 1 else 0.0,
     }
 
 
