@@ -6,6 +6,7 @@ After a change of one algorithm its prices can be fitted anew without the others
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--library", action="append", choices=LIBRARIES, help="default: all three")
     parser.add_argument("--data", nargs="+", default=list(DATA), help="what regret --save was given (default: all)")
     parser.add_argument("--seconds", type=float, default=0.15, help="for each geometry (default: %(default)s)")
+    parser.add_argument(
+        "--mean", action="store_true", help="of what has not changed: keep the geometric mean with the earlier reading"
+    )
 
 
 def run(args: Namespace) -> int:
@@ -44,19 +48,21 @@ def run(args: Namespace) -> int:
             path = data.RESULTS / f"{name}-{library}.json"
             if path.exists():
                 with ac.settings(accuracy="normwise" if name == "normwise" else "elementwise"):
-                    renew(path, library, args.algorithms, args.seconds)
+                    renew(path, library, args.algorithms, args.seconds, args.mean)
     print(f"other processes took {neighbours.share():.0%} of the processors' time")
     return 0
 
 
-def renew(path: Path, library: str, algorithms: list[str], seconds: float) -> None:
-    """The file with these algorithms' seconds in the place of their earlier ones."""
+def renew(path: Path, library: str, algorithms: list[str], seconds: float, is_mean: bool) -> None:
+    """The file with these algorithms' seconds in the place of their earlier ones, or drawn half-way to them."""
     content = data.load(path)
     rows = content.pop("rows")
     for row, (problem, _) in zip(tqdm(rows, desc=path.stem, leave=False), data.load_rows(path), strict=True):
-        row["seconds"] = {key: taken for key, taken in row["seconds"].items() if head(key) not in algorithms}
+        earlier = row["seconds"]
+        row["seconds"] = {key: taken for key, taken in earlier.items() if head(key) not in algorithms}
         found = measure(problem, library, algorithms, row["seconds"], seconds)
-        row["seconds"] |= {key: taken for key, (taken, _) in found.items()}
+        others = earlier if is_mean else {}
+        row["seconds"] |= {key: sqrt(taken * others.get(key, taken)) for key, (taken, _) in found.items()}
         row["estimates"] |= {key: estimate for key, (_, estimate) in found.items()}
         if row["auto"] not in row["seconds"]:  # the planner's choice is another one now
             row["auto"] = min(row["seconds"], key=lambda key: row["estimates"].get(key, float("inf")))

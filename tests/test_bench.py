@@ -160,9 +160,11 @@ def test_an_algorithm_is_timed_again_and_the_others_are_kept(tmp_path: Path, mon
     assert row is not None and {"gemm", "direct"} <= row["seconds"].keys()
     row["seconds"]["gemm"] = 1e9
     data.Sink("some-numpy", "regret").add(row)
-    again.renew(tmp_path / "some-numpy.json", "numpy", ["gemm"], 0.0)
+    again.renew(tmp_path / "some-numpy.json", "numpy", ["gemm"], 0.0, is_mean=True)
+    ((_, mean),) = data.load_rows(tmp_path / "some-numpy.json")
+    again.renew(tmp_path / "some-numpy.json", "numpy", ["gemm"], 0.0, is_mean=False)
     ((_, seconds),) = data.load_rows(tmp_path / "some-numpy.json")
-    assert seconds["gemm"] < 1e9
+    assert seconds["gemm"] < 1 < mean["gemm"] < 1e9
     assert {**seconds, "gemm": 0.0} == {**row["seconds"], "gemm": 0.0}
 
 
@@ -174,7 +176,7 @@ def test_prices_weigh_what_choices_cost() -> None:
 
     geometries = [geometry(1.0, 1.0, 2.0), geometry(1.0, 3.0, 2.0), geometry(2.0, 3.0, 2.0)]
     prices = {("a", "work"): 3.0, ("b", "call"): 2.0}
-    refined = choices.refine(prices, geometries, [1.0, 0.1, 1.0])
+    refined = choices.refine(prices, geometries, [1.0, 0.1, 1.0], move=2.0)
     assert refined["a", "work"] < refined["b", "call"] < 2 * refined["a", "work"]
     cost = choices.Cost(
         np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 0.0], [0.0, 1.0]]),

@@ -12,7 +12,7 @@ from math import prod
 from ..geometry import Geometry, is_unpadded_image
 from ..onednn import is_skipping, is_unfolded
 from ..program import Problem
-from ..ynnpack import busiest, is_ynnpack
+from ..ynnpack import EIGHT, busiest, is_ynnpack, lanes
 from .algorithm import fresh, in_floats, positions
 from .rates import Counts
 
@@ -227,20 +227,15 @@ def ynnpack_counts(problem: Problem) -> Counts:
     share is a loop of theirs.
     """
     geometry, size = problem.geometry, in_floats(problem)
-    places, vectors, share = positions(geometry) * geometry.groups * size, ynnpack_vectors(geometry), busiest(geometry)
+    places, share = positions(geometry) * geometry.groups * size, busiest(geometry)
     kind = "grouped" if geometry.groups > 1 else "dense"
     return arranged(geometry, size) | {
-        f"ynnpack {kind}": places * geometry.terms * vectors * share,
+        f"ynnpack {kind}": places * geometry.terms * lanes(geometry.outputs) * share,
         f"ynnpack {kind} run": places * geometry.taps,
         f"ynnpack {kind} {column_kind(geometry)}": places * geometry.terms,
-        "ynnpack output": places * vectors,
+        "ynnpack output": places * in_vectors(geometry.outputs, EIGHT),
         "ynnpack row": float(geometry.batch * geometry.groups * prod(geometry.out[:-1])) if share < 1 else 0.0,
     }
-
-
-def ynnpack_vectors(geometry: Geometry) -> int:
-    """Outputs that are computed; fewer than a vector by fours."""
-    return in_vectors(geometry.outputs, VECTOR if geometry.outputs >= VECTOR else 4)
 
 
 LIBRARIES: dict[str, Callable[[Problem], Counts]] = {"torch": onednn_counts, "jax": xla_counts}
