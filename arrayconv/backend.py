@@ -100,7 +100,8 @@ class Backend:
     - ``each_part(function, x, count)`` is ``function(x)``, or of ``count`` images after others where that is faster;
     - ``add_up(function, *arrays)`` is the sum of ``function`` of their parts, ``array[i, ...]``, one after the other;
     - ``stacks_columns``: a compiler makes columns from slices, and loops over images (`algorithms/gemm_stacks.py`);
-    - ``hold`` gives an array that a compiler computes as it stands, and not again wherever an element is read;
+    - ``hold`` gives an array that a compiler computes as it stands, without simplifying what is made of it;
+    - ``settle`` gives one that it computes in a loop of its own, and not again wherever an element is read;
     - ``empty`` makes a buffer that may be written, by ``matmul(a, b, out=buffer)`` too; others join parts;
     - ``unless_finite(compute, otherwise, x)`` is ``compute(x)`` where all of it is finite, else ``otherwise(x)``; where
       looking at values is not allowed or not cheap, it is ``otherwise(x)``;
@@ -161,6 +162,7 @@ class Backend:
     add_up: Callable[..., Array] = _add_up
     stacks_columns: bool = False
     hold: Callable[[Array], Array] = _same
+    settle: Callable[[Array], Array] = _same
     sum_products: Callable[[list[tuple[Array, Array]]], Array] = primitives.sum_products
     sum_slices: Callable[[Array, Sequence[tuple[Any, ...]], Array], Array] | None = None
     passes: Callable[[int], int] = lambda count: 1

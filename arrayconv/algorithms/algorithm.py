@@ -48,6 +48,7 @@ class Algorithm(NamedTuple):
     is_conditional: bool = False
     rank: Callable[[Problem, Backend, float], int] = lambda problem, backend, seconds: 1
     least: Callable[[Problem, Backend], Counts] | None = None
+    is_sum: bool = False
 
     def cost(self, problem: Problem, backend: Backend) -> float:
         """Estimated seconds, without those of a rewrite's parts."""
@@ -161,6 +162,12 @@ ALGORITHMS: dict[str, Algorithm] = {}
 def run(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
     """A program on canonical arrays, by the algorithm that it names."""
     return ALGORITHMS[program.algorithm].execute(program, backend, x, kernel)
+
+
+def run_settled(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
+    """`run`, of whose result many elements are read, or in another order."""
+    y = run(program, backend, x, kernel)
+    return backend.settle(y) if ALGORITHMS[program.algorithm].is_sum else y
 
 
 def base_dilated(problem: Problem) -> str | None:

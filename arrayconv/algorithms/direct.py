@@ -151,4 +151,4 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     return run_tiled(program, backend, x, kernel, compute)
 
 
-DIRECT = Algorithm("direct", unsupported, counts, execute, unit, prepare, block=block, crew=loops_on)
+DIRECT = Algorithm("direct", unsupported, counts, execute, unit, prepare, block=block, crew=loops_on, is_sum=True)

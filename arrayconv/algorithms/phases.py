@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 from ..backend import Backend
 from ..geometry import Geometry, WindowDimension, dilated
 from ..program import Problem, Program
-from .algorithm import Algorithm, in_floats, run
+from .algorithm import Algorithm, in_floats, run_settled
+from .interleave import interleave
 from .rates import Counts
 
 Array = Any
@@ -84,22 +85,11 @@ def counts(problem: Problem, backend: Backend) -> Counts:
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
-    xp, geometry = backend.xp, program.geometry
-    results = []
+    geometry, results = program.geometry, list[Array]()
     for combination, part in zip(phases(geometry), program.parts, strict=True):
         taps = kernel[(..., *(phase.taps for phase in combination))]
-        results.append(run(part, backend, x, taps))
-    counts = [len(axis_phases(axis)) for axis in geometry.axes]
-    if len(results) == 1:
-        return results[0]
-    shape = results[0].shape
-    stacked = xp.reshape(xp.stack(results), (*counts, *shape))
-    ndim = geometry.ndim
-    interleaved = [ndim, ndim + 1]
-    for axis in range(ndim):
-        interleaved += [ndim + 2 + axis, axis]
-    whole = tuple(n * count for n, count in zip(shape[2:], counts, strict=True))
-    y = xp.reshape(xp.permute_dims(stacked, tuple(interleaved)), (*shape[:2], *whole))
+        results.append(run_settled(part, backend, x, taps))
+    y = interleave(backend, results, [len(axis_phases(axis)) for axis in geometry.axes])
     return y[(..., *(slice(0, n) for n in geometry.out))]
 
 

@@ -17,8 +17,9 @@ from ..backend import Backend
 from ..geometry import Geometry, WindowDimension, dilated
 from ..primitives import pad_zero
 from ..program import Problem, Program
-from .algorithm import Algorithm, in_floats, run
+from .algorithm import Algorithm, in_floats, run_settled
 from .guard import guarded
+from .interleave import interleave
 from .phases import axis_phases
 from .rates import Counts
 
@@ -89,13 +90,14 @@ def counts(problem: Problem, backend: Backend) -> Counts:
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
-    xp, geometry = backend.xp, program.geometry
+    geometry = program.geometry
     merged = [merge(axis) for axis in geometry.axes]
     (part,) = program.parts
     kernel = spread(backend, kernel, merged)
 
     def correlation(x: Array) -> Array:
-        return shuffle(xp, geometry, run(part, backend, x, kernel), [len(entry.taps) for entry in merged])
+        y = run_settled(part, backend, x, kernel)
+        return shuffle(backend, geometry, y, [len(entry.taps) for entry in merged])
 
     if program.problem.is_integer:
         return correlation(x)
@@ -116,15 +118,11 @@ def spread(backend: Backend, kernel: Array, merged: list[Merged]) -> Array:
     return xp.reshape(kernel, (outputs * prod(shape[::2]), inputs, *shape[1::2]))
 
 
-def shuffle(xp: Any, geometry: Geometry, y: Array, residues: list[int]) -> Array:
+def shuffle(backend: Backend, geometry: Geometry, y: Array, residues: list[int]) -> Array:
     """``(N, G * O * R, *m)`` as ``(N, G * O, *o)``."""
-    ndim, (batch, channels, *counts) = geometry.ndim, y.shape
-    channels //= prod(residues)
-    y = xp.reshape(y, (batch, channels, *residues, *counts))
-    order = [axis for i in range(ndim) for axis in (2 + ndim + i, 2 + i)]
-    whole = tuple(n * r for n, r in zip(counts, residues, strict=True))
-    y = xp.reshape(xp.permute_dims(y, (0, 1, *order)), (batch, channels, *whole))
-    return y[(..., *(slice(0, n) for n in geometry.out))]
+    count = prod(residues)
+    parts = [y[:, residue::count, ...] for residue in range(count)]
+    return interleave(backend, parts, residues)[(..., *(slice(0, n) for n in geometry.out))]
 
 
 SUBPIXEL = Algorithm("subpixel", unsupported, counts, execute, parts=parts, fixed=fixed)

@@ -30,7 +30,7 @@ from ..primitives import Widths
 from ..program import Problem, Program
 from ..transposes import correlate_input, correlate_taps
 from ..ynnpack import is_ynnpack
-from .jax_control import add_up, each_part, if_finite, sweep, unless_finite
+from .jax_control import add_up, each_part, if_finite, settle, sweep, unless_finite
 from .jax_mesh import Spread, is_spread
 from .jax_sums import passes, sum_products, sum_slices
 
@@ -354,6 +354,7 @@ BACKEND = standard_backend(
     add_up=add_up,
     stacks_columns=True,
     hold=lax.optimization_barrier,
+    settle=settle,
     matmul=matmul,
     sum_products=sum_products,
     sum_slices=sum_slices,
