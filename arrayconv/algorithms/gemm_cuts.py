@@ -19,6 +19,7 @@ from .algorithm import (
     fresh,
     groups_of,
     in_floats,
+    padded,
     tiles_of,
 )
 from .rates import Counts
@@ -279,7 +280,8 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     held = [prod(geometry.y_shape), 0 if is_viewed else copied + found.get("summed", 0.0) / size]
     matrices = geometry.groups * (images if is_taps_first(geometry) else steps)
     return found | {
-        "fresh": fresh(size, held[0]) + steps * fresh(size, held[1] / max(1, steps)),
+        "fresh": fresh(size, held[0]) + fresh(size, held[1] / max(1, steps)),  # a loop's steps share their buffers
+        "padded": padded(geometry, size),
         "loop": float(steps),
         "slice": float(steps * slices),
         "matrix": float(matrices),
