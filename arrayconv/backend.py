@@ -102,6 +102,7 @@ class Backend:
     - ``stacks_columns``: a compiler makes columns from slices, and loops over images (`algorithms/gemm_stacks.py`);
     - ``hold`` gives an array that a compiler computes as it stands, without simplifying what is made of it;
     - ``settle`` gives one that it computes in a loop of its own, and not again wherever an element is read;
+    - ``opaque`` gives one that it fuses with what reads it, but by loops of its own only;
     - ``empty`` makes a buffer that may be written, by ``matmul(a, b, out=buffer)`` too; others join parts;
     - ``unless_finite(compute, otherwise, x)`` is ``compute(x)`` where all of it is finite, else ``otherwise(x)``; where
       looking at values is not allowed or not cheap, it is ``otherwise(x)``;
@@ -163,6 +164,7 @@ class Backend:
     stacks_columns: bool = False
     hold: Callable[[Array], Array] = _same
     settle: Callable[[Array], Array] = _same
+    opaque: Callable[[Array], Array] = _same
     sum_products: Callable[[list[tuple[Array, Array]]], Array] = primitives.sum_products
     sum_slices: Callable[[Array, Sequence[tuple[Any, ...]], Array], Array] | None = None
     passes: Callable[[int], int] = lambda count: 1

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import arrayconv as ac
-from arrayconv.backends import jax_sums
+from arrayconv.backends import jax_control, jax_sums
 from arrayconv.backends.jax_sums import FUSED, PASS, passes
 from arrayconv.testing import assert_within_bound
 
@@ -113,3 +113,55 @@ def test_long_sums_compile_as_one_pass_does() -> None:
     short, long = [len(program.as_text()) for program in programs]
     assert long < 2 * short
     assert programs[1].memory_analysis().temp_size_in_bytes < 1.25 * 4 * (296**2 + 256**2)
+
+
+def entry(call: Callable[..., Any], *arrays: Any) -> str:
+    """What runs, without the loops themselves."""
+    text = compiled(call, *arrays).as_text()
+    return str(text[text.index("ENTRY") :])
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "gemm"])
+@pytest.mark.parametrize("reduce", [jnp.sum, lambda y: jax.lax.reduce_max(y, (2, 3)), lambda y: ac.max_pool(y, (2, 2))])
+def test_a_sum_is_no_more_loops_where_it_is_reduced(algorithm: str, reduce: Callable[[Any], Any]) -> None:
+    """XLA's YNNPACK would take each of 49 products for an array of its own."""
+
+    def call(x: Any, kernel: Any) -> Any:
+        return ac.conv(x, kernel, algorithm=algorithm)
+
+    x, kernel = normal(1, 1, 64, 80), normal(1, 1, 7, 7)
+    alone, reduced = entry(call, x, kernel), entry(lambda *arrays: reduce(call(*arrays)), x, kernel)
+    assert reduced.count("fusion(") <= alone.count("fusion(") + 3
+    np.testing.assert_array_equal(jax.jit(lambda *own: reduce(call(*own)))(x, kernel), reduce(jax.jit(call)(x, kernel)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "int32"])
+def test_what_is_opaque_is_the_same_array(dtype: str) -> None:
+    y = jnp.asarray([np.nan, -np.inf, -0.0, 1e-30, 3.0] if "float" in dtype else [-1, 2**30]).astype(dtype)
+    same = jax.jit(jax_control.opaque)(y)
+    assert same.dtype == y.dtype and np.asarray(same).tobytes() == np.asarray(y).tobytes()
+
+
+@pytest.mark.parametrize("algorithm", ["phases", "subpixel"])
+def test_sums_are_settled_before_they_are_woven(algorithm: str) -> None:
+    """Four sums in `phases`; `subpixel` reads its result twice, once to see whether it is finite."""
+
+    def call(x: Any, kernel: Any) -> Any:
+        return ac.conv_transpose(x, kernel, stride=2, algorithm=algorithm)
+
+    x, kernel = normal(1, 1, 20, 30), normal(1, 1, 6, 6)
+    assert entry(call, x, kernel).count(" call(") >= {"phases": 4, "subpixel": 1}[algorithm]
+
+
+def test_the_zeros_around_x_are_made_before_a_short_first_loop() -> None:
+    """22 channels of 36 taps leave few for it, 21 a whole pass."""
+    count = 22 * 36
+    assert 0 < count - PASS * (passes(count) - 1) <= jax_sums.FEW
+    x, kernel = normal(1, 22, 20, 20), normal(1, 22, 6, 6)
+
+    def call(x: Any, kernel: Any) -> Any:
+        return ac.conv(x, kernel, padding=3, algorithm="direct")
+
+    assert " call(" in entry(call, x, kernel)
+    assert " call(" not in entry(call, x[:, :21], kernel[:, :21])
+    assert_within_bound(call(jnp.asarray(x), jnp.asarray(kernel)), x, kernel, op=ac.conv, padding=3)

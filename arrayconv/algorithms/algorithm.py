@@ -28,9 +28,10 @@ class Algorithm(NamedTuple):
     ``groups`` is how many groups of channels a piece has, which is all of them unless it says so. ``parts``: the
     geometries that a rewrite hands on. ``crew``: the backend's threads on which tiles may run, if any.
     ``is_conditional``: whether it serves, only a kernel's values tell; its program carries the best of all others as a
-    part, and runs that otherwise. ``rank`` is the largest rank of a kernel at which it takes no
-    longer than that one's seconds. ``least``: counts that those of ``counts`` are never below, where these take long:
-    what even so is beaten needs no further look.
+    part, and runs that otherwise. ``rank`` is the largest rank of a kernel at which it takes no longer than that one's
+    seconds. ``least``: counts that those of ``counts`` are never below, where these take long: what even so is beaten
+    needs no further look. ``is_sum``: of the result a compiler would compute an element wherever it is read;
+    ``is_native``: the library's own convolution gives it, which a compiler may join with what reads it.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Algorithm(NamedTuple):
     rank: Callable[[Problem, Backend, float], int] = lambda problem, backend, seconds: 1
     least: Callable[[Problem, Backend], Counts] | None = None
     is_sum: bool = False
+    is_native: bool = False
 
     def cost(self, problem: Problem, backend: Backend) -> float:
         """Estimated seconds, without those of a rewrite's parts."""
@@ -161,13 +163,9 @@ ALGORITHMS: dict[str, Algorithm] = {}
 
 def run(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
     """A program on canonical arrays, by the algorithm that it names."""
-    return ALGORITHMS[program.algorithm].execute(program, backend, x, kernel)
-
-
-def run_settled(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
-    """`run`, of whose result many elements are read, or in another order."""
-    y = run(program, backend, x, kernel)
-    return backend.settle(y) if ALGORITHMS[program.algorithm].is_sum else y
+    algorithm = ALGORITHMS[program.algorithm]
+    y = algorithm.execute(program, backend, x, kernel)
+    return y if algorithm.is_native else backend.opaque(y)
 
 
 def base_dilated(problem: Problem) -> str | None:

@@ -7,8 +7,16 @@ from itertools import product
 from typing import Any
 
 from ..backend import Backend
+from ..program import Program
+from .algorithm import ALGORITHMS, run
 
 Array = Any
+
+
+def run_settled(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
+    """A part whose result is to be woven: each element of a sum is computed once, by the loop that suits the sum."""
+    y = run(program, backend, x, kernel)
+    return backend.settle(y) if ALGORITHMS[program.algorithm].is_sum else y
 
 
 def interleave(backend: Backend, parts: Sequence[Array], counts: Sequence[int]) -> Array:

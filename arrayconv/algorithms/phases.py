@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 from ..backend import Backend
 from ..geometry import Geometry, WindowDimension, dilated
 from ..program import Problem, Program
-from .algorithm import Algorithm, in_floats, run_settled
-from .interleave import interleave
+from .algorithm import Algorithm, in_floats
+from .interleave import interleave, run_settled
 from .rates import Counts
 
 Array = Any

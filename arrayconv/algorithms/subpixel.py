@@ -17,9 +17,9 @@ from ..backend import Backend
 from ..geometry import Geometry, WindowDimension, dilated
 from ..primitives import pad_zero
 from ..program import Problem, Program
-from .algorithm import Algorithm, in_floats, run_settled
+from .algorithm import Algorithm, in_floats
 from .guard import guarded
-from .interleave import interleave
+from .interleave import interleave, run_settled
 from .phases import axis_phases
 from .rates import Counts
 

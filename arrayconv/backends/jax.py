@@ -30,7 +30,7 @@ from ..primitives import Widths
 from ..program import Problem, Program
 from ..transposes import correlate_input, correlate_taps
 from ..ynnpack import is_ynnpack
-from .jax_control import add_up, each_part, if_finite, settle, sweep, unless_finite
+from .jax_control import add_up, each_part, if_finite, opaque, settle, sweep, unless_finite
 from .jax_mesh import Spread, is_spread
 from .jax_sums import passes, sum_products, sum_slices
 
@@ -355,6 +355,7 @@ BACKEND = standard_backend(
     stacks_columns=True,
     hold=lax.optimization_barrier,
     settle=settle,
+    opaque=opaque,
     matmul=matmul,
     sum_products=sum_products,
     sum_slices=sum_slices,
