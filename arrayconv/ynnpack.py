@@ -27,8 +27,8 @@ COLUMNS, CHANNELS, SIDE, LONGEST, LARGEST, TERMS = 16, 64, 64, 4, 2**16, 1024
 
 
 def row(geometry: Geometry) -> tuple[int, int]:
-    """Columns and channels of a row of outputs."""
-    return max(1, geometry.out[-1]), max(1, geometry.outputs)
+    """Columns and channels of a row of outputs, with those that fill a block."""
+    return max(1, geometry.out[-1]), max(1, filled(geometry))
 
 
 def task(geometry: Geometry) -> tuple[int, int]:
@@ -62,23 +62,24 @@ def busiest(geometry: Geometry) -> float:
     return max(1 / THREADS, -(-whole // THREADS) * columns * channels / (width * outputs))
 
 
-#: Blocks of channels, the most that an emptier one holds before it costs as much as a full one and more (what fewer
-#: take is a matter of eights), and how much more.
-BLOCKS, RAGGED = ((8, 4), (16, 8), (32, 24), (64, 48)), 1.7
-
-#: Channels of a vector in the smallest block.
-EIGHT = 8
+#: Channels in the blocks of a product, and the most that one of them holds before it takes 1.3 to 1.7 times as long as
+#: a full one. What fewer take is a matter of eights.
+BLOCKS, EIGHT = ((16, 8), (32, 24), (64, 48)), 8
 
 
-def lanes(outputs: int) -> float:
-    """Channels whose products take as long as these: all of 64 cost least, and those that nearly fill a block cost more
-    than a full one.
+def filled(geometry: Geometry) -> int:
+    """Outputs with as many more as fill the last block, where that is faster; those of groups lie between others.
 
-    Seen on rows of 16, 30 and 464 columns with 1 to 256 channels: 64 channels of 576 terms take 1.37 ms, 49 to 63
-    take 2.3, and 48 take 1.2; so do 25 to 31 beside 32 and 24.
+    Of rows of 16, 30 and 464 columns with 1 to 256 channels: 64 channels of 576 terms take 1.37 ms, 49 to 63 take 2.3,
+    and 48 take 1.2; so do 25 to 31 beside 32 and 24, and 9 to 15 beside 16.
     """
-    largest, _ = BLOCKS[-1]
-    whole = outputs // largest * largest
-    rest = outputs - whole
-    ragged = next((block for block, most in BLOCKS if most < rest < block), None)
-    return whole + (-(-rest // EIGHT) * EIGHT if ragged is None else RAGGED * ragged)
+    outputs, (largest, _) = geometry.outputs, BLOCKS[-1]
+    rest = outputs % largest
+    if geometry.groups > 1:
+        return outputs
+    return next((outputs - rest + block for block, most in BLOCKS if most < rest < block), outputs)
+
+
+def lanes(geometry: Geometry) -> int:
+    """Outputs that are computed."""
+    return -(-filled(geometry) // EIGHT) * EIGHT

@@ -20,7 +20,7 @@ from arrayconv.backend import library_backend
 from arrayconv.geometry import Geometry, WindowDimension
 from arrayconv.planner import make_program
 from arrayconv.testing import assert_within_bound
-from arrayconv.ynnpack import THREADS, busiest, is_ynnpack, lanes, task
+from arrayconv.ynnpack import THREADS, busiest, filled, is_ynnpack, lanes, task
 
 RNG = np.random.default_rng(0)
 JAX = LIBRARIES["jax"]
@@ -179,22 +179,45 @@ def row_of(width: int, inputs: int, outputs: int, taps: int = 3) -> Geometry:
         (80, 64, 64, (64, 64)),
         (128, 64, 32, (128, 32)),
         (144, 64, 32, (128, 32)),
-        (128, 17, 254, (128, 254)),
         (480, 10, 256, (256, 64)),
-        (128, 18, 380, (128, 380)),
     ],
 )
 def test_tasks_of_a_row(width: int, inputs: int, outputs: int, expected: tuple[int, int]) -> None:
     assert task(row_of(width, inputs, outputs)) == expected
 
 
-def test_lanes_are_in_the_order_that_rows_were_timed_in() -> None:
-    """16 columns of 576 terms with so many channels: no more than 15 % faster where they are said to take longer."""
-    timed = {8: 0.32, 12: 0.68, 16: 0.53, 20: 0.75, 28: 1.29, 32: 0.75, 40: 1.12, 48: 1.17, 56: 2.34, 63: 2.26}
-    timed |= {64: 1.37, 65: 1.54, 80: 1.74, 96: 1.97, 112: 2.33, 120: 3.74, 128: 2.69}
-    for one, other in ((a, b) for a in timed for b in timed if lanes(a) < lanes(b)):
-        assert timed[one] < 1.15 * timed[other], (one, other)
-    assert lanes(64) == 64 and lanes(128) == 128 and lanes(63) > lanes(80)
+@pytest.mark.parametrize(
+    ("outputs", "groups", "expected"),
+    [
+        (8, 1, 8),
+        (9, 1, 16),
+        (24, 1, 24),
+        (25, 1, 32),
+        (48, 1, 48),
+        (49, 1, 64),
+        (64, 1, 64),
+        (65, 1, 65),
+        (112, 1, 112),
+        (116, 1, 128),
+        (60, 2, 60),
+    ],
+)
+def test_blocks_that_are_filled(outputs: int, groups: int, expected: int) -> None:
+    """And no channel of the result is one of those."""
+    geometry = replace(row_of(20, 17, outputs), groups=groups, batch=1)
+    assert filled(geometry) == expected and lanes(geometry) % 8 == 0 <= lanes(geometry) - expected < 8
+    x, kernel = RNG.standard_normal((1, groups * 17, 6, 7)), RNG.standard_normal((groups * outputs, 17, 3, 3))
+    for dtype in ("float32", "float64"):
+        assert JAX.check(ac.conv, x, kernel, cast=dtype, algorithm="native", groups=groups)
+    small = (x[:, :, :5], kernel[..., :2, :2]) if groups == 1 else (x, kernel)
+    assert JAX.check(ac.conv, *small, cast="float32", algorithm="native", groups=groups, padding=1, stride=2)
+
+
+@pytest.mark.parametrize(("outputs", "computed"), [(60, 64), (48, 48)])
+def test_xla_gets_what_is_filled(outputs: int, computed: int) -> None:
+    call = jax.jit(lambda *arrays: ac.conv(*arrays, algorithm="native", padding=1))
+    text = call.lower(*(jnp.zeros(shape, "float32") for shape in ((1, 32, 9, 10), (outputs, 32, 3, 3)))).as_text()
+    assert f"-> tensor<1x{computed}x9x10xf32>" in text
 
 
 def test_share_of_the_busiest_thread() -> None:
@@ -204,6 +227,7 @@ def test_share_of_the_busiest_thread() -> None:
         width, inputs, outputs, taps = drawn
         geometry = row_of(width, inputs, outputs, taps)
         columns, channels = task(geometry)
+        outputs = filled(geometry)
         loads = [0] * THREADS
         for across in range(0, outputs, channels):
             for along in range(0, width, columns):

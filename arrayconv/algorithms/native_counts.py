@@ -12,7 +12,7 @@ from math import prod
 from ..geometry import Geometry, is_unpadded_image
 from ..onednn import is_skipping, is_unfolded
 from ..program import Problem
-from ..ynnpack import EIGHT, busiest, is_ynnpack, lanes
+from ..ynnpack import busiest, is_ynnpack, lanes
 from .algorithm import fresh, in_floats, positions
 from .rates import Counts
 
@@ -230,10 +230,10 @@ def ynnpack_counts(problem: Problem) -> Counts:
     places, share = positions(geometry) * geometry.groups * size, busiest(geometry)
     kind = "grouped" if geometry.groups > 1 else "dense"
     return arranged(geometry, size) | {
-        f"ynnpack {kind}": places * geometry.terms * lanes(geometry.outputs) * share,
+        f"ynnpack {kind}": places * geometry.terms * lanes(geometry) * share,
         f"ynnpack {kind} run": places * geometry.taps,
         f"ynnpack {kind} {column_kind(geometry)}": places * geometry.terms,
-        "ynnpack output": places * in_vectors(geometry.outputs, EIGHT),
+        "ynnpack output": places * lanes(geometry),
         "ynnpack row": float(geometry.batch * geometry.groups * prod(geometry.out[:-1])) if share < 1 else 0.0,
     }
 

@@ -29,7 +29,7 @@ from ..geometry import is_unpadded_image
 from ..primitives import Widths
 from ..program import Problem, Program
 from ..transposes import correlate_input, correlate_taps
-from ..ynnpack import is_ynnpack
+from ..ynnpack import filled, is_ynnpack
 from .jax_control import add_up, each_part, if_finite, opaque, settle, sweep, unless_finite
 from .jax_mesh import Spread, is_spread
 from .jax_sums import passes, sum_products, sum_slices
@@ -291,41 +291,48 @@ def register(cls: type, arrays: tuple[str, ...], others: tuple[str, ...]) -> Non
 
 
 class Convolution(NamedTuple):
-    """The keyword arguments of `lax.conv_general_dilated`, zeros that x gets before, and what is cropped of y."""
+    """The keyword arguments of `lax.conv_general_dilated`, zeros that x gets before, channels of zeros that the kernel
+    gets, and what is left of y.
+    """
 
     arguments: dict[str, Any]
     widths: Widths
-    crop: tuple[slice, ...] | None
+    more: int
+    crop: tuple[slice, ...]
 
 
 def native_prepare(problem: Problem) -> Convolution:
     """XLA on CPUs takes 2 to 40 times as long for images without padding (layer of 112 x 112, 112 to 48 channels: 109
     ms, 20 with padding). There the last axis gets one output too many, or x a column of zeros that the window leaves
-    out, whichever is the smaller copy.
+    out, whichever is the smaller copy. Channels that nearly fill one of YNNPACK's blocks get others of zeros.
     """
     geometry, axes = problem.geometry, problem.geometry.axes
     spatial = "".join(chr(ord("a") + i) for i in range(len(axes)))
-    padding, widths, crop = [(axis.low, axis.high) for axis in axes], [(0, 0)] * len(axes), None
+    padding, widths = [(axis.low, axis.high) for axis in axes], [(0, 0)] * len(axes)
+    crop, more = [slice(None)] * len(axes), 0
     if problem.is_on_cpu and is_unpadded_image(geometry):
         if prod(geometry.y_shape) <= prod(geometry.x_shape):
-            padding[-1], crop = (0, axes[-1].stride), (slice(None),) * 3 + (slice(0, axes[-1].output),)
+            padding[-1], crop[-1] = (0, axes[-1].stride), slice(0, axes[-1].output)
         else:
             padding[-1], widths[-1] = (0, -1), (0, 1)
+    if problem.is_on_cpu and problem.accumulator == "float32" and is_ynnpack(geometry):
+        more = filled(geometry) - geometry.outputs
     arguments = {
         "window_strides": [axis.stride for axis in axes],
         "padding": padding,
         "lhs_dilation": [axis.base_dilation for axis in axes],
         "rhs_dilation": [axis.window_dilation for axis in axes],
         "dimension_numbers": ("NC" + spatial, "OI" + spatial, "NC" + spatial),
-        "feature_group_count": problem.geometry.groups,
+        "feature_group_count": geometry.groups,
         "precision": lax.Precision.HIGHEST,
     }
-    return Convolution(arguments, widths, crop)
+    return Convolution(arguments, widths, more, (slice(None), slice(0, geometry.groups * geometry.outputs), *crop))
 
 
 def native_execute(own: Convolution, x: Array, kernel: Array) -> Array:
-    y = lax.conv_general_dilated(pad(x, own.widths), kernel, **own.arguments)
-    return y if own.crop is None else y[own.crop]
+    if own.more > 0:
+        kernel = jnp.pad(kernel, ((0, own.more), *((0, 0),) * (kernel.ndim - 1)))
+    return lax.conv_general_dilated(pad(x, own.widths), kernel, **own.arguments)[own.crop]
 
 
 def native_detours(problem: Problem) -> bool:
