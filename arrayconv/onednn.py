@@ -68,3 +68,19 @@ def is_stride_refused(geometry: Geometry) -> bool:
     """Whether fast kernels don't add zeros to the last two axes, since they stride."""
     plane = geometry.axes[-2:]
     return processor() == "avx2" and plane[-1].kernel > STRIDED and any(axis.stride > 1 for axis in plane)
+
+
+def met(axis: WindowDimension) -> float:
+    """The share of an axis's pairs of outputs and taps that meet an element of x, which has no base dilation.
+
+    Fast kernels leave out the rows of a window that lie among the zeros, of all axes but the last (``t_overflow`` in
+    oneDNN's src/cpu/x64).
+    """
+    if axis.low <= 0 and axis.high <= 0:
+        return 1.0
+    pairs = 0
+    for tap in range(axis.kernel):
+        first = axis.low - tap * axis.window_dilation  # the place of x's first element from this tap of output 0
+        start, stop = max(0, -(-first // axis.stride)), min(axis.output, -(-(first + axis.size) // axis.stride))
+        pairs += max(0, stop - start)
+    return pairs / max(1, axis.output * axis.kernel)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from math import prod
 
 from ..geometry import Geometry, is_unpadded_image
-from ..onednn import is_skipping, is_unfolded
+from ..onednn import is_skipping, is_unfolded, met
 from ..program import Problem
 from ..ynnpack import busiest, is_ynnpack, lanes
 from .algorithm import fresh, in_floats, positions
@@ -52,6 +52,8 @@ def onednn_counts(problem: Problem) -> Counts:
     if "skipping" in kind:  # a tap meets an element at no more outputs than there are elements
         starts = prod([min(axis.size, axis.output) for axis in geometry.axes])
     pairs = geometry.batch * geometry.inputs * starts * geometry.taps * size
+    if not (is_base_dilated(geometry) or "folded" in kind or "pointwise" in kind):
+        pairs *= prod([met(axis) for axis in geometry.axes[:-1]])
     results = positions(geometry) * vectors * size
     moved = {"input": prod(geometry.x_shape) * size, "kernel": prod(geometry.kernel_shape) * size}
     if kind.startswith("long"):
