@@ -19,7 +19,7 @@ Unit = tuple[str, str]
 TEMPERATURE = 0.15
 
 #: What an expected regret weighs beside an estimate's squared error, and a constant's move by a factor of e.
-REGRET, MOVE = 3.0, 20.0
+REGRET, MOVE = 3.0, 2.0
 
 #: Errors beyond this count linearly; regrets beyond this are all alike, since no choice comes near them.
 OUTLIER, HOPELESS = 0.3, 3.0

@@ -55,6 +55,10 @@ def unit(problem: Problem, backend: Backend) -> int:
     return geometry.groups * (2 * geometry.inputs * spread + 2 * geometry.outputs) * problem.itemsize
 
 
+#: Products of a compiled loop from which threads share it, and have to be woken.
+SHARED = 2**15
+
+
 def counts(problem: Problem, backend: Backend) -> Counts:
     """Short rows of the result cost more, by their number; arrays that no cache holds come from memory in each pass."""
     geometry, size = problem.geometry, in_floats(problem)
@@ -72,6 +76,7 @@ def counts(problem: Problem, backend: Backend) -> Counts:
         own["split input"] = split * size
     return {
         "call": 1.0,
+        "shared call": float(backend.sum_slices is not None and products > SHARED),
         **own,
         "fresh": fresh(size, y_size) + fresh(size, 2 * split) + fresh(1.0, copied),
         "run": products / max(1, geometry.out[-1]),

@@ -182,7 +182,7 @@ def counts(problem: Problem, backend: Backend) -> Counts:
         "slice": float(parts * places(geometry)),
         "matrix": float(matrices),
         "product": products * size,
-        "moved": sum(moved(geometry)) * size,
+        "moved 3d" if geometry.ndim > 2 else "moved": sum(moved(geometry)) * size,
         "partial": prod(lags.out) * partial(geometry) * size,
     }
 
@@ -194,7 +194,7 @@ def least(problem: Problem, backend: Backend) -> Counts:
         "call": 1.0,
         "slice": float(places(geometry)),
         "product": geometry.multiply_adds * size,
-        "moved": prod(geometry.kernel_shape) * size,
+        "moved 3d" if geometry.ndim > 2 else "moved": prod(geometry.kernel_shape) * size,
     }
 
 

@@ -118,11 +118,21 @@ def spread(backend: Backend, kernel: Array, merged: list[Merged]) -> Array:
     return xp.reshape(kernel, (outputs * prod(shape[::2]), inputs, *shape[1::2]))
 
 
+#: Residues of an axis beyond which their places are runs that are worth one copy in another order.
+FEW = 8
+
+
 def shuffle(backend: Backend, geometry: Geometry, y: Array, residues: list[int]) -> Array:
     """``(N, G * O * R, *m)`` as ``(N, G * O, *o)``."""
+    crop = (..., *(slice(0, n) for n in geometry.out))
     count = prod(residues)
-    parts = [y[:, residue::count, ...] for residue in range(count)]
-    return interleave(backend, parts, residues)[(..., *(slice(0, n) for n in geometry.out))]
+    if max(residues) <= FEW:
+        return interleave(backend, [y[:, residue::count, ...] for residue in range(count)], residues)[crop]
+    xp, ndim, (batch, channels, *counts) = backend.xp, geometry.ndim, y.shape
+    y = xp.reshape(y, (batch, channels // count, *residues, *counts))
+    y = xp.permute_dims(y, (0, 1, *[axis for i in range(ndim) for axis in (2 + ndim + i, 2 + i)]))
+    whole = [n * r for n, r in zip(counts, residues, strict=True)]
+    return xp.reshape(y, (batch, channels // count, *whole))[crop]
 
 
 SUBPIXEL = Algorithm("subpixel", unsupported, counts, execute, parts=parts, fixed=fixed)
