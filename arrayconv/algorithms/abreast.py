@@ -88,4 +88,4 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     return xp.permute_dims(y, (ndim, *range(ndim), ndim + 1))
 
 
-ABREAST = Algorithm("abreast", unsupported, counts, execute, prepare=prepare, fixed=held, is_native=True)
+ABREAST = Algorithm("abreast", unsupported, counts, execute, prepare=prepare, fixed=held)

@@ -30,8 +30,7 @@ class Algorithm(NamedTuple):
     ``is_conditional``: whether it serves, only a kernel's values tell; its program carries the best of all others as a
     part, and runs that otherwise. ``rank`` is the largest rank of a kernel at which it takes no longer than that one's
     seconds. ``least``: counts that those of ``counts`` are never below, where these take long: what even so is beaten
-    needs no further look. ``is_sum``: of the result a compiler would compute an element wherever it is read;
-    ``is_native``: the library's own convolution gives it, which a compiler may join with what reads it.
+    needs no further look. ``is_sum``: of the result a compiler would compute an element wherever it is read.
     """
 
     name: str
@@ -50,7 +49,6 @@ class Algorithm(NamedTuple):
     rank: Callable[[Problem, Backend, float], int] = lambda problem, backend, seconds: 1
     least: Callable[[Problem, Backend], Counts] | None = None
     is_sum: bool = False
-    is_native: bool = False
 
     def cost(self, problem: Problem, backend: Backend) -> float:
         """Estimated seconds, without those of a rewrite's parts."""
@@ -165,7 +163,7 @@ def run(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
     """A program on canonical arrays, by the algorithm that it names."""
     algorithm = ALGORITHMS[program.algorithm]
     y = algorithm.execute(program, backend, x, kernel)
-    return y if algorithm.is_native else backend.opaque(y)
+    return backend.opaque(y) if algorithm.is_sum else y
 
 
 def base_dilated(problem: Problem) -> str | None:

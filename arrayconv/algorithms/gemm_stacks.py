@@ -147,7 +147,8 @@ def image(backend: Backend, own: Stacks, rows: Array, x: Array) -> Array:
     if own.sums:
         y = backend.hold(y)
         each = rows.shape[1] // len(own.sums)
-        y = backend.hold(sum_taps([y[..., i * each : (i + 1) * each, part] for i, part in enumerate(own.sums)]))
+        y = sum_taps([y[..., i * each : (i + 1) * each, part] for i, part in enumerate(own.sums)])
+        y = backend.opaque(backend.hold(y))
     return xp.reshape(y, (images, *own.y))
 
 

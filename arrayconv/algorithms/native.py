@@ -42,4 +42,4 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     return backend.cast(y, x.dtype)
 
 
-NATIVE = Algorithm("native", unsupported, counts, execute, prepare=prepare, is_native=True)
+NATIVE = Algorithm("native", unsupported, counts, execute, prepare=prepare)

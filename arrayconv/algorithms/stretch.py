@@ -56,4 +56,4 @@ def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Any:
     return native.prepare(problem.with_geometry(stretch(problem.geometry)), backend, block)
 
 
-STRETCH = Algorithm("stretch", unsupported, counts, native.execute, prepare=prepare, is_native=True)
+STRETCH = Algorithm("stretch", unsupported, counts, native.execute, prepare=prepare)
