@@ -74,9 +74,10 @@ def counts(problem: Problem, backend: Backend) -> Counts:
         own = {"looped part": passes * tiles, "looped output": passes * y_size * size, kind: products}
         split = prod(geometry.x_shape) if strided else 0
         own["split input"] = split * size
+    if backend.sum_slices is not None:
+        own["shared call"] = float(products > SHARED)
     return {
         "call": 1.0,
-        "shared call": float(backend.sum_slices is not None and products > SHARED),
         **own,
         "fresh": fresh(size, y_size) + fresh(size, 2 * split) + fresh(1.0, copied),
         "run": products / max(1, geometry.out[-1]),
