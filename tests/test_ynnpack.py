@@ -179,7 +179,9 @@ def row_of(width: int, inputs: int, outputs: int, taps: int = 3) -> Geometry:
         (80, 64, 64, (64, 64)),
         (128, 64, 32, (128, 32)),
         (144, 64, 32, (128, 32)),
+        (128, 17, 254, (128, 256)),  # filled; timed as it stands
         (480, 10, 256, (256, 64)),
+        (128, 18, 380, (128, 384)),
     ],
 )
 def test_tasks_of_a_row(width: int, inputs: int, outputs: int, expected: tuple[int, int]) -> None:

@@ -1,12 +1,14 @@
-"""Residues of the outputs woven into one array, for both rewrites of a base dilation."""
+"""Outputs that were computed apart, as residues or as channels, brought to their places."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
+from math import prod
 from typing import Any
 
 from ..backend import Backend
+from ..geometry import Geometry
 from ..program import Program
 from .algorithm import ALGORITHMS, run
 
@@ -45,3 +47,19 @@ def weave(xp: Any, parts: Sequence[Array], axis: int) -> Array:
         return parts[0]
     before, (size, *after) = parts[0].shape[:axis], parts[0].shape[axis:]
     return xp.reshape(xp.stack(parts, axis=axis + 1), (*before, size * len(parts), *after))
+
+
+def unfold(xp: Any, geometry: Geometry, y: Array, fold: Sequence[int]) -> Array:
+    """``(N, G * O * prod(fold), *o)`` as ``(N, G * O, *o)`` with the folded axes at their own lengths.
+
+    One copy, of runs as long as the last axis's fold: `interleave` is better for short ones.
+    """
+    ndim = geometry.ndim
+    batch, channels, *out = y.shape
+    channels //= prod(fold)
+    y = xp.reshape(y, (batch, channels, *fold, *out))
+    pairs = [axis for i in range(2, 2 + ndim) for axis in (i + ndim, i)]
+    y = xp.reshape(
+        xp.permute_dims(y, (0, 1, *pairs)), (batch, channels, *[n * b for n, b in zip(out, fold, strict=True)])
+    )
+    return y if y.shape[2:] == geometry.out else y[(slice(None), slice(None), *[slice(0, n) for n in geometry.out])]

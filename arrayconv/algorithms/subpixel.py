@@ -19,7 +19,7 @@ from ..primitives import pad_zero
 from ..program import Problem, Program
 from .algorithm import Algorithm, in_floats
 from .guard import guarded
-from .interleave import interleave, run_settled
+from .interleave import interleave, run_settled, unfold
 from .phases import axis_phases
 from .rates import Counts
 
@@ -124,15 +124,11 @@ FEW = 8
 
 def shuffle(backend: Backend, geometry: Geometry, y: Array, residues: list[int]) -> Array:
     """``(N, G * O * R, *m)`` as ``(N, G * O, *o)``."""
-    crop = (..., *(slice(0, n) for n in geometry.out))
+    if max(residues) > FEW:
+        return unfold(backend.xp, geometry, y, residues)
     count = prod(residues)
-    if max(residues) <= FEW:
-        return interleave(backend, [y[:, residue::count, ...] for residue in range(count)], residues)[crop]
-    xp, ndim, (batch, channels, *counts) = backend.xp, geometry.ndim, y.shape
-    y = xp.reshape(y, (batch, channels // count, *residues, *counts))
-    y = xp.permute_dims(y, (0, 1, *[axis for i in range(ndim) for axis in (2 + ndim + i, 2 + i)]))
-    whole = [n * r for n, r in zip(counts, residues, strict=True)]
-    return xp.reshape(y, (batch, channels // count, *whole))[crop]
+    y = interleave(backend, [y[:, residue::count, ...] for residue in range(count)], residues)
+    return y[(..., *(slice(0, n) for n in geometry.out))]
 
 
 SUBPIXEL = Algorithm("subpixel", unsupported, counts, execute, parts=parts, fixed=fixed)

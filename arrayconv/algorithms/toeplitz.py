@@ -38,6 +38,7 @@ from .algorithm import (
 )
 from .gemm import CACHES, product_counts
 from .guard import guarded
+from .interleave import unfold
 from .native_counts import convolution_counts
 from .rates import Counts
 
@@ -139,19 +140,6 @@ def band(backend: Backend, geometry: Geometry, kernel: Array, fold: Fold) -> Arr
         if block > 1:
             kernel = backend.band(kernel, place, block, axis.stride, axis.window_dilation)
     return kernel
-
-
-def unfold(xp: Any, geometry: Geometry, y: Array, fold: Fold) -> Array:
-    """``(N, G * O * prod(fold), *o)`` as ``(N, G * O, *o)`` with the folded axes at their own lengths."""
-    ndim = geometry.ndim
-    batch, channels, *out = y.shape
-    channels //= prod(fold)
-    y = xp.reshape(y, (batch, channels, *fold, *out))
-    pairs = [axis for i in range(2, 2 + ndim) for axis in (i + ndim, i)]
-    y = xp.reshape(
-        xp.permute_dims(y, (0, 1, *pairs)), (batch, channels, *[n * b for n, b in zip(out, fold, strict=True)])
-    )
-    return y if y.shape[2:] == geometry.out else y[(slice(None), slice(None), *[slice(0, n) for n in geometry.out])]
 
 
 def unsupported(problem: Problem, backend: Backend) -> str | None:
