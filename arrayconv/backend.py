@@ -23,11 +23,14 @@ Run = Callable[[Program, Array, Array], Array]
 
 
 class Native(NamedTuple):
-    """A library's own convolution of canonical arrays: why it can't serve (None: it can), its arguments, the call."""
+    """A library's own convolution of canonical arrays: why it can't serve (None: it can), its arguments, the call;
+    whether it has layers, of several channels in.
+    """
 
     unsupported: Callable[[Problem], str | None]
     prepare: Callable[[Problem], Any]
     execute: Callable[[Any, Array, Array], Array]
+    has_layers: bool = True
 
 
 class Workers(Protocol):

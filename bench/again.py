@@ -83,7 +83,7 @@ def measure(
     if not programs:
         return {}
     reference = min((key for key in others if head(key) in serving), key=others.__getitem__, default=None)
-    arrays: list[Any] = make_arrays(problem.geometry, library)
+    arrays: list[Any] = make_arrays(problem, library)
     thunks = {label(program): bind(program, library, arrays) for program in programs}
     if reference is not None:
         thunks[REFERENCE] = bind(make_program(problem, backend, head(reference)), library, arrays)

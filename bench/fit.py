@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 from argparse import ArgumentParser, Namespace
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,14 @@ from scipy.optimize import least_squares
 from arrayconv.algorithms import ALGORITHMS
 from arrayconv.algorithms import rates as shipped
 from arrayconv.algorithms.algorithm import Algorithm, seconds_of
-from arrayconv.algorithms.rates import BASE, PROCESSORS, own_prices, prices
+from arrayconv.algorithms.rates import BASE, PROCESSORS, own_prices, prices, table_of
 from arrayconv.backend import Backend, library_backend
 from arrayconv.processor import processor
 from arrayconv.program import Problem
 from bench.data import RESULTS, load_rows
 from bench.near import near_prices
-from bench.planned import float32_problem, head
-from bench.priced import SMALL, SMALL_WEIGHT, refine_choices, works_of_parts
+from bench.planned import call_problem, head
+from bench.priced import SMALL, SMALL_WEIGHT, Prices, Row, refine_choices, works_of_parts
 from bench.regret import DRAWS, USUAL, draw_geometry
 from bench.workloads import LIBRARIES
 
@@ -47,10 +48,10 @@ PRIOR = {
     "loop": 2e-5,
     "run": 5e-9,
 }
-ELEMENT, PRODUCT, INTEGER = 5e-10, 2e-11, 1.5e-9
+ELEMENT, PRODUCT = 5e-10, 2e-11
 
 #: What prices are fitted from; ``regret`` itself is left to judge them.
-DATA = ("fit", "more", "wide", "usual", "broad", *DRAWS)
+DATA = ("fit", "more", "wide", "usual", "broad", *DRAWS, "integer", "float64")
 
 #: Words for multiply-adds, and those that make it elements.
 PRODUCTS = {
@@ -103,21 +104,30 @@ def run(args: Namespace) -> int:
     table = {name: dict(rates) for name, rates in own_prices(args.processor).items() if is_base or name not in wanted}
     names = args.data or [name if is_base else f"{args.processor}-{name}" for name in DATA]
     for name in wanted:
-        rows = [row for data in names for row in read_rows(data, name)]
-        if rows and is_base:
-            table[name] |= fit_library(name, rows)
-        elif rows and (found := near_prices(name, rows)):
-            table[name] = found
+        rows = by_table(row for data in names for row in read_rows(data, name))
+        for key, own in rows.items():
+            if is_base:
+                table[key] = table.get(key, {}) | fit_rows(key, own)
+            elif key == name and (found := near_prices(name, own)):
+                table[name] = found
     for algorithm, rates in (UNMEASURED | table[LENDER]).items() if is_base else ():
-        for other in table.values():
-            other.setdefault(algorithm, rates)
+        for name in LIBRARIES:
+            table[name].setdefault(algorithm, rates)
     path = Path(shipped.__file__).with_name(f"{PROCESSORS[args.processor].rpartition('.')[2]}.py")
     path.write_text(HEADER.format(kind=args.processor) + body(table) + "}\n", encoding="utf-8")
     print(f"wrote {path}")
     return 0
 
 
-def read_rows(data: str, library: str) -> list[tuple[Problem, dict[str, float]]]:
+def by_table(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Those of each type that has prices of its own."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(table_of(row[0]), []).append(row)
+    return found
+
+
+def read_rows(data: str, library: str) -> list[Row]:
     path = RESULTS / f"{data}-{library}.json"
     if not path.exists():
         print(f"nothing measured: {path.name}")
@@ -162,8 +172,6 @@ def filled(words: list[str], width: int) -> list[str]:
 
 def prior(unit: str) -> float:
     """By the last word; products are named after what is multiplied, and all else is elements moved."""
-    if "integer" in unit:
-        return INTEGER
     last = unit.rpartition(" ")[2]
     is_product = bool(PRODUCTS & set(unit.split())) and last not in ELEMENTS
     return PRIOR.get(last, PRODUCT if is_product else ELEMENT)
@@ -182,8 +190,9 @@ UNMEASURED = {
 }
 
 
-def fit_library(library: str, rows: list[tuple[Problem, dict[str, float]]]) -> dict[str, dict[str, float]]:
-    """Plain algorithms first; a rewrite's own work is what its parts leave unexplained."""
+def fit_rows(name: str, rows: list[Row]) -> Prices:
+    """A table: plain algorithms first; a rewrite's own work is what its parts leave unexplained."""
+    library, dtype = rows[0][0].library, rows[0][0].dtype
     backend, measured = library_backend(library), Counter(head(label) for _, times in rows for label in times)
     kept = {  # random kernels say nothing of those for special ones
         name: dict(rates)
@@ -202,28 +211,28 @@ def fit_library(library: str, rows: list[tuple[Problem, dict[str, float]]]) -> d
             seconds.append(times[label])
             offsets.append(parts_seconds(algorithm, problem, backend, found))
         if counts:
-            known = units_of(algorithm, library, backend)
+            known = units_of(algorithm, library, backend, dtype)
             found[algorithm.name] = fit_algorithm(known, counts, np.array(seconds), np.array(offsets))
-            report(library, algorithm.name, found[algorithm.name], counts, seconds, offsets)
-    return refine_choices([row for row in rows if row[1]], backend, found)
+            report(name, algorithm.name, found[algorithm.name], counts, seconds, offsets)
+    refined = refine_choices([row for row in rows if row[1]], backend, found)
+    return refined if name == library else {own: rates for own, rates in refined.items() if own not in kept}
 
 
-def units_of(algorithm: Algorithm, library: str, backend: Backend, count: int = 1000) -> set[str]:
+def units_of(algorithm: Algorithm, library: str, backend: Backend, dtype: str, count: int = 1000) -> set[str]:
     """All kinds of work that random geometries are, measured or not: one without a price would be free."""
     rng, units = random.Random(0), set[str]()
     for draw in (USUAL, *DRAWS.values()):
         for geometry in filter(None, (draw_geometry(rng, draw) for _ in range(count))):
-            problem = float32_problem(geometry, library)
-            integers = replace(problem, dtype="int32", accumulator="int32")
+            problem = call_problem(geometry, library, dtype)
             four_axes = problem.with_geometry(replace(geometry, axes=geometry.axes[:1] * 4))
-            for own in (problem, integers, four_axes):
+            for own in (problem, four_axes):
                 if algorithm.unsupported(own, backend) is None:
                     units |= algorithm.counts(own, backend).keys()
     return units
 
 
 def parts_seconds(
-    algorithm: Algorithm, problem: Problem, backend: Backend, found: dict[str, dict[str, float]]
+    algorithm: Algorithm, problem: Problem, backend: Backend, found: Prices
 ) -> float:
     works = works_of_parts(algorithm, problem, backend)
     return sum(seconds_of(found[own.name], own.counts(work, backend)) for own, work in works if own.name in found)
@@ -249,11 +258,11 @@ def fit_algorithm(known: set[str], counts: list[dict[str, float]], seconds: Any,
     return {unit: float(value) for unit, value in zip(units, np.exp(best.x), strict=True)}
 
 
-def report(library: str, name: str, rates: dict[str, float], counts: Any, seconds: Any, offsets: Any) -> None:
+def report(table: str, name: str, rates: dict[str, float], counts: Any, seconds: Any, offsets: Any) -> None:
     """How far the estimates are: 10 %, median, 90 %."""
     ratios = [
         (sum(count * rates[unit] for unit, count in row.items()) + offset) / measured
         for row, measured, offset in zip(counts, seconds, offsets, strict=True)
     ]
     low, middle, high = np.quantile(ratios, (0.1, 0.5, 0.9))
-    print(f"{library:<6} {name:<9} {len(ratios):4} rows, estimate / measured: {low:.2f} {middle:.2f} {high:.2f}")
+    print(f"{table:<13} {name:<9} {len(ratios):4} rows, estimate / measured: {low:.2f} {middle:.2f} {high:.2f}")

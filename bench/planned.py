@@ -72,9 +72,9 @@ def promises_elementwise() -> bool:
     return current_settings().accuracy == "elementwise"
 
 
-def float32_problem(geometry: Any, library: str, device: str = "cpu") -> Problem:
-    """The problem of a planned call on float32 arrays, under the settings in force."""
-    return make_problem(geometry, "float32", library_backend(library), device, current_settings())
+def call_problem(geometry: Any, library: str, dtype: str = "float32") -> Problem:
+    """The problem of a planned call on a CPU's arrays, under the settings in force."""
+    return make_problem(geometry, dtype, library_backend(library), "cpu", current_settings())
 
 
 def chosen(workload: Workload, library: str) -> tuple[str, int]:

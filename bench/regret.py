@@ -20,13 +20,16 @@ import arrayconv as ac
 from arrayconv.backend import library_backend
 from arrayconv.geometry import Geometry, WindowDimension, dilated
 from arrayconv.planner import execute
-from arrayconv.program import Problem, Program
+from arrayconv.program import ITEM_SIZES, Problem, Program
 from bench import data
 from bench.libraries import library
 from bench.machine import Neighbours, warm_allocator
-from bench.planned import HOPELESS, candidates, float32_problem, same_run
+from bench.planned import HOPELESS, candidates, call_problem, same_run
 from bench.timing import Thunk, once, time_in_turn
 from bench.workloads import LIBRARIES
+
+
+NumPyArray = np.ndarray[Any, Any]
 
 
 class Draw(NamedTuple):
@@ -81,6 +84,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "decoders, batches"
     )
     parser.add_argument("--draw", choices=DRAWS, help=f"another draw: {others}")
+    parser.add_argument("--dtype", choices=ITEM_SIZES, default="float32", help="of the arrays (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=0.2, help="for each geometry (default: %(default)s)")
     parser.add_argument(
@@ -93,7 +97,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     warm_allocator()
-    settings = {key: getattr(args, key) for key in ("count", "seed", "seconds", "factor")}
+    settings = {key: getattr(args, key) for key in ("count", "dtype", "seed", "seconds", "factor")}
     for name in args.library or LIBRARIES:
         sink = data.Sink(args.save and f"{args.save}-{name}", "regret", settings=settings)
         neighbours = Neighbours()
@@ -222,7 +226,7 @@ def measure_all(name: str, args: Namespace, sink: data.Sink) -> None:
     ):
         while len(sink.rows) < args.count:
             geometry = draw_geometry(rng, draw)
-            row = geometry and measure(float32_problem(geometry, name), name, args.seconds, args.factor, draw)
+            row = geometry and measure(call_problem(geometry, name, args.dtype), name, args.seconds, args.factor, draw)
             if row:
                 sink.add(row)
                 bar.update()
@@ -242,7 +246,7 @@ def measure(
         return None
     if not any(same_run(auto.program, candidate.program) for candidate in found):
         found.append(auto._replace(label=f"auto {auto.label}"))
-    arrays = make_arrays(problem.geometry, name)
+    arrays = make_arrays(problem, name)
     thunks = {candidate.label: bind(candidate.program, name, arrays) for candidate in found}
     first = {label: warm(thunk) for label, thunk in thunks.items()}
     if not draw.shortest <= min(first.values()) <= draw.longest:
@@ -274,9 +278,23 @@ def time_algorithms(thunks: dict[str, Thunk], seconds: float, name: str) -> dict
     return {label: median(taken) for label, taken in times.items()}
 
 
-def make_arrays(geometry: Geometry, name: str) -> list[Any]:
+#: Integers are below this, as pixels or taps are.
+MOST_INTEGER = 100
+
+
+def make_arrays(problem: Problem, name: str) -> list[Any]:
+    """x and kernel, real and imaginary parts normally distributed; integers evenly."""
     rng, make = np.random.default_rng(0), library(name).make
-    return [make(rng.standard_normal(shape, dtype=np.float32)) for shape in (geometry.x_shape, geometry.kernel_shape)]
+
+    def draw(shape: tuple[int, ...]) -> NumPyArray:
+        if problem.is_integer:
+            return rng.integers(0, MOST_INTEGER, shape)
+        if problem.is_complex:
+            return rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
+        return rng.standard_normal(shape, dtype=np.float32)
+
+    geometry = problem.geometry
+    return [make(draw(shape).astype(problem.dtype)) for shape in (geometry.x_shape, geometry.kernel_shape)]
 
 
 def bind(program: Program, name: str, arrays: list[Any]) -> Thunk:

@@ -140,7 +140,7 @@ def test_random_geometries_are_varied_and_fit() -> None:
 def test_regret_is_read_back_as_problems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "RESULTS", tmp_path)
     monkeypatch.setattr(timing, "REST", 0.0)
-    problem = planned.float32_problem(ac.plan(ac.conv, (2, 3, 8, 8), (4, 3, 3, 3)).program.geometry, "numpy")
+    problem = planned.call_problem(ac.plan(ac.conv, (2, 3, 8, 8), (4, 3, 3, 3)).program.geometry, "numpy")
     row = regret.measure(problem, "numpy", 0.0, draw=regret.Draw((1, 1), 0.0, 10.0))
     assert row is not None
     sink = data.Sink("some", "regret")
@@ -155,7 +155,7 @@ def test_regret_is_read_back_as_problems(tmp_path: Path, monkeypatch: pytest.Mon
 def test_an_algorithm_is_timed_again_and_the_others_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "RESULTS", tmp_path)
     monkeypatch.setattr(timing, "REST", 0.0)
-    problem = planned.float32_problem(ac.plan(ac.conv, (2, 3, 8, 8), (4, 3, 3, 3)).program.geometry, "numpy")
+    problem = planned.call_problem(ac.plan(ac.conv, (2, 3, 8, 8), (4, 3, 3, 3)).program.geometry, "numpy")
     row = regret.measure(problem, "numpy", 0.0, draw=regret.Draw((1, 1), 0.0, 10.0))
     assert row is not None and {"gemm", "direct"} <= row["seconds"].keys()
     row["seconds"]["gemm"] = 1e9
@@ -335,5 +335,5 @@ def test_a_report_is_of_results_that_no_price_was_fitted_from(tmp_path: Path, mo
 def test_prices_are_fitted_where_every_rewrite_was_timed(
     axis: WindowDimension, labels: tuple[str, ...], expected: bool
 ) -> None:
-    problem = planned.float32_problem(Geometry(1, 1, 2, 2, (axis,)), "torch")
+    problem = planned.call_problem(Geometry(1, 1, 2, 2, (axis,)), "torch")
     assert fit.is_complete(problem, dict.fromkeys(labels, 1.0)) is expected

@@ -21,7 +21,7 @@ def timed_by(true: Prices, count: int = 40) -> list[Row]:
     while len(rows) < count:
         geometry = regret.draw_geometry(rng, regret.DRAWS["grouped"])
         if geometry is not None:
-            problem = planned.float32_problem(geometry, "torch")
+            problem = planned.call_problem(geometry, "torch")
             labels = [candidate.label for candidate in planned.candidates(problem, "torch")[1]]
             row = near.without_conditional((problem, dict.fromkeys(labels, 1.0)))
             seconds = near.estimates(true, row, BACKEND)

@@ -17,9 +17,9 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
         },
         "gemm": {
             "call": 3.39e-07, "column": 1.27e-10, "far column": 2.1e-13, "fresh": 1.77e-10,
-            "integer product": 1.5e-09, "kernel": 5.69e-11, "matrix": 5.63e-08, "memory": 3.07e-11,
+            "kernel": 5.69e-11, "matrix": 5.63e-08, "memory": 3.07e-11,
             "output": 4.01e-11, "padded": 1.43e-10, "product": 6.04e-12, "run": 3.4e-09,
-            "shared column": 6.28e-11, "shared integer product": 1.5e-09, "shared product": 5.34e-12,
+            "shared column": 6.28e-11, "shared product": 5.34e-12,
             "shared run": 2.28e-09, "shared strided column": 1.18e-10, "strided column": 2.09e-10,
             "thin column": 1.4e-11, "tile": 1.33e-05, "viewed column": 2.17e-11,
         },
@@ -42,12 +42,8 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "call": 5.82e-05, "kernel": 3.85e-09, "output": 8.7e-10,
         },
         "native": {
-            "call": 8.01e-05, "dense": 6.03e-12, "dense 1d": 1.15e-11, "dense 1d output": 2.23e-11,
-            "dense 3d": 5.36e-12, "dense 3d output": 2.45e-10, "dense output": 4.13e-10, "depthwise": 1.01e-10,
-            "depthwise 1d": 1.02e-10, "depthwise 1d output": 2.84e-10, "depthwise 3d": 1.48e-10,
-            "depthwise 3d output": 1.21e-10, "depthwise output": 1.01e-10, "grouped": 1.62e-11,
-            "grouped 1d": 2.28e-11, "grouped 1d output": 5.32e-11, "grouped 3d": 2.45e-11,
-            "grouped 3d output": 1.58e-11, "grouped output": 5.37e-11, "input": 2.72e-10, "kernel": 5.37e-10,
+            "call": 2e-06, "dot": 6e-09, "output": 1e-10, "padded": 2e-10, "product": 5e-11, "row": 1e-06,
+            "short product": 1.2e-10,
         },
         "trim": {
             "call": 1.15e-06, "kernel": 3.52e-10, "output": 1.59e-10,
@@ -114,7 +110,7 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
         },
         "gemm": {
             "call": 1.94e-05, "column": 5.35e-11, "far column": 1.77e-10, "fresh": 1.06e-09,
-            "integer product": 1.5e-09, "kernel": 3.69e-11, "matrix": 3.7e-07, "memory": 7.61e-11,
+            "kernel": 3.69e-11, "matrix": 3.7e-07, "memory": 7.61e-11,
             "output": 4.08e-11, "padded": 2.39e-10, "product": 1.63e-11, "run": 2.33e-09,
             "strided column": 1.59e-10, "thin column": 2.36e-12, "tile": 2.93e-05, "viewed column": 3.86e-12,
         },
@@ -229,7 +225,7 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
         },
         "gemm": {
             "added": 1.43e-10, "call": 4.98e-06, "column": 1.19e-10, "fresh": 4.14e-10,
-            "integer product": 1.5e-09, "kernel": 3.04e-10, "large product": 5.27e-12, "loop": 6.88e-06,
+            "kernel": 3.04e-10, "large product": 5.27e-12, "loop": 6.88e-06,
             "matrix": 5.76e-08, "memory": 1.59e-10, "output": 2.5e-10, "padded": 2.22e-10, "product": 9.56e-12,
             "run": 5.21e-10, "slice": 2.16e-07, "strided column": 2.01e-10, "summed": 1.14e-10,
             "viewed column": 5.76e-11, "viewed memory": 5.66e-11, "viewed output": 7.44e-11,

@@ -109,7 +109,7 @@ def product_counts(problem: Problem, backend: Backend, geometry: Geometry, unit:
         "far column": max(0.0, copied * size - CACHED),
         word + ("column" if step == 1 else "strided column"): copied * size,
         word + "run": copied / max(1, run),
-        word + ("integer product" if problem.is_integer else "product"): columns * geometry.outputs * size,
+        word + "product": columns * geometry.outputs * size,
         "padded": padded(geometry, size),
         "output": prod(geometry.y_shape) * size,
         "fresh": fresh(size, prod(geometry.y_shape)),

@@ -287,7 +287,7 @@ def counts(problem: Problem, backend: Backend) -> Counts:
         "matrix": float(matrices),
         "viewed column" if is_viewed else "column" if step == 1 else "strided column": copied * size,
         "run": 0.0 if is_viewed else copied / max(1, run),
-        product_kind(problem, products * size / max(1.0, matrices)): products * size,
+        "large product" if products * size >= LARGE * matrices else "product": products * size,
     }
 
 
@@ -303,8 +303,3 @@ def steps_of(problem: Problem, backend: Backend) -> tuple[int, int, Split]:
 
 #: Multiply-adds of one product from which threads and blocks of caches pay.
 LARGE = 2**25
-
-
-def product_kind(problem: Problem, each: float) -> str:
-    """Of products of so many multiply-adds."""
-    return "integer product" if problem.is_integer else "large product" if each >= LARGE else "product"

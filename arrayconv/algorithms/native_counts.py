@@ -13,7 +13,7 @@ from ..geometry import Geometry, is_unpadded_image
 from ..onednn import is_skipping, is_unfolded, met
 from ..program import Problem
 from ..ynnpack import busiest, is_ynnpack, lanes
-from .algorithm import fresh, in_floats, positions
+from .algorithm import fresh, in_floats, padded, positions
 from .rates import Counts
 
 #: Channels that are computed at once: floats in the widest registers that CPUs have.
@@ -22,7 +22,7 @@ VECTOR = 16
 
 def convolution_counts(problem: Problem) -> Counts:
     """The library's own rules; a library that was not looked at is taken to run as torch does."""
-    return LIBRARIES.get(problem.library, onednn_counts)(problem)
+    return LIBRARIES.get(problem.library, torch_counts)(problem)
 
 
 # PyTorch
@@ -39,6 +39,31 @@ LONG = 1024
 
 #: Taps of the last axis that are unrolled.
 UNROLLED = 36
+
+
+def torch_counts(problem: Problem) -> Counts:
+    """oneDNN's where it knows the type; a complex convolution is three real ones."""
+    return unfolding_counts(problem) if problem.accumulator in ("float64", "complex128") else onednn_counts(problem)
+
+
+def unfolding_counts(problem: Problem) -> Counts:
+    """Loops that copy all windows of an image and multiply matrices, one image and group after the other."""
+    geometry, size = problem.geometry, in_floats(problem)
+    is_dilated = is_base_dilated(geometry)
+    kind = "base dilated" if is_dilated else "whole" if is_plain(geometry) else "dilated"
+    kind = f"{kind} unfolded" + " 3d" * (geometry.ndim > 2)
+    starts = prod(geometry.sizes if is_dilated else geometry.out)
+    channels = geometry.outputs if is_dilated else geometry.inputs
+    images = geometry.batch * geometry.groups
+    return {
+        "call": 1.0,
+        "group": float(geometry.groups),
+        "matrix": float(images),
+        kind: images * geometry.inputs * geometry.outputs * starts * geometry.taps * size,
+        f"{kind} column": images * channels * starts * geometry.taps * size,
+        "input": prod(geometry.x_shape) * size,
+        "output": prod(geometry.y_shape) * size,
+    }
 
 
 def onednn_counts(problem: Problem) -> Counts:
@@ -219,9 +244,14 @@ def eigen_kind(geometry: Geometry) -> str:
 
 
 def xla_counts(problem: Problem) -> Counts:
-    """YNNPACK's where XLA hands images to it."""
+    """YNNPACK's where XLA hands images of float32 to it; integers have plain loops."""
     geometry = problem.geometry
-    return ynnpack_counts(problem) if is_ynnpack(geometry) else eigen_counts(problem, eigen_kind(geometry))
+    if problem.is_integer:
+        products = positions(geometry) * geometry.groups * geometry.terms * geometry.outputs * in_floats(problem)
+        return {"call": 1.0, "plain product": products}
+    if is_ynnpack(geometry) and problem.accumulator == "float32":
+        return ynnpack_counts(problem)
+    return eigen_counts(problem, eigen_kind(geometry))
 
 
 def ynnpack_counts(problem: Problem) -> Counts:
@@ -240,4 +270,27 @@ def ynnpack_counts(problem: Problem) -> Counts:
     }
 
 
-LIBRARIES: dict[str, Callable[[Problem], Counts]] = {"torch": onednn_counts, "jax": xla_counts}
+# NumPy
+
+
+#: Taps up to which `numpy.convolve` unrolls its sum of float32 or float64 (``small_correlate`` in NumPy's arraytypes.c);
+#: for more it calls a scalar product for each output.
+SHORT = 11
+
+
+def numpy_counts(problem: Problem) -> Counts:
+    """One signal after the other."""
+    geometry, size = problem.geometry, in_floats(problem)
+    outputs = prod(geometry.y_shape)
+    is_short = geometry.taps <= SHORT and problem.accumulator in ("float32", "float64")
+    return {
+        "call": 1.0,
+        "row": float(geometry.batch * geometry.groups * geometry.outputs),
+        "output": outputs * size,
+        "dot": 0.0 if is_short else float(outputs),
+        "short product" if is_short else "product": outputs * geometry.taps * size,
+        "padded": padded(geometry, size),
+    }
+
+
+LIBRARIES: dict[str, Callable[[Problem], Counts]] = {"torch": torch_counts, "jax": xla_counts, "numpy": numpy_counts}

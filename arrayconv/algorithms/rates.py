@@ -1,7 +1,8 @@
 """The cost model: seconds for one unit of each kind of work, by kind of processor, library and algorithm.
 
 An algorithm counts its work (`Algorithm.counts`), a table of `PROCESSORS` holds what a unit takes, and the sum of the
-products is the estimate. Elements are counted as float32; a type of twice the size counts twice.
+products is the estimate. Elements are counted as float32; a type of twice the size counts twice. Types for which a library has other loops have
+tables of their own, "torch float64", of the algorithms that were measured with them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ Counts = dict[str, float]
 #: What a library's own convolution is taken to cost of its estimate, by library and kind of device. On a plain CPU a
 #: near tie goes to it; one on JAX must be nearer, since XLA's time varies more. `torch.func.vmap` makes one grouped
 #: convolution of it, and of the others a batching rule for each step.
-NATIVE_SHARE = {("torch", "cpu"): 0.9, ("torch", "cpu vmap"): 0.1, ("jax", "cpu"): 0.95}
+NATIVE_SHARE = {("torch", "cpu"): 0.9, ("torch", "cpu vmap"): 0.1, ("jax", "cpu"): 0.95, ("numpy", "cpu"): 1.0}
 
 #: The same on accelerators: it is the choice until a `Tuning` says otherwise.
 ACCELERATED = 1e-4
@@ -47,18 +48,25 @@ def own_prices(kind: str) -> Prices:
 
 @cache
 def prices(kind: str) -> Prices:
-    """Seconds a unit, by library and algorithm, on a kind of processor; a library may have `BASE`'s there too."""
+    """Seconds a unit, by `table_of` and algorithm, on a kind of processor; a library may have `BASE`'s there too."""
     return own_prices(kind) if kind == BASE else prices(BASE) | own_prices(kind)
 
 
+def table_of(problem: Problem) -> str:
+    """The table of a library's prices: of float32, or of types that have other loops or none but plain ones."""
+    kind = "integer" if problem.is_integer else problem.accumulator
+    return problem.library if kind == "float32" else f"{problem.library} {kind}"
+
+
 def rates_of(problem: Problem, algorithm: str) -> Mapping[str, float]:
-    """Seconds a unit; a library that was not measured is taken to run as NumPy does."""
-    return _rates(problem.library, problem.device, algorithm)
+    """Seconds a unit; a type that was not measured has float32's, and a library that was not, NumPy's."""
+    return _rates(table_of(problem), problem.device, algorithm)
 
 
 @cache
-def _rates(library: str, device: str, algorithm: str) -> Mapping[str, float]:
-    table = prices(processor())
-    rates = table.get(library, table["numpy"]).get(algorithm, {})
+def _rates(name: str, device: str, algorithm: str) -> Mapping[str, float]:
+    table, library = prices(processor()), name.partition(" ")[0]
+    own = table.get(name, {})
+    rates = own[algorithm] if algorithm in own else table.get(library, table["numpy"]).get(algorithm, {})
     share = native_share(library, device) if algorithm == "native" else 1.0
     return rates if share == 1.0 else {unit: seconds * share for unit, seconds in rates.items()}

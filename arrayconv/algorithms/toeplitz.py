@@ -59,9 +59,9 @@ Fold = tuple[int, ...]
 
 
 def inner(problem: Problem, backend: Backend) -> str:
-    """What runs the folded correlation: the library's own convolution where it has one."""
-    native = ALGORITHMS["native"].unsupported(problem, backend) is None
-    return "native" if native else "gemm"
+    """What runs the folded correlation: the library's own convolution where it has one of several channels."""
+    own = backend.native
+    return "native" if own is not None and own.has_layers and own.unsupported(problem) is None else "gemm"
 
 
 def fold_of(problem: Problem, backend: Backend) -> tuple[Fold, Geometry]:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ..backend import standard_backend
-from ..primitives import Widths, crop, split_ranges, window_counts
+from ..backend import Native, standard_backend
+from ..primitives import split_ranges, window_counts
 from .blas import CROWD
+from .numpy_native import native_execute, native_prepare, native_unsupported, pad
 from .numpy_transforms import forward, inverse
 from .workers import WORKERS
 
@@ -21,20 +22,6 @@ Compute = Callable[[Array], Array]
 def owns(array: Any) -> bool:
     """ndarrays, memory maps too; masked arrays and matrices mean something else by ``*`` and indexing."""
     return isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray | np.matrix)
-
-
-def pad(x: Array, widths: Widths) -> Array:
-    """Zero padding of the last axes into one fresh buffer; crops alone are a view."""
-    x, widths = crop(x, widths)
-    if not any(low or high for low, high in widths):
-        return x
-    first = x.ndim - len(widths)
-    inner = x.shape[first:]
-    sizes = [n + low + high for n, (low, high) in zip(inner, widths, strict=True)]
-    out = np.zeros((*x.shape[:first], *sizes), dtype=x.dtype)
-    middle: Any = tuple(slice(low, low + n) for n, (low, _) in zip(inner, widths, strict=True))
-    out[(..., *middle)] = x
-    return out
 
 
 def windows(x: Array, window: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Array:
@@ -149,6 +136,7 @@ BACKEND = standard_backend(
     matmul=matmul,
     forward=forward,
     inverse=inverse,
+    native=Native(native_unsupported, native_prepare, native_execute, has_layers=False),
     sum_products=sum_products,
     add_to=lambda y, bias: np.add(y, bias, out=y),
     empty=np.empty,
