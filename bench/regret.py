@@ -84,7 +84,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "decoders, batches"
     )
     parser.add_argument("--draw", choices=DRAWS, help=f"another draw: {others}")
-    parser.add_argument("--dtype", choices=ITEM_SIZES, default="float32", help="of the arrays (default: %(default)s)")
+    parser.add_argument(
+        "--dtype", nargs="+", choices=ITEM_SIZES, default=["float32"], help="of the arrays, in turn (default: float32)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=0.2, help="for each geometry (default: %(default)s)")
     parser.add_argument(
@@ -226,7 +228,8 @@ def measure_all(name: str, args: Namespace, sink: data.Sink) -> None:
     ):
         while len(sink.rows) < args.count:
             geometry = draw_geometry(rng, draw)
-            row = geometry and measure(call_problem(geometry, name, args.dtype), name, args.seconds, args.factor, draw)
+            dtype = args.dtype[len(sink.rows) % len(args.dtype)]
+            row = geometry and measure(call_problem(geometry, name, dtype), name, args.seconds, args.factor, draw)
             if row:
                 sink.add(row)
                 bar.update()
