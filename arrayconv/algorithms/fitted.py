@@ -304,4 +304,20 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "ynnpack output": 1.21e-10, "ynnpack row": 5.08e-06,
         },
     },
+    "jax integer": {
+        "native": {
+            "call": 5e-06, "plain product": 3.4e-10,
+        },
+    },
+    "torch float64": {
+        "native": {
+            "call": 1e-05, "group": 1e-05, "input": 2e-10, "matrix": 2e-06, "output": 2e-10,
+            "whole unfolded": 6e-12, "whole unfolded column": 5e-10,
+            "dilated unfolded": 6e-12, "dilated unfolded column": 5e-10,
+            "base dilated unfolded": 6e-12, "base dilated unfolded column": 5e-10,
+            "whole unfolded 3d": 6e-12, "whole unfolded 3d column": 5e-10,
+            "dilated unfolded 3d": 6e-12, "dilated unfolded 3d column": 5e-10,
+            "base dilated unfolded 3d": 6e-12, "base dilated unfolded 3d column": 5e-10,
+        },
+    },
 }
