@@ -14,6 +14,7 @@ from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +213,8 @@ def fit_rows(name: str, rows: list[Row]) -> Prices:
             offsets.append(parts_seconds(algorithm, problem, backend, found))
         if counts:
             known = units_of(algorithm, library, backend, dtype)
-            found[algorithm.name] = fit_algorithm(known, counts, np.array(seconds), np.array(offsets))
+            call = inf if name == library else prices(BASE)[library][algorithm.name]["call"]
+            found[algorithm.name] = fit_algorithm(known, counts, np.array(seconds), np.array(offsets), call)
             report(name, algorithm.name, found[algorithm.name], counts, seconds, offsets)
     refined = refine_choices([row for row in rows if row[1]], backend, found)
     return refined if name == library else {own: rates for own, rates in refined.items() if own not in kept}
@@ -231,15 +233,15 @@ def units_of(algorithm: Algorithm, library: str, backend: Backend, dtype: str, c
     return units
 
 
-def parts_seconds(
-    algorithm: Algorithm, problem: Problem, backend: Backend, found: Prices
-) -> float:
+def parts_seconds(algorithm: Algorithm, problem: Problem, backend: Backend, found: Prices) -> float:
     works = works_of_parts(algorithm, problem, backend)
     return sum(seconds_of(found[own.name], own.counts(work, backend)) for own, work in works if own.name in found)
 
 
-def fit_algorithm(known: set[str], counts: list[dict[str, float]], seconds: Any, offsets: Any) -> dict[str, float]:
-    """Seconds for each unit that is known or that a row counts."""
+def fit_algorithm(
+    known: set[str], counts: list[dict[str, float]], seconds: Any, offsets: Any, call: float
+) -> dict[str, float]:
+    """Seconds for each unit that is known or that a row counts. A call is that of float32 at most: its Python is."""
     units = sorted(known.union(*counts))
     matrix = np.array([[row.get(unit, 0.0) for unit in units] for row in counts])
     start = np.log([prior(unit) for unit in units])
@@ -252,7 +254,7 @@ def fit_algorithm(known: set[str], counts: list[dict[str, float]], seconds: Any,
 
     # A call itself takes no longer than the quickest ones measured, a few of which may be bad measurements.
     upper = start + 8
-    upper[units.index("call")] = np.log(np.sort(seconds)[:QUICKEST][-1])
+    upper[units.index("call")] = np.log(min(call, np.sort(seconds)[:QUICKEST][-1]))
     start = np.minimum(start, upper - 0.1)
     best = least_squares(residuals, start, loss="soft_l1", f_scale=0.3, bounds=(start - 8, upper))
     return {unit: float(value) for unit, value in zip(units, np.exp(best.x), strict=True)}

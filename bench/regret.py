@@ -24,10 +24,9 @@ from arrayconv.program import ITEM_SIZES, Problem, Program
 from bench import data
 from bench.libraries import library
 from bench.machine import Neighbours, warm_allocator
-from bench.planned import HOPELESS, candidates, call_problem, same_run
+from bench.planned import HOPELESS, call_problem, candidates, same_run
 from bench.timing import Thunk, once, time_in_turn
 from bench.workloads import LIBRARIES
-
 
 NumPyArray = np.ndarray[Any, Any]
 
@@ -38,7 +37,7 @@ class Draw(NamedTuple):
     With ``taps``, all windows have that many, stride 1 and dilation 1. ``gradient``: of kernels, whose windows are as
     large as the image. ``grouped``: of groups with multiples of 4 channels, as networks have them; ``layers``: of one
     group with multiples of 16. ``thin``: of images. ``network``: see `draw_network`, which has its own work;
-    ``transposed`` ones have stride 2, and ``batches`` are of several images and taps.
+    ``transposed`` ones have stride 2, and ``batches`` are of several images and taps. ``signals``: of one axis and one channel.
     """
 
     work: tuple[float, float]
@@ -52,13 +51,14 @@ class Draw(NamedTuple):
     network: bool = False
     transposed: bool = False
     batches: bool = False
+    signals: bool = False
 
 
 USUAL = Draw((3e5, 4e9), 1e-4, 6e-2)
 
 #: What a call itself costs, what Winograd's algorithm does, gradients of kernels, groups of several channels, layers of
-#: many channels, those with windows of one tap, gradients of image filters, networks and their gradients, decoders, and
-#: networks' layers of several images.
+#: many channels, those with windows of one tap, gradients of image filters, networks and their gradients, decoders,
+#: networks' layers of several images, and signals.
 DRAWS = {
     "small": Draw((10, 3e5), 1e-6, 1e-3),
     "normwise": Draw((3e6, 4e9), 1e-4, 6e-2, taps=3),
@@ -70,6 +70,7 @@ DRAWS = {
     "network": Draw((0, 0), 1e-4, 6e-2, network=True),
     "transposed": Draw((0, 0), 1e-4, 6e-2, network=True, transposed=True),
     "batches": Draw((0, 0), 1e-4, 6e-2, network=True, batches=True),
+    "signals": Draw((30, 3e8), 1e-6, 6e-2, thin=True, signals=True),
 }
 
 #: Elements of an array at most.
@@ -81,7 +82,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=200, help="geometries for each library (default: %(default)s)")
     others = (
         "microseconds, 3 taps under 'normwise', kernels' gradients, groups, layers, 1 tap, filters, networks, "
-        "decoders, batches"
+        "decoders, batches, signals"
     )
     parser.add_argument("--draw", choices=DRAWS, help=f"another draw: {others}")
     parser.add_argument(
@@ -190,7 +191,7 @@ def draw_network(rng: random.Random, transposed: bool) -> Geometry:
 
 def draw_any(rng: random.Random, draw: Draw) -> Geometry | None:
     """Any number of axes, with the work that ``draw`` has; None where no size gives that."""
-    ndim = rng.choice((1, 2, 2, 3))
+    ndim = 1 if draw.signals else rng.choice((1, 2, 2, 3))
     draws = ((draw.grouped, draw_groups), (draw.layers, draw_layers), (True, draw_channels))
     groups, inputs, outputs = (1, 1, 1) if draw.thin else next(own for is_own, own in draws if is_own)(rng)
     window = [draw.taps] * ndim if draw.taps else draw_window(rng, ndim)

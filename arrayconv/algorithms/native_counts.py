@@ -273,8 +273,8 @@ def ynnpack_counts(problem: Problem) -> Counts:
 # NumPy
 
 
-#: Taps up to which `numpy.convolve` unrolls its sum of float32 or float64 (``small_correlate`` in NumPy's arraytypes.c);
-#: for more it calls a scalar product for each output.
+#: Taps up to which `numpy.convolve` unrolls its sum of floats (``small_correlate`` in NumPy's arraytypes.c.src); for
+#: more it calls a scalar product for each output.
 SHORT = 11
 
 

@@ -1,8 +1,8 @@
 """The cost model: seconds for one unit of each kind of work, by kind of processor, library and algorithm.
 
 An algorithm counts its work (`Algorithm.counts`), a table of `PROCESSORS` holds what a unit takes, and the sum of the
-products is the estimate. Elements are counted as float32; a type of twice the size counts twice. Types for which a library has other loops have
-tables of their own, "torch float64", of the algorithms that were measured with them.
+products is the estimate. Elements are counted as float32; a type of twice the size counts twice. Types for which a
+library has other loops have tables of their own, "torch float64", of the algorithms that were measured with them.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from ..primitives import Widths, crop
 from ..program import Problem
 
 Array = np.ndarray[Any, Any]
+
+#: `numpy.convolve`, whose types know no array of any type.
+Convolve = Callable[[Array, Array, str], Array]
 
 
 def pad(x: Array, widths: Widths) -> Array:
@@ -51,9 +55,8 @@ def native_execute(own: tuple[str, Widths], x: Array, kernel: Array) -> Array:
     conjugate.
     """
     mode, widths = own
-    x, taps = pad(x, widths), kernel[:, 0, ::-1]
+    x, taps, convolve = pad(x, widths), kernel[:, 0, ::-1], cast("Convolve", np.convolve)
     if len(x) == len(kernel) == 1:
-        return np.convolve(x[0, 0], taps[0], mode)[None, None]
+        return convolve(x[0, 0], taps[0], mode)[None, None]
     each = len(kernel) // x.shape[1]
-    rows = [[np.convolve(image[i // each], taps[i], mode) for i in range(len(kernel))] for image in x]
-    return np.asarray(rows)
+    return np.asarray([[convolve(image[i // each], own, mode) for i, own in enumerate(taps)] for image in x])
