@@ -9,43 +9,43 @@ from __future__ import annotations
 SECONDS: dict[str, dict[str, dict[str, float]]] = {
     "numpy": {
         "direct": {
-            "call": 7e-07, "fresh": 1.34e-11, "input": 8.98e-11, "memory": 1.73e-12, "output": 5.9e-11,
-            "padded": 1.4e-10, "product": 1.5e-10, "product 1d": 1.04e-10, "run": 3.61e-09,
-            "shared product": 1.09e-10, "shared product 1d": 9.59e-11, "shared strided product": 2.07e-10,
-            "shared strided product 1d": 2.02e-10, "slice": 2.31e-06, "strided product": 2.28e-10,
-            "strided product 1d": 2.52e-10,
+            "call": 8.66e-07, "fresh": 6.88e-12, "input": 7.38e-11, "memory": 1.59e-12, "output": 5.77e-11,
+            "padded": 1.57e-10, "product": 1.55e-10, "product 1d": 9.68e-11, "run": 3.71e-09,
+            "shared product": 1.17e-10, "shared product 1d": 1.05e-10, "shared strided product": 2.31e-10,
+            "shared strided product 1d": 2.51e-10, "slice": 1.89e-06, "strided product": 2.4e-10,
+            "strided product 1d": 2.57e-10,
         },
         "gemm": {
-            "call": 3.39e-07, "column": 1.27e-10, "far column": 2.1e-13, "fresh": 1.77e-10, "kernel": 5.69e-11,
-            "matrix": 5.63e-08, "memory": 3.07e-11, "output": 4.01e-11, "padded": 1.43e-10, "product": 6.04e-12,
-            "run": 3.4e-09, "shared column": 6.28e-11, "shared product": 5.34e-12, "shared run": 2.28e-09,
-            "shared strided column": 1.18e-10, "strided column": 2.09e-10, "thin column": 1.4e-11,
-            "tile": 1.33e-05, "viewed column": 2.17e-11,
+            "call": 2.98e-07, "column": 1.69e-10, "far column": 1.71e-13, "fresh": 1.74e-10, "kernel": 5.08e-11,
+            "matrix": 4.12e-08, "memory": 2.75e-11, "output": 4.05e-11, "padded": 8.64e-11, "product": 5.72e-12,
+            "run": 3.26e-09, "shared column": 7.34e-11, "shared product": 4.93e-12, "shared run": 2.17e-09,
+            "shared strided column": 1.37e-10, "strided column": 2.3e-10, "thin column": 1.06e-11,
+            "tile": 1.16e-05, "viewed column": 2.43e-11,
         },
         "toeplitz": {
-            "band": 4.3e-10, "call": 1.33e-06, "column": 8.89e-11, "far column": 1.11e-12, "fresh": 1.47e-11,
-            "kernel": 1.71e-10, "matrix": 1.45e-08, "memory": 1.32e-12, "output": 3.38e-10, "padded": 1.01e-10,
-            "product": 4.61e-12, "run": 2.79e-09, "shared column": 8.86e-11, "shared product": 4.7e-12,
-            "shared run": 2.26e-09, "shared strided column": 1.69e-10, "strided column": 1.99e-10,
-            "thin column": 5e-10, "tile": 2.64e-05, "unfolded": 1.95e-11, "viewed column": 5e-10,
+            "band": 4.28e-10, "call": 1.44e-06, "column": 6.96e-11, "far column": 9.34e-13, "fresh": 1.07e-11,
+            "kernel": 1.91e-10, "matrix": 1.92e-08, "memory": 1.08e-12, "output": 3.5e-10, "padded": 9.99e-11,
+            "product": 4.75e-12, "run": 2.73e-09, "shared column": 9.58e-11, "shared product": 4.49e-12,
+            "shared run": 2.28e-09, "shared strided column": 1.72e-10, "strided column": 1.87e-10,
+            "thin column": 5e-10, "tile": 2.34e-05, "unfolded": 1.95e-11, "viewed column": 5e-10,
         },
         "fft": {
-            "call": 4.39e-05, "line": 1.09e-08, "plain product": 2e-12, "point": 7.28e-10, "point 1d": 4.4e-11,
-            "point 3d": 2.1e-10, "product": 5.03e-10, "step": 5.46e-11, "step 1d": 1.09e-10,
-            "step 3d": 5.75e-11, "tile": 8.71e-05,
+            "call": 2.73e-05, "line": 9.88e-09, "plain product": 2.08e-12, "point": 7.76e-10,
+            "point 1d": 2.23e-10, "point 3d": 2.35e-10, "product": 5.44e-10, "step": 5.28e-11,
+            "step 1d": 9.69e-11, "step 3d": 6.62e-11, "tile": 8.8e-05,
         },
         "phases": {
-            "call": 4.41e-05, "output": 6.58e-10, "part": 4.46e-06,
+            "call": 3.44e-05, "output": 6.24e-10, "part": 5.99e-06,
         },
         "subpixel": {
-            "call": 5.82e-05, "kernel": 3.85e-09, "output": 8.7e-10,
+            "call": 5.76e-05, "kernel": 3.57e-09, "output": 8.38e-10,
         },
         "native": {
-            "call": 2e-06, "dot": 6e-09, "output": 1e-10, "padded": 2e-10, "product": 5e-11, "row": 1e-06,
-            "short product": 1.2e-10,
+            "call": 1.6e-06, "dot": 7.75e-09, "output": 3.3e-10, "padded": 8.07e-11, "product": 3.02e-11,
+            "row": 1.64e-06, "short product": 1.09e-10,
         },
         "trim": {
-            "call": 1.15e-06, "kernel": 3.52e-10, "output": 1.59e-10,
+            "call": 1.33e-06, "kernel": 1.97e-10, "output": 1.75e-10,
         },
         "separable": {
             "call": 6e-05, "look": 2e-05, "moved": 2.5e-10, "pass": 1.5e-06, "product": 8e-12, "tap": 5e-09,
@@ -55,8 +55,8 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "output": 4.07e-09, "product": 5.33e-13, "tile": 2.25e-06,
         },
         "lags": {
-            "call": 1.32e-05, "matrix": 5.86e-08, "moved": 7.48e-10, "moved 3d": 7.48e-10, "partial": 3.56e-10,
-            "product": 9.39e-12, "slice": 9.08e-06,
+            "call": 1.37e-05, "matrix": 4.68e-08, "moved": 4.95e-10, "moved 3d": 8.3e-10, "partial": 4.87e-10,
+            "product": 1.05e-11, "slice": 6.01e-06,
         },
         "reduce": {
             "call": 2e-05, "moved": 5e-10, "product": 2e-11, "run": 5e-09, "slice": 5e-06,
@@ -365,24 +365,31 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
     },
     "numpy integer": {
         "direct": {
-            "call": 7e-07, "fresh": 2.09e-11, "input": 1.87e-10, "memory": 7.82e-12, "output": 1.74e-10,
-            "padded": 8.8e-11, "product": 1.71e-10, "product 1d": 1.19e-10, "run": 3.15e-09,
-            "shared product": 6.43e-11, "shared product 1d": 7.84e-11, "shared strided product": 1.05e-10,
-            "shared strided product 1d": 2.29e-10, "slice": 2.15e-06, "strided product": 3.16e-09,
-            "strided product 1d": 4.24e-10,
+            "call": 6.26e-07, "fresh": 9.2e-12, "input": 3.21e-11, "memory": 2.68e-12, "output": 1.48e-10,
+            "padded": 1.19e-10, "product": 1.58e-10, "product 1d": 8.93e-11, "run": 3.23e-09,
+            "shared product": 6.59e-11, "shared product 1d": 7.54e-11, "shared strided product": 1.14e-10,
+            "shared strided product 1d": 1.83e-10, "slice": 2.03e-06, "strided product": 3.4e-09,
+            "strided product 1d": 3.74e-10,
         },
         "gemm": {
-            "call": 3.35e-07, "column": 2.27e-10, "far column": 2.58e-12, "fresh": 6.09e-12, "kernel": 1.1e-11,
-            "matrix": 2.37e-08, "memory": 9.22e-12, "output": 5.18e-12, "padded": 7.55e-11, "product": 3.6e-10,
-            "run": 5.07e-09, "shared column": 2.49e-12, "shared product": 2.13e-10, "shared run": 5.31e-09,
-            "shared strided column": 3.41e-11, "strided column": 8.11e-11, "thin column": 1.78e-11,
-            "tile": 2.41e-05, "viewed column": 7.09e-10,
+            "call": 3.37e-07, "column": 4.46e-12, "far column": 2.44e-12, "fresh": 2.74e-12, "kernel": 1.17e-11,
+            "matrix": 4.15e-08, "memory": 2.89e-12, "output": 4.05e-12, "padded": 2.47e-10, "product": 3.44e-10,
+            "run": 5.58e-09, "shared column": 3.86e-11, "shared product": 1.96e-10, "shared run": 4.93e-09,
+            "shared strided column": 7.95e-11, "strided column": 6.18e-11, "thin column": 3.78e-12,
+            "tile": 1.11e-05, "viewed column": 6.83e-10,
         },
         "subpixel": {
-            "call": 5.82e-05, "kernel": 1.52e-08, "output": 7.97e-10,
+            "call": 4.35e-05, "kernel": 1.32e-08, "output": 8.35e-10,
         },
         "phases": {
-            "call": 3.41e-05, "output": 7.57e-10, "part": 3.36e-07,
+            "call": 3.52e-06, "output": 4.74e-10, "part": 4.98e-06,
+        },
+        "native": {
+            "call": 1.95e-06, "dot": 1.57e-09, "output": 1.4e-11, "padded": 1.55e-11, "product": 2.2e-10,
+            "row": 1.76e-06,
+        },
+        "trim": {
+            "call": 1.09e-06, "kernel": 3.07e-10, "output": 5e-10,
         },
     },
     "torch integer": {
