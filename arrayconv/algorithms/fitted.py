@@ -305,21 +305,29 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
     },
     "jax integer": {
         "native": {
-            "call": 4.59e-06, "plain product": 4.35e-10,
+            "call": 4.59e-06, "plain grouped output": 1.34e-08, "plain grouped product": 2.22e-10,
+            "plain output": 4.21e-10, "plain product": 2.69e-10,
         },
         "direct": {
-            "call": 2.48e-06, "fresh": 7.56e-10, "input": 2.36e-10, "looped output": 1.32e-10,
-            "looped part": 6.01e-07, "memory": 3.53e-12, "output": 2.02e-11, "padded": 9.38e-11,
-            "product": 2.37e-11, "product 1d": 1.4e-11, "run": 2.52e-11, "shared call": 0.000129,
-            "slice": 4.33e-07, "split input": 9.02e-10, "strided product": 7.43e-12,
-            "strided product 1d": 2.07e-11,
+            "call": 2.38e-06, "fresh": 7.37e-10, "input": 4.3e-11, "looped output": 1.64e-10,
+            "looped part": 6.14e-07, "memory": 2.97e-12, "output": 1.05e-10, "padded": 1.61e-10,
+            "product": 1.52e-11, "product 1d": 1.83e-11, "run": 4.54e-10, "shared call": 5.06e-05,
+            "slice": 1.15e-07, "split input": 4.27e-10, "strided product": 4.76e-11,
+            "strided product 1d": 3.06e-11,
         },
         "gemm": {
-            "added": 1.79e-10, "call": 4.95e-06, "column": 3.88e-11, "fresh": 7.28e-10, "kernel": 3.3e-10,
-            "large product": 2.74e-10, "loop": 5.92e-07, "matrix": 3.24e-08, "memory": 1.3e-10,
-            "output": 2.5e-10, "padded": 2.45e-09, "product": 6.22e-11, "run": 1.27e-09, "slice": 6.74e-08,
-            "strided column": 6.92e-11, "summed": 1.73e-10, "viewed column": 1.15e-11, "viewed memory": 6.7e-12,
-            "viewed output": 2.25e-12,
+            "added": 8.9e-10, "call": 4.54e-06, "column": 5.87e-11, "fresh": 9.58e-10, "kernel": 2.48e-10,
+            "large product": 3.92e-11, "loop": 2.98e-05, "matrix": 8.3e-08, "memory": 2.76e-10,
+            "output": 5.33e-11, "padded": 4.07e-10, "product": 6.88e-11, "run": 1.53e-09, "slice": 3.37e-07,
+            "strided column": 1.55e-10, "summed": 1.27e-10, "viewed column": 4.18e-11,
+            "viewed memory": 5.41e-12, "viewed output": 4.14e-12,
+        },
+        "reduce": {
+            "call": 5.06e-06, "moved": 2.61e-10, "product": 1.04e-11, "run": 6.14e-10, "slice": 4.33e-06,
+            "strided product": 7.42e-12,
+        },
+        "trim": {
+            "call": 1.68e-06, "kernel": 1.24e-11, "output": 5e-10,
         },
     },
     "torch float64": {

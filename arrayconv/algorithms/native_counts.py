@@ -247,8 +247,9 @@ def xla_counts(problem: Problem) -> Counts:
     """YNNPACK's where XLA hands images of float32 to it; integers have plain loops."""
     geometry = problem.geometry
     if problem.is_integer:
-        products = positions(geometry) * geometry.groups * geometry.terms * geometry.outputs * in_floats(problem)
-        return {"call": 1.0, "plain product": products}
+        kind = "plain grouped" if geometry.groups > 1 else "plain"
+        outputs = prod(geometry.y_shape) * in_floats(problem)
+        return {"call": 1.0, f"{kind} product": outputs * geometry.terms, f"{kind} output": outputs}
     if is_ynnpack(geometry) and problem.accumulator == "float32":
         return ynnpack_counts(problem)
     return eigen_counts(problem, eigen_kind(geometry))
