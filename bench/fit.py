@@ -52,7 +52,7 @@ PRIOR = {
 ELEMENT, PRODUCT = 5e-10, 2e-11
 
 #: What prices are fitted from; ``regret`` itself is left to judge them.
-DATA = ("fit", "more", "wide", "usual", "broad", *DRAWS, "integer", "float64")
+DATA = ("fit", "more", "wide", "usual", "broad", *DRAWS, "integer", "complex", "float64")
 
 #: Words for multiply-adds, and those that make it elements.
 PRODUCTS = {

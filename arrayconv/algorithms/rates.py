@@ -54,7 +54,7 @@ def prices(kind: str) -> Prices:
 
 def table_of(problem: Problem) -> str:
     """The table of a library's prices: of float32, or of types that have other loops or none but plain ones."""
-    kind = "integer" if problem.is_integer else problem.accumulator
+    kind = "integer" if problem.is_integer else "complex" if problem.is_complex else problem.accumulator
     return problem.library if kind == "float32" else f"{problem.library} {kind}"
 
 
