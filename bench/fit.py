@@ -14,6 +14,7 @@ from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import product
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -114,9 +115,11 @@ def run(args: Namespace) -> int:
     for algorithm, rates in (UNMEASURED | table[LENDER]).items() if is_base else ():
         for name in LIBRARIES:
             table[name].setdefault(algorithm, rates)
-    path = Path(shipped.__file__).with_name(f"{PROCESSORS[args.processor].rpartition('.')[2]}.py")
-    path.write_text(HEADER.format(kind=args.processor) + body(table) + "}\n", encoding="utf-8")
-    print(f"wrote {path}")
+    tables = [{name: rates for name, rates in table.items() if (name in LIBRARIES) is own} for own in (True, False)]
+    for name, part in zip(PROCESSORS[args.processor], tables, strict=False):  # of a kind with few data, only the first
+        path = Path(shipped.__file__).with_name(f"{name.rpartition('.')[2]}.py")
+        path.write_text(HEADER.format(kind=args.processor) + body(part) + "}\n", encoding="utf-8")
+        print(f"wrote {path}")
     return 0
 
 
@@ -193,7 +196,7 @@ UNMEASURED = {
 
 def fit_rows(name: str, rows: list[Row]) -> Prices:
     """A table: plain algorithms first; a rewrite's own work is what its parts leave unexplained."""
-    library, dtype = rows[0][0].library, rows[0][0].dtype
+    library, dtypes = rows[0][0].library, sorted({problem.dtype for problem, _ in rows})
     backend, measured = library_backend(library), Counter(head(label) for _, times in rows for label in times)
     kept = {  # random kernels say nothing of those for special ones
         name: dict(rates)
@@ -212,7 +215,7 @@ def fit_rows(name: str, rows: list[Row]) -> Prices:
             seconds.append(times[label])
             offsets.append(parts_seconds(algorithm, problem, backend, found))
         if counts:
-            known = units_of(algorithm, library, backend, dtype)
+            known = units_of(algorithm, library, backend, dtypes)
             call = inf if name == library else prices(BASE)[library][algorithm.name]["call"]
             found[algorithm.name] = fit_algorithm(known, counts, np.array(seconds), np.array(offsets), call)
             report(name, algorithm.name, found[algorithm.name], counts, seconds, offsets)
@@ -220,11 +223,12 @@ def fit_rows(name: str, rows: list[Row]) -> Prices:
     return refined if name == library else {own: rates for own, rates in refined.items() if own not in kept}
 
 
-def units_of(algorithm: Algorithm, library: str, backend: Backend, dtype: str, count: int = 1000) -> set[str]:
+def units_of(algorithm: Algorithm, library: str, backend: Backend, dtypes: list[str], count: int = 1000) -> set[str]:
     """All kinds of work that random geometries are, measured or not: one without a price would be free."""
     rng, units = random.Random(0), set[str]()
     for draw in (USUAL, *DRAWS.values()):
-        for geometry in filter(None, (draw_geometry(rng, draw) for _ in range(count))):
+        geometries = filter(None, (draw_geometry(rng, draw) for _ in range(count)))
+        for geometry, dtype in product(geometries, dtypes):
             problem = call_problem(geometry, library, dtype)
             four_axes = problem.with_geometry(replace(geometry, axes=geometry.axes[:1] * 4))
             for own in (problem, four_axes):

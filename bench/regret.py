@@ -37,7 +37,8 @@ class Draw(NamedTuple):
     With ``taps``, all windows have that many, stride 1 and dilation 1. ``gradient``: of kernels, whose windows are as
     large as the image. ``grouped``: of groups with multiples of 4 channels, as networks have them; ``layers``: of one
     group with multiples of 16. ``thin``: of images. ``network``: see `draw_network`, which has its own work;
-    ``transposed`` ones have stride 2, and ``batches`` are of several images and taps. ``signals``: of one axis and one channel.
+    ``transposed`` ones have stride 2, and ``batches`` are of several images and taps. ``signals``: of one axis and
+    one channel.
     """
 
     work: tuple[float, float]

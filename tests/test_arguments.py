@@ -184,7 +184,13 @@ WRONG = [
     (lambda: conv(algorithm="quick"), ValueError, "conv: algorithm='quick' is not one of 'auto', 'native'"),
     (lambda: conv(algorithm=None), TypeError, "conv: algorithm must be one of 'auto', .* got None"),
     (lambda: conv(algorithm=["direct"]), TypeError, r"conv: algorithm must be one of 'auto', .* got \['direct'\]"),
-    (lambda: conv(algorithm="native"), ValueError, "conv: algorithm='native' can't serve .* numpy has no convolution"),
+    (lambda: conv(algorithm="native"), ValueError, "conv: algorithm='native' can't serve .* one input channel, not 3"),
+    (lambda: ac.correlate(LINE, TAPS, stride=2, algorithm="native"), ValueError, "takes no stride and no dilation"),
+    (
+        lambda: ac.correlate(np.ones((4, 4)), np.ones((2, 2)), algorithm="native"),
+        ValueError,
+        "numpy.convolve takes one spatial axis, not 2",
+    ),
     (lambda: conv(strides=2), TypeError, "unexpected keyword argument 'strides'"),
     # pad
     (lambda: ac.pad(X, ((1, 1),)), ValueError, r"pad: widths has 1 entries, expected one \(low, high\) pair .* 3 axes"),

@@ -30,9 +30,13 @@ def native_share(library: str, device: str) -> float:
     return NATIVE_SHARE.get((library, device), ACCELERATED)
 
 
-#: Tables of prices by kind of processor. Narrow vectors halve the rate of matrix products, but not that of transforms
-#: or of memory; a library has prices of its own there where those of `BASE` choose worse (`bench.near`).
-PROCESSORS = {"avx512": "arrayconv.algorithms.fitted", "avx2": "arrayconv.algorithms.fitted_avx2"}
+#: Tables of prices by kind of processor, of float32 and of other types. Narrow vectors halve the rate of matrix
+#: products, but not that of transforms or of memory; a library has prices of its own there where those of `BASE` choose
+#: worse (`bench.near`).
+PROCESSORS = {
+    "avx512": ("arrayconv.algorithms.fitted", "arrayconv.algorithms.fitted_types"),
+    "avx2": ("arrayconv.algorithms.fitted_avx2",),
+}
 
 #: The kind of processor that was measured most.
 BASE = next(iter(PROCESSORS))
@@ -42,8 +46,8 @@ Prices = dict[str, dict[str, dict[str, float]]]
 
 def own_prices(kind: str) -> Prices:
     """Of the libraries that have their own on a kind of processor."""
-    table: Prices = import_module(PROCESSORS[kind]).SECONDS
-    return table
+    tables: list[Prices] = [import_module(name).SECONDS for name in PROCESSORS[kind]]
+    return {name: rates for table in tables for name, rates in table.items()}
 
 
 @cache
