@@ -16,14 +16,13 @@ from scipy import signal
 
 import arrayconv as ac
 from arrayconv import onednn
-from arrayconv.algorithms import ALGORITHMS, fft_tiles, lags, native_counts, rates, reduce, subpixel, toeplitz
+from arrayconv.algorithms import ALGORITHMS, fft_tiles, lags, native_counts, reduce, subpixel, toeplitz
 from arrayconv.algorithms.algorithm import ROUNDS, block_shape, budget_of, shared_block, tiles_of
 from arrayconv.backend import library_backend
 from arrayconv.backends import torch_native
 from arrayconv.backends.workers import Workers
 from arrayconv.geometry import Geometry, WindowDimension
 from arrayconv.planner import current_settings, derive, make_problem
-from arrayconv.processor import processor
 
 if TYPE_CHECKING:
     from conftest import Library
@@ -475,47 +474,7 @@ def test_columns_of_a_small_image_count(base_dilation: int, kind: str) -> None:
     assert counts["primitive"] == 0
 
 
-# The cost model
-
-
-@pytest.mark.parametrize("kind", rates.PROCESSORS)
-def test_every_kind_of_work_has_a_price(kind: str) -> None:
-    """On geometries of every kind, for every library and type that was measured."""
-    table = rates.prices(kind)
-    axes = [WindowDimension(20, 3), WindowDimension(20, 3, 2, 1, 1, 2), WindowDimension(9, 2, base_dilation=3)]
-    dtypes, channels = ("float32", "float64", "complex64", "complex128", "int32"), ((1, 1), (1, 2), (4, 1), (2, 2))
-    for library, dtype in product(("numpy", "torch", "jax"), dtypes):
-        backend = library_backend(library)
-        for (groups, inputs), axis, ndim in product(channels, axes, (1, 2, 3, 4)):
-            geometry = Geometry(2, groups, inputs, 3, (axis,) * ndim)
-            problem = make_problem(geometry, dtype, backend, "cpu", current_settings())
-            for algorithm in ALGORITHMS.values():
-                if algorithm.unsupported(problem, backend) is not None or algorithm.name == "empty":
-                    continue
-                own = table.get(rates.table_of(problem), {})
-                units = own.get(algorithm.name) or table[library][algorithm.name]
-                assert set(algorithm.counts(problem, backend)) <= set(units), (library, dtype, algorithm.name)
-                assert min(units.values()) > 0
-                assert algorithm.cost(problem, backend) > 0
-
-
-@pytest.mark.parametrize(
-    ("vectors", "kind"),
-    [
-        ({"baseline": ["X86_V2"], "found": ["X86_V3", "X86_V4"]}, "avx512"),
-        ({"baseline": ["SSE", "SSE2"], "found": ["AVX2", "AVX512F", "AVX512_SKX"]}, "avx512"),
-        ({"baseline": ["X86_V4"]}, "avx512"),
-        ({"baseline": ["X86_V2"], "found": ["X86_V3"], "not found": ["X86_V4", "AVX512_ICL"]}, "avx2"),
-        ({"baseline": ["NEON"], "found": ["ASIMDHP"]}, "avx2"),
-        ({}, "avx2"),
-    ],
-    ids=str,
-)
-def test_prices_are_those_of_the_processor_s_vectors(
-    vectors: dict[str, list[str]], kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(np, "show_config", lambda mode: {"SIMD Extensions": vectors} if vectors else {})
-    assert processor.__wrapped__() == kind
+# Choices
 
 
 def test_an_accelerator_s_own_convolution_is_the_default_there() -> None:

@@ -337,3 +337,21 @@ def test_prices_are_fitted_where_every_rewrite_was_timed(
 ) -> None:
     problem = planned.call_problem(Geometry(1, 1, 2, 2, (axis,)), "torch")
     assert fit.is_complete(problem, dict.fromkeys(labels, 1.0)) is expected
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "int8", "uint64"])
+def test_arrays_of_a_draw_have_its_type(dtype: str) -> None:
+    geometry = Geometry(2, 1, 3, 4, (WindowDimension(9, 2),))
+    x, kernel = regret.make_arrays(planned.call_problem(geometry, "numpy", dtype), "numpy")
+    assert (x.shape, x.dtype, kernel.shape, kernel.dtype) == (geometry.x_shape, dtype, geometry.kernel_shape, dtype)
+    assert np.ptp(x.imag if "complex" in dtype else x) > 1
+
+
+def test_prices_are_fitted_by_type() -> None:
+    geometry, times = Geometry(2, 1, 3, 4, (WindowDimension(9, 2),)), {"gemm": 1e-3}
+    rows = [(planned.call_problem(geometry, "numpy", dtype), times) for dtype in ("float32", "int64", "int8")]
+    found = fit.by_table(rows)
+    assert {name: [row[0].dtype for row in own] for name, own in found.items()} == {
+        "numpy": ["float32"],
+        "numpy integer": ["int64", "int8"],
+    }

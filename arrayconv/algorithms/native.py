@@ -1,4 +1,4 @@
-"""The library's own convolution: `torch.nn.functional.conv2d`, `jax.lax.conv_general_dilated`.
+"""The library's own convolution: `torch.nn.functional.conv2d`, `jax.lax.conv_general_dilated`, `numpy.convolve`.
 
 Its errors and its scratch memory are the library's affair (TF32 on CUDA, for example).
 """

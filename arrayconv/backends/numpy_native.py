@@ -45,7 +45,7 @@ def native_unsupported(problem: Problem) -> str | None:
 def native_prepare(problem: Problem) -> tuple[str, Widths]:
     """The mode, and the zeros that it doesn't add."""
     (axis,) = problem.geometry.axes
-    if axis.low == axis.high == axis.kernel - 1 and axis.size > 0:
+    if axis.low == axis.high == axis.kernel - 1:
         return "full", ((0, 0),)
     return "valid", ((axis.low, axis.high),)
 
@@ -59,4 +59,4 @@ def native_execute(own: tuple[str, Widths], x: Array, kernel: Array) -> Array:
     if len(x) == len(kernel) == 1:
         return convolve(x[0, 0], taps[0], mode)[None, None]
     each = len(kernel) // x.shape[1]
-    return np.asarray([[convolve(image[i // each], own, mode) for i, own in enumerate(taps)] for image in x])
+    return np.asarray([[convolve(image[i // each], row, mode) for i, row in enumerate(taps)] for image in x])

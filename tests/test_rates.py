@@ -1,0 +1,99 @@
+"""The cost model: prices by kind of processor, library and type."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+import arrayconv as ac
+from arrayconv.algorithms import ALGORITHMS, rates
+from arrayconv.backend import library_backend
+from arrayconv.geometry import Geometry, WindowDimension
+from arrayconv.planner import current_settings, make_problem
+from arrayconv.processor import processor
+from arrayconv.program import Problem
+
+
+@pytest.mark.parametrize("kind", rates.PROCESSORS)
+def test_every_kind_of_work_has_a_price(kind: str) -> None:
+    """On geometries of every kind, for every library and type that was measured."""
+    table = rates.prices(kind)
+    axes = [WindowDimension(20, 3), WindowDimension(20, 3, 2, 1, 1, 2), WindowDimension(9, 2, base_dilation=3)]
+    dtypes, channels = ("float32", "float64", "complex64", "complex128", "int32"), ((1, 1), (1, 2), (4, 1), (2, 2))
+    for library, dtype in product(("numpy", "torch", "jax"), dtypes):
+        backend = library_backend(library)
+        for (groups, inputs), axis, ndim in product(channels, axes, (1, 2, 3, 4)):
+            geometry = Geometry(2, groups, inputs, 3, (axis,) * ndim)
+            problem = make_problem(geometry, dtype, backend, "cpu", current_settings())
+            for algorithm in ALGORITHMS.values():
+                if algorithm.unsupported(problem, backend) is not None or algorithm.name == "empty":
+                    continue
+                own = table.get(rates.table_of(problem), {})
+                units = own.get(algorithm.name) or table[library][algorithm.name]
+                assert set(algorithm.counts(problem, backend)) <= set(units), (library, dtype, algorithm.name)
+                assert min(units.values()) > 0
+                assert algorithm.cost(problem, backend) > 0
+
+
+@pytest.mark.parametrize(
+    ("vectors", "kind"),
+    [
+        ({"baseline": ["X86_V2"], "found": ["X86_V3", "X86_V4"]}, "avx512"),
+        ({"baseline": ["SSE", "SSE2"], "found": ["AVX2", "AVX512F", "AVX512_SKX"]}, "avx512"),
+        ({"baseline": ["X86_V4"]}, "avx512"),
+        ({"baseline": ["X86_V2"], "found": ["X86_V3"], "not found": ["X86_V4", "AVX512_ICL"]}, "avx2"),
+        ({"baseline": ["NEON"], "found": ["ASIMDHP"]}, "avx2"),
+        ({}, "avx2"),
+    ],
+    ids=str,
+)
+def test_prices_are_those_of_the_processor_s_vectors(
+    vectors: dict[str, list[str]], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(np, "show_config", lambda mode: {"SIMD Extensions": vectors} if vectors else {})
+    assert processor.__wrapped__() == kind
+
+
+def layer(library: str, dtype: str) -> Problem:
+    geometry = Geometry(2, 1, 64, 64, (WindowDimension(40, 3), WindowDimension(40, 3)))
+    return make_problem(geometry, dtype, library_backend(library), "cpu", current_settings())
+
+
+@pytest.mark.parametrize(
+    ("library", "dtype", "name"),
+    [
+        ("numpy", "float32", "numpy"),
+        ("jax", "bfloat16", "jax"),  # summed in float32
+        ("numpy", "uint8", "numpy integer"),
+        ("torch", "int64", "torch integer"),
+        ("torch", "float64", "torch float64"),
+        ("torch", "complex128", "torch complex"),
+    ],
+)
+def test_types_of_other_loops_have_prices_of_their_own(library: str, dtype: str, name: str) -> None:
+    problem = layer(library, dtype)
+    assert rates.table_of(problem) == name
+    assert rates.rates_of(problem, "gemm") == rates.prices(processor())[name]["gemm"]
+
+
+def test_a_type_that_was_not_measured_has_the_prices_of_float32() -> None:
+    assert rates.rates_of(layer("numpy", "float64"), "gemm") == rates.rates_of(layer("numpy", "float32"), "gemm")
+    assert rates.rates_of(layer("torch", "int32"), "trim") == rates.rates_of(layer("torch", "float32"), "trim")
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch", "jax"])
+def test_a_product_of_integers_costs_more(library: str) -> None:
+    """No library has a fast one: several times as much as a product of floats."""
+    gemm = ALGORITHMS["gemm"]
+    costs = [gemm.cost(layer(library, dtype), library_backend(library)) for dtype in ("int32", "float32")]
+    assert costs[0] > 2 * costs[1]
+
+
+def test_loops_of_torch_that_copy_windows_are_not_chosen() -> None:
+    """float64 and complex numbers have no oneDNN; an image filter there took up to 77 times as long as a transform."""
+    for dtype in ("float64", "complex128"):
+        program = ac.plan(ac.correlate, (1024, 1024), (31, 31), library="torch", dtype=dtype).program
+        program = program.parts[0] if program.algorithm == "separable" else program
+        assert program.algorithm == "fft"
