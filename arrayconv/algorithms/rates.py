@@ -58,19 +58,20 @@ def prices(kind: str) -> Prices:
 
 def table_of(problem: Problem) -> str:
     """The table of a library's prices: of float32, or of types that have other loops or none but plain ones."""
+    if problem.accumulator == "float32":
+        return problem.library
     kind = "integer" if problem.is_integer else "complex" if problem.is_complex else problem.accumulator
-    return problem.library if kind == "float32" else f"{problem.library} {kind}"
+    return f"{problem.library} {kind}"
 
 
 def rates_of(problem: Problem, algorithm: str) -> Mapping[str, float]:
     """Seconds a unit; a type that was not measured has float32's, and a library that was not, NumPy's."""
-    return _rates(table_of(problem), problem.device, algorithm)
+    return _rates(problem.library, table_of(problem), problem.device, algorithm)
 
 
 @cache
-def _rates(name: str, device: str, algorithm: str) -> Mapping[str, float]:
-    table, library = prices(processor()), name.partition(" ")[0]
-    own = table.get(name, {})
-    rates = own[algorithm] if algorithm in own else table.get(library, table["numpy"]).get(algorithm, {})
+def _rates(library: str, name: str, device: str, algorithm: str) -> Mapping[str, float]:
+    tables = prices(processor())
+    rates = (tables.get(library, tables["numpy"]) | tables.get(name, {})).get(algorithm, {})
     share = native_share(library, device) if algorithm == "native" else 1.0
     return rates if share == 1.0 else {unit: seconds * share for unit, seconds in rates.items()}
