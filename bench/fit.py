@@ -25,7 +25,7 @@ from scipy.optimize import least_squares
 from arrayconv.algorithms import ALGORITHMS
 from arrayconv.algorithms import rates as shipped
 from arrayconv.algorithms.algorithm import Algorithm, seconds_of
-from arrayconv.algorithms.rates import BASE, PROCESSORS, own_prices, prices, table_of
+from arrayconv.algorithms.rates import BASE, PROCESSORS, kind_of, own_prices, prices, table_of
 from arrayconv.backend import Backend, library_backend
 from arrayconv.processor import processor
 from arrayconv.program import Problem
@@ -127,7 +127,7 @@ def by_table(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """Those of each type that has prices of its own."""
     found: dict[str, list[Row]] = {}
     for row in rows:
-        found.setdefault(table_of(row[0]), []).append(row)
+        found.setdefault(table_of(row[0].library, kind_of(row[0])), []).append(row)
     return found
 
 

@@ -30,7 +30,7 @@ def test_every_kind_of_work_has_a_price(kind: str) -> None:
             for algorithm in ALGORITHMS.values():
                 if algorithm.unsupported(problem, backend) is not None or algorithm.name == "empty":
                     continue
-                own = table.get(rates.table_of(problem), {})
+                own = table.get(rates.table_of(library, rates.kind_of(problem)), {})
                 units = own.get(algorithm.name) or table[library][algorithm.name]
                 assert set(algorithm.counts(problem, backend)) <= set(units), (library, dtype, algorithm.name)
                 assert min(units.values()) > 0
@@ -74,12 +74,13 @@ def layer(library: str, dtype: str) -> Problem:
 )
 def test_types_of_other_loops_have_prices_of_their_own(library: str, dtype: str, name: str) -> None:
     problem = layer(library, dtype)
-    assert rates.table_of(problem) == name
+    assert rates.table_of(library, rates.kind_of(problem)) == name
     assert rates.rates_of(problem, "gemm") == rates.prices(processor())[name]["gemm"]
 
 
-def test_a_type_that_was_not_measured_has_the_prices_of_float32() -> None:
+def test_what_was_not_measured_has_the_prices_of_float32_or_of_numpy() -> None:
     assert rates.rates_of(layer("numpy", "float64"), "gemm") == rates.rates_of(layer("numpy", "float32"), "gemm")
+    assert rates.rates_of(layer("array_api_strict", "int32"), "gemm") == rates.rates_of(layer("numpy", "int32"), "gemm")
     assert rates.rates_of(layer("torch", "int32"), "trim") == rates.rates_of(layer("torch", "float32"), "trim")
 
 

@@ -56,22 +56,27 @@ def prices(kind: str) -> Prices:
     return own_prices(kind) if kind == BASE else prices(BASE) | own_prices(kind)
 
 
-def table_of(problem: Problem) -> str:
-    """The table of a library's prices: of float32, or of types that have other loops or none but plain ones."""
+def kind_of(problem: Problem) -> str:
+    """The types that have prices in common: those of the same loops."""
     if problem.accumulator == "float32":
-        return problem.library
-    kind = "integer" if problem.is_integer else "complex" if problem.is_complex else problem.accumulator
-    return f"{problem.library} {kind}"
+        return "float32"
+    return "integer" if problem.is_integer else "complex" if problem.is_complex else problem.accumulator
+
+
+def table_of(library: str, kind: str) -> str:
+    """The name of a library's prices of a kind of type."""
+    return library if kind == "float32" else f"{library} {kind}"
 
 
 def rates_of(problem: Problem, algorithm: str) -> Mapping[str, float]:
     """Seconds a unit; a type that was not measured has float32's, and a library that was not, NumPy's."""
-    return _rates(problem.library, table_of(problem), problem.device, algorithm)
+    return _rates(problem.library, kind_of(problem), problem.device, algorithm)
 
 
 @cache
-def _rates(library: str, name: str, device: str, algorithm: str) -> Mapping[str, float]:
+def _rates(library: str, kind: str, device: str, algorithm: str) -> Mapping[str, float]:
     tables = prices(processor())
-    rates = (tables.get(library, tables["numpy"]) | tables.get(name, {})).get(algorithm, {})
+    measured = library if library in tables else "numpy"
+    rates = (tables[measured] | tables.get(table_of(measured, kind), {})).get(algorithm, {})
     share = native_share(library, device) if algorithm == "native" else 1.0
     return rates if share == 1.0 else {unit: seconds * share for unit, seconds in rates.items()}
