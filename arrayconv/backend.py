@@ -21,6 +21,9 @@ Array = Any
 Execute = Callable[[Program, "Backend", Array, Array], Array]
 Run = Callable[[Program, Array, Array], Array]
 
+#: From x, kernel and, where there is one, bias to y.
+Steps = Callable[..., Array]
+
 
 class Native(NamedTuple):
     """A library's own convolution of canonical arrays: why it can't serve (None: it can), its arguments, the call;
@@ -42,10 +45,15 @@ class Workers(Protocol):
 
 
 class Planning(NamedTuple):
-    """What the planner lends to a backend that closes a planned call under differentiation."""
+    """What the planner lends to a backend that closes a planned call under differentiation: the run of a program, one
+    for a derived geometry; the seconds of a program, whose kernel may be followed, and of the gradient of the kernel of
+    the library's own convolution.
+    """
 
     execute: Execute
     replan: Callable[..., Program]
+    seconds: Callable[[Program, Backend, bool], float]
+    wgrad_seconds: Callable[[Problem, Backend], float]
 
 
 def _plain_pad(xp: Any) -> Callable[..., Array]:
@@ -119,8 +127,9 @@ class Backend:
     - ``take_rows(table, index)`` is ``table[index]`` for indices that are within the table;
     - ``sum_rows(table, row, shifts, weights)`` adds ``weight[:, None] * table[row + shift]`` over the pairs of these;
     - ``add_to(y, bias)`` is their sum, in the memory of y, of which the caller lets go;
-    - ``whole(program, layout, otherwise)`` is a function of a program's x, a kernel before this layout, and a bias, if
-      any: the same as ``otherwise``, by the library's own convolution where that takes all of them at once, or None;
+    - ``whole(planning, backend, program, layout, otherwise)`` is a function of a program's x, a kernel before this
+      layout, and a bias, if any: the same as ``otherwise``, by the library's own convolution where that takes all of
+      them at once and is what runs, or None;
     - ``detours(problem)``: whether the library's own convolution takes another routine for a dilated x;
     - ``keep(function, *key)`` is ``function(*key)``, a value of plain ones, which a library may keep for the next call;
     - ``scatter_add`` adds rows, by their indices, to the rows of a total that it may overwrite;
@@ -175,12 +184,13 @@ class Backend:
     take_rows: Callable[[Array, Array], Array] = lambda table, index: table
     sum_rows: Callable[[Array, Array, Sequence[int], list[Array]], Array] = lambda table, row, shifts, weights: table
     add_to: Callable[[Array, Array], Array] = add
-    whole: Callable[[Program, Layout, Callable[..., Array]], Callable[..., Array] | None] | None = None
+    whole: Callable[[Planning, Backend, Program, Layout, Steps], Steps | None] | None = None
     keep: Callable[..., Any] = _call
     empty: Callable[..., Array] | None = None
     close: Callable[[Backend, Planning], Run] | None = None
     close_taps: Callable[[Backend, Planning], Run] | None = None
     native: Native | None = None
+    wgrad: Native | None = None
     detours: Callable[[Problem], bool] = _never
     types: tuple[type, ...] = ()
     accumulators: dict[str, str] = field(default_factory=dict)

@@ -24,16 +24,15 @@ def is_onednn(geometry: Geometry) -> bool:
 VOLUME = 2**16
 
 
-def is_large_volume(elements: int, taps: int) -> bool:
-    """Whether to hand over a volume that PyTorch would not."""
-    return elements * taps >= VOLUME
+def is_lone_volume(geometry: Geometry) -> bool:
+    """Whether a volume is worth oneDNN's convolution, and PyTorch would copy all of its windows."""
+    is_large = geometry.ndim == 3 and prod(geometry.x_shape) * geometry.taps >= VOLUME
+    return is_large and not is_onednn(geometry)
 
 
 def is_unfolded(geometry: Geometry) -> bool:
     """Whether windows are copied and multiplied as matrices, without oneDNN."""
-    if is_onednn(geometry):
-        return False
-    return geometry.ndim < 3 or not is_large_volume(prod(geometry.x_shape), geometry.taps)
+    return not (is_onednn(geometry) or is_lone_volume(geometry))
 
 
 #: Zeros beside the last axis that all of oneDNN's fast kernels take: no more than the outputs that they compute at once

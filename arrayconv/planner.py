@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 
 from .algorithms import ALGORITHMS, run
 from .algorithms.algorithm import Algorithm, budget_of
+from .algorithms.wgrad import wgrad_seconds
 from .arguments import read_int, read_word
 from .backend import Backend, Planning, Run, library_backend
 from .geometry import Geometry
+from .layout import Layout
 from .program import ACCURACIES, Problem, Program, Settings
 from .transposes import correlate_input, correlate_taps
 from .tuning import Tuning, measured_seconds
@@ -226,7 +228,13 @@ def derive(program: Program, geometry: Geometry, library: str | None = None) -> 
     return replan(program, geometry, library or program.problem.library)
 
 
-PLANNING = Planning(run, derive)
+def followed_seconds(program: Program, backend: Backend, is_followed: bool) -> float:
+    """`expected_seconds` of a run whose kernel's values are not looked at where something follows it."""
+    is_unseen = is_followed and ALGORITHMS[program.algorithm].is_conditional
+    return expected_seconds(program.parts[0] if is_unseen else program, backend)
+
+
+PLANNING = Planning(run, derive, followed_seconds, wgrad_seconds)
 
 
 @cache
@@ -246,6 +254,14 @@ def bind(program: Program, backend: Backend) -> Callable[[Array, Array], Array]:
     if backend.close is None:
         return partial(ALGORITHMS[program.algorithm].execute, program, backend)
     return partial(_closed(backend.close, backend), program)
+
+
+def bind_whole(
+    program: Program, backend: Backend, layout: Layout, otherwise: Callable[..., Array]
+) -> Callable[..., Array]:
+    """``otherwise``, or what a backend has in its place."""
+    own = None if backend.whole is None else backend.whole(PLANNING, backend, program, layout, otherwise)
+    return otherwise if own is None else own
 
 
 def execute_input(program: Program, backend: Backend, dy: Array, kernel: Array) -> Array:

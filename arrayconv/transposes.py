@@ -39,6 +39,25 @@ def x_for_kernel(xp: Any, geometry: Geometry, x: Array) -> Array:
     return xp.reshape(x, (inputs, groups * geometry.batch, *sizes))
 
 
+def wgrad_geometry(geometry: Geometry) -> Geometry | None:
+    """The convolution without base dilation whose kernel's gradient a `Geometry.kernel_transpose` is, or None.
+
+    Where x and y may trade places, the one of less work in `VECTOR`s of channels.
+    """
+    forward = geometry.kernel_transpose()
+    ways = [own for own in (forward, forward.input_transpose()) if all(axis.base_dilation == 1 for axis in own.axes)]
+    return min(ways, key=vector_products, default=None)
+
+
+#: Channels that are computed at once: floats in the widest registers that CPUs have.
+VECTOR = 16
+
+
+def vector_products(geometry: Geometry) -> int:
+    """Products of whole vectors of channels out."""
+    return geometry.multiply_adds // max(1, geometry.outputs) * -(-geometry.outputs // VECTOR)
+
+
 def swap_leading(xp: Any, array: Array) -> Array:
     """``(a, b, ...)`` as ``(b, a, ...)``: y as the kernel of the kernel's transpose, and its result as the kernel."""
     return xp.permute_dims(array, (1, 0, *range(2, array.ndim)))

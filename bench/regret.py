@@ -38,7 +38,7 @@ class Draw(NamedTuple):
     large as the image. ``grouped``: of groups with multiples of 4 channels, as networks have them; ``layers``: of one
     group with multiples of 16. ``thin``: of images. ``network``: see `draw_network`, which has its own work;
     ``transposed`` ones have stride 2, and ``batches`` are of several images and taps. ``signals``: of one axis and
-    one channel.
+    one channel. ``everyday``: see `draw_everyday`, which has its own work too.
     """
 
     work: tuple[float, float]
@@ -53,13 +53,14 @@ class Draw(NamedTuple):
     transposed: bool = False
     batches: bool = False
     signals: bool = False
+    everyday: bool = False
 
 
 USUAL = Draw((3e5, 4e9), 1e-4, 6e-2)
 
 #: What a call itself costs, what Winograd's algorithm does, gradients of kernels, groups of several channels, layers of
 #: many channels, those with windows of one tap, gradients of image filters, networks and their gradients, decoders,
-#: networks' layers of several images, and signals.
+#: networks' layers of several images, signals, and calls of any size with their gradients.
 DRAWS = {
     "small": Draw((10, 3e5), 1e-6, 1e-3),
     "normwise": Draw((3e6, 4e9), 1e-4, 6e-2, taps=3),
@@ -72,6 +73,7 @@ DRAWS = {
     "transposed": Draw((0, 0), 1e-4, 6e-2, network=True, transposed=True),
     "batches": Draw((0, 0), 1e-4, 6e-2, network=True, batches=True),
     "signals": Draw((30, 3e8), 1e-6, 6e-2, thin=True, signals=True),
+    "everyday": Draw((0, 0), 2e-6, 2e-2, everyday=True),
 }
 
 #: Elements of an array at most.
@@ -83,7 +85,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=200, help="geometries for each library (default: %(default)s)")
     others = (
         "microseconds, 3 taps under 'normwise', kernels' gradients, groups, layers, 1 tap, filters, networks, "
-        "decoders, batches, signals"
+        "decoders, batches, signals, any size"
     )
     parser.add_argument("--draw", choices=DRAWS, help=f"another draw: {others}")
     parser.add_argument(
@@ -160,7 +162,10 @@ def draw_window(rng: random.Random, ndim: int) -> list[int]:
 
 def draw_geometry(rng: random.Random, draw: Draw = USUAL) -> Geometry | None:
     """None where the arrays are too large or too small for the work, or the geometry is none of the draw's."""
-    geometry = draw_network(rng, draw.transposed) if draw.network else draw_any(rng, draw)
+    if draw.everyday:
+        geometry = draw_everyday(rng)
+    else:
+        geometry = draw_network(rng, draw.transposed) if draw.network else draw_any(rng, draw)
     if geometry is None or (draw.batches and (geometry.batch == 1 or geometry.taps == 1)):
         return None
     largest = max(map(prod, (geometry.x_shape, geometry.kernel_shape, geometry.y_shape)))
@@ -188,6 +193,25 @@ def draw_network(rng: random.Random, transposed: bool) -> Geometry:
     if transposed:
         return geometry.input_transpose()
     return rng.choice((geometry,) * 4 + (geometry.input_transpose(), geometry.kernel_transpose()))
+
+
+def draw_everyday(rng: random.Random) -> Geometry | None:
+    """Sizes that know nothing of each other, mostly small; half are gradients of x or of the kernel."""
+    ndim = rng.choice((1, 2, 2, 3))
+    groups, inputs, outputs = draw_channels(rng)
+    sides = [round(log_uniform(rng, 4, {1: 20000, 2: 300, 3: 64}[ndim])) for _ in range(ndim)]
+    window = [rng.choice((1, 2, 3, 3, 3, 4, 5, 7, 9) if ndim > 1 else (1, 2, 3, 5, 7, 9, 16, 31, 64)) for _ in sides]
+    if rng.random() < 0.7:
+        sides, window = [sides[0]] * ndim, [window[0]] * ndim
+    stride, dilation, padding = rng.choice((1, 1, 1, 2, 2, 3, 4)), rng.choice((1, 1, 1, 1, 2)), rng.choice((0, 0, 1, 2))
+    is_same, axes = rng.random() < 0.2, []
+    for size, taps in zip(sides, window, strict=True):
+        low = dilated(taps, dilation) // 2 if is_same else min(padding, taps - 1)
+        axes.append(WindowDimension(size, taps, stride, low, low, dilation))
+    geometry = Geometry(rng.choice((1, 1, 2, 4, 8, 16, 32)), groups, inputs, outputs, tuple(axes))
+    if min(geometry.out) < 1:
+        return None
+    return rng.choice((geometry, geometry, geometry.input_transpose(), geometry.kernel_transpose()))
 
 
 def draw_any(rng: random.Random, draw: Draw) -> Geometry | None:

@@ -21,11 +21,13 @@ from .stretch import STRETCH
 from .subpixel import SUBPIXEL
 from .toeplitz import TOEPLITZ
 from .trim import TRIM
+from .wgrad import WGRAD
 from .winograd import WINOGRAD
 
 _ROWS = (
     EMPTY,
     NATIVE,
+    WGRAD,
     STRETCH,
     ABREAST,
     DIRECT,

@@ -5,6 +5,7 @@ Its errors and its scratch memory are the library's affair (TF32 on CUDA, for ex
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..backend import Backend
@@ -30,16 +31,23 @@ def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Any:
     return None if backend.native is None else backend.native.prepare(problem)
 
 
+def in_accumulator(
+    program: Program, backend: Backend, function: Callable[[Array, Array], Array], x: Array, kernel: Array
+) -> Array:
+    """``function(x, kernel)`` of a library that sums in its arguments' type: in the accumulator's, then as x's."""
+    problem = program.problem
+    if problem.accumulator == problem.dtype:
+        return function(x, kernel)
+    wide = backend.dtype(problem.accumulator)
+    return backend.cast(function(backend.cast(x, wide), backend.cast(kernel, wide)), x.dtype)
+
+
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
-    native, problem = backend.native, program.problem
+    native = backend.native
     if native is None:
         raise ValueError(f"{backend.name} has no convolution of its own")
     arguments = prepared(program, backend)
-    if problem.accumulator == problem.dtype:
-        return native.execute(arguments, x, kernel)
-    wide = backend.dtype(problem.accumulator)
-    y = native.execute(arguments, backend.cast(x, wide), backend.cast(kernel, wide))
-    return backend.cast(y, x.dtype)
+    return in_accumulator(program, backend, lambda *arrays: native.execute(arguments, *arrays), x, kernel)
 
 
 NATIVE = Algorithm("native", unsupported, counts, execute, prepare=prepare)

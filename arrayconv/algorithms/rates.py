@@ -26,6 +26,10 @@ NATIVE_SHARE = {("torch", "cpu"): 0.9, ("torch", "cpu vmap"): 0.1, ("jax", "cpu"
 ACCELERATED = 1e-4
 
 
+#: Algorithms that are the library's own.
+OWN = ("native", "wgrad")
+
+
 def native_share(library: str, device: str) -> float:
     return NATIVE_SHARE.get((library, device), ACCELERATED)
 
@@ -78,5 +82,5 @@ def _rates(library: str, kind: str, device: str, algorithm: str) -> Mapping[str,
     tables = prices(processor())
     measured = library if library in tables else "numpy"
     rates = (tables[measured] | tables.get(table_of(measured, kind), {})).get(algorithm, {})
-    share = native_share(library, device) if algorithm == "native" else 1.0
+    share = native_share(library, device) if algorithm in OWN else 1.0
     return rates if share == 1.0 else {unit: seconds * share for unit, seconds in rates.items()}

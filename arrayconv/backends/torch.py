@@ -17,8 +17,10 @@ from torch.utils.checkpoint import checkpoint
 from .. import primitives
 from ..backend import Native, namespace, standard_backend
 from .torch_gradient import close
-from .torch_native import native_execute, native_prepare, native_unsupported, pad, whole
+from .torch_native import native_execute, native_prepare, native_unsupported, pad
+from .torch_recorded import whole
 from .torch_values import has_values, is_plain
+from .torch_wgrad import wgrad_execute, wgrad_prepare, wgrad_unsupported
 
 Tensor = torch.Tensor
 Compute = Callable[[Tensor], Tensor]
@@ -219,6 +221,7 @@ BACKEND = standard_backend(
     windows=windows,
     matmul=torch.matmul,
     native=Native(native_unsupported, native_prepare, native_execute),
+    wgrad=Native(wgrad_unsupported, wgrad_prepare, wgrad_execute),
     close=close,
     accumulators=WIDER,
     unless_finite=unless_finite,

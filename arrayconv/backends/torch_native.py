@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -10,11 +9,10 @@ from torch.nn import functional
 
 from ..backend import namespace
 from ..layout import Layout
-from ..onednn import is_large_volume, is_padding_refused, is_skipping, is_stride_refused
+from ..onednn import is_lone_volume, is_padding_refused, is_skipping, is_stride_refused
 from ..primitives import Widths, crop
-from ..program import Problem, Program
+from ..program import Problem
 from ..transposes import input_kernel_layout
-from .torch_gradient import has_slow_derivatives, is_recorded
 from .torch_values import is_plain
 
 Tensor = torch.Tensor
@@ -35,7 +33,6 @@ def volume(x: Tensor, kernel: Tensor, bias: Tensor | None, *options: Any) -> Ten
     (``use_mkldnn`` in torch's aten/src/ATen/native/Convolution.cpp counts elements without the last axis.)
     """
     is_served = all(is_plain(array) for array in (x, kernel, bias) if array is not None) and x.dtype == torch.float32
-    is_served = is_served and is_large_volume(x.numel(), kernel.shape[2:].numel())
     if not is_served or not torch.backends.mkldnn.is_available() or not torch.backends.mkldnn.enabled:
         return functional.conv3d(x, kernel, bias, *options)
     stride, padding, dilation, groups = options
@@ -48,7 +45,7 @@ TRANSPOSED: dict[int, Any] = {
     2: functional.conv_transpose2d,
     3: functional.conv_transpose3d,
 }
-CONVOLUTIONS: dict[int, Any] = {1: functional.conv1d, 2: functional.conv2d, 3: volume}
+CONVOLUTIONS: dict[int, Any] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 
 
 def native_unsupported(problem: Problem) -> str | None:
@@ -111,51 +108,35 @@ def added_zeros(problem: Problem) -> list[bool]:
 
 
 def native_prepare(problem: Problem) -> Convolution | Transposed:
+    return transposed_of(problem) if is_dilated(problem) else convolution_of(problem)
+
+
+def transposed_of(problem: Problem) -> Transposed:
+    """torch's transposed convolution that is a problem without strides."""
+    geometry = problem.geometry
+    axes, groups, layout = geometry.axes, geometry.groups, input_kernel_layout(geometry)
+    dilation, stride = tuple([axis.window_dilation for axis in axes]), tuple([axis.base_dilation for axis in axes])
+    padding = tuple([axis.window - 1 - axis.low for axis in axes])
+    more = tuple([axis.high - axis.low for axis in axes])
+    if all(0 <= n < axis.base_dilation and axis.low < axis.window for n, axis in zip(more, axes, strict=True)):
+        return Transposed(TRANSPOSED[len(axes)], layout, None, (stride, padding, more, groups, dilation))
+    widths = tuple((axis.low - axis.window + 1, axis.high - axis.window + 1) for axis in axes)
+    nothing = (0,) * len(axes)
+    return Transposed(TRANSPOSED[len(axes)], layout, widths, (stride, nothing, nothing, groups, dilation))
+
+
+def convolution_of(problem: Problem) -> Convolution:
+    """torch's convolution that is a problem without base dilation."""
     geometry = problem.geometry
     axes, groups = geometry.axes, geometry.groups
-    dilation = tuple(axis.window_dilation for axis in axes)
-    if is_dilated(problem):
-        layout = input_kernel_layout(geometry)
-        stride = tuple(axis.base_dilation for axis in axes)
-        padding = tuple(axis.window - 1 - axis.low for axis in axes)
-        more = tuple(axis.high - axis.low for axis in axes)
-        if all(0 <= n < axis.base_dilation and axis.low < axis.window for n, axis in zip(more, axes, strict=True)):
-            return Transposed(TRANSPOSED[len(axes)], layout, None, (stride, padding, more, groups, dilation))
-        widths = tuple((axis.low - axis.window + 1, axis.high - axis.window + 1) for axis in axes)
-        nothing = (0,) * len(axes)
-        return Transposed(TRANSPOSED[len(axes)], layout, widths, (stride, nothing, nothing, groups, dilation))
     added = added_zeros(problem)
     widths = tuple((axis.low, axis.high) if own else (0, 0) for axis, own in zip(axes, added, strict=True))
     padding = tuple(0 if own else axis.low for axis, own in zip(axes, added, strict=True))
     edges = widths if any(map(any, widths)) else None
-    stride = tuple(axis.stride for axis in axes)
-    return Convolution(CONVOLUTIONS[len(axes)], edges, (stride, padding, dilation, groups))
+    stride, dilation = (tuple([getattr(axis, step) for axis in axes]) for step in ("stride", "window_dilation"))
+    function = volume if is_lone_volume(geometry) else CONVOLUTIONS[len(axes)]
+    return Convolution(function, edges, (stride, padding, dilation, groups))
 
 
 def native_execute(own: Convolution | Transposed, x: Tensor, kernel: Tensor) -> Tensor:
     return own(x, kernel)
-
-
-def whole(program: Program, layout: Layout, otherwise: Callable[..., Tensor]) -> Callable[..., Tensor] | None:
-    """torch's own call, unless something follows it that needs the program's steps."""
-    problem = program.problem
-    if program.algorithm != "native" or problem.accumulator != problem.dtype:
-        return None
-    own = native_prepare(problem)
-    if isinstance(own, Convolution):
-        takes_all, widths, shape = layout.is_reshape, own.widths, layout.merged
-    else:
-        takes_all, widths, shape = layout == input_kernel_layout(problem.geometry.input_transpose()), None, None
-        takes_all &= own.widths is None
-    if not takes_all:
-        return None
-    function, arguments, is_slow = own.function, own.arguments, has_slow_derivatives(program)
-
-    def call(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
-        if torch._C._is_any_autocast_enabled() or (is_slow and is_recorded(x, kernel)):
-            return otherwise(x, kernel) if bias is None else otherwise(x, kernel, bias)
-        kernel = kernel if shape is None else kernel.reshape(shape)
-        y: Tensor = function(x if widths is None else pad(x, widths), kernel, bias, *arguments)
-        return y
-
-    return call

@@ -7,17 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ..backend import Backend, dtype_name
+from ..backend import Backend, Steps, dtype_name
 from ..boundary import Run
 from ..layout import Layout
-from ..planner import bind, execute, execute_input, execute_taps
+from ..planner import bind, bind_whole, execute, execute_input, execute_taps
 from ..program import Program
 
 Array = Any
 Pullback = Callable[[Array], tuple[Array, ...]]
-
-#: From x, kernel and, where there is one, bias to y.
-Steps = Callable[..., Array]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +46,7 @@ class LinearCall:
         inner: Steps = partial(self._inner, compute, backend)
         if bias is None and not self.kernel_layout.moves:
             inner = compute
-        if backend.whole is not None:
-            inner = backend.whole(self.program, self.kernel_layout, inner) or inner
+        inner = bind_whole(self.program, backend, self.kernel_layout, inner)
         is_cast = any(array.dtype != self.compute for array in (x, kernel, bias) if array is not None)
         is_plain = not (is_cast or self.dtype != self.compute or self.pieces)
         if is_plain and not (self.x_layout.moves or self.y_layout.moves):

@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 
 from ..algorithms import prepare_all
 from ..arguments import Pairs, is_sequence, read_int, read_padding, read_per_axis, read_word, resolve
-from ..backend import Backend, dtype_name, library_backend, signed_backend
+from ..backend import Backend, Steps, dtype_name, library_backend, signed_backend
 from ..boundary import BOUNDARIES, Run, check_depth, runs
 from ..gather import gather_arrays
 from ..geometry import Geometry, WindowDimension, dilated
 from ..layout import Layout
 from ..planner import ACCUMULATORS, algorithms, current_settings, derive, make_problem, make_program
 from ..program import ITEM_SIZES, Settings
-from .call import LinearCall, Steps
+from .call import LinearCall
 
 Array = Any
 

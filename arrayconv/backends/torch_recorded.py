@@ -1,0 +1,137 @@
+"""Calls that autograd records: by torch's own convolution, whose derivatives are torch's own, or by planned steps.
+
+`torch_gradient` plans the derivatives of these; this is the choice, by what forward and derivatives take in all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch.autograd.forward_ad import unpack_dual
+
+from ..backend import Backend, Planning, Steps
+from ..geometry import Geometry
+from ..layout import Layout
+from ..onednn import is_lone_volume
+from ..program import Problem, Program
+from ..transposes import input_kernel_layout
+from .torch_native import (
+    Convolution,
+    Transposed,
+    convolution_of,
+    native_prepare,
+    native_unsupported,
+    pad,
+    transposed_of,
+)
+
+Tensor = torch.Tensor
+
+#: Seconds of a `torch.autograd.Function` and of the Python in its backward, which torch's own convolution has not.
+FUNCTION = 6e-5
+
+
+class Way(NamedTuple):
+    """A call of torch's, and the convolution that its derivatives are those of."""
+
+    call: Convolution | Transposed
+    geometry: Geometry
+
+    def direct(self, layout: Layout, problem: Problem) -> Steps | None:
+        """The call with a kernel before this layout and a bias, if it takes them as they are."""
+        (function, *_), arguments, widths = self.call, self.call.arguments, self.call.widths
+        if isinstance(self.call, Transposed):
+            is_own = widths is None and layout == input_kernel_layout(problem.geometry.input_transpose())
+            return (lambda x, kernel, bias: function(x, kernel, bias, *arguments)) if is_own else None
+        if not layout.is_reshape:
+            return None
+        shape = layout.merged
+
+        def convolution(x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
+            kernel = kernel if shape is None else kernel.reshape(shape)
+            y: Tensor = function(x if widths is None else pad(x, widths), kernel, bias, *arguments)
+            return y
+
+        return convolution
+
+
+def is_recorded(x: Tensor, kernel: Tensor) -> bool:
+    """By autograd alone."""
+    if not torch.is_grad_enabled() or not (x.requires_grad or kernel.requires_grad):
+        return False
+    if torch._C._are_functorch_transforms_active():
+        return False
+    arrays = (x, kernel)
+    return all(type(array) in (Tensor, torch.nn.Parameter) and unpack_dual(array).tangent is None for array in arrays)
+
+
+def ways(problem: Problem) -> tuple[Way, ...]:
+    """Those that autograd takes: a lone volume it copies window by window, and so it does in the backward."""
+    geometry = problem.geometry
+    if native_unsupported(problem) is not None or is_lone_volume(geometry):
+        return ()
+    back, found = geometry.input_transpose(), []
+    if all(axis.base_dilation == 1 for axis in geometry.axes):
+        found.append(Way(convolution_of(problem), geometry))
+    if all(axis.stride == 1 for axis in geometry.axes):
+        found.append(Way(transposed_of(problem), back))
+    return tuple(found)
+
+
+def choose(
+    planning: Planning, backend: Backend, program: Program, found: Sequence[Way], to_x: bool, to_kernel: bool
+) -> Way | None:
+    """The fastest of these, or None where planned derivatives are faster, of x and the kernel or of one of them."""
+    if not found:
+        return None
+    problem, geometry = program.problem, program.geometry
+    back = geometry.input_transpose()
+
+    def native(own: Geometry) -> float:
+        return planning.seconds(Program(problem.with_geometry(own), "native"), backend, to_kernel)
+
+    def planned(own: Geometry) -> float:
+        return planning.seconds(planning.replan(program, own), backend, to_kernel)
+
+    def taps(way: Way) -> float:
+        return to_kernel * planning.wgrad_seconds(problem.with_geometry(way.geometry), backend)
+
+    own = native(geometry) + to_x * native(back)
+    best = min(found, key=taps)
+    steps = planned(geometry) + (planned(back) if to_x else 0.0)
+    steps += planned(geometry.kernel_transpose()) if to_kernel else 0.0
+    return best if own + taps(best) <= steps + FUNCTION else None
+
+
+def whole(planning: Planning, backend: Backend, program: Program, layout: Layout, otherwise: Steps) -> Steps | None:
+    """torch's own call of a kernel before ``layout``: where the program is that, and where autograd records it and that
+    has the fastest derivatives.
+    """
+    problem = program.problem
+    if problem.accumulator != problem.dtype or program.requested not in ("auto", "native"):
+        return None
+    is_native = program.algorithm == "native"
+    plain = Way(native_prepare(problem), program.geometry).direct(layout, problem) if is_native else None
+    found = [way for way in ways(problem) if way.direct(layout, problem) is not None]
+    if plain is None and not found:
+        return None
+
+    @cache
+    def recorded(to_x: bool, to_kernel: bool) -> Steps | None:
+        if program.requested == "native":
+            return plain
+        way = choose(planning, backend, program, found, to_x, to_kernel)
+        return None if way is None else way.direct(layout, problem)
+
+    def call(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
+        own = recorded(x.requires_grad, kernel.requires_grad) if is_recorded(x, kernel) else plain
+        if own is None or torch._C._is_any_autocast_enabled():
+            y: Tensor = otherwise(x, kernel) if bias is None else otherwise(x, kernel, bias)
+        else:
+            y = own(x, kernel, bias)
+        return y
+
+    return call
