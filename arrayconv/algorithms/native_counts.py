@@ -25,6 +25,18 @@ def convolution_counts(problem: Problem) -> Counts:
     return LIBRARIES.get(problem.library, torch_counts)(problem)
 
 
+def wgrad_counts(problem: Problem) -> Counts:
+    """Of the gradient of a convolution's kernel: the same work at other prices. Of depthwise layers only those of 3
+    taps have a fast routine in oneDNN.
+    """
+    counts, geometry = convolution_counts(problem), problem.geometry
+    if not is_depthwise(geometry) or not is_plain(geometry) or max(geometry.window) > 3 or geometry.window[-1] < 3:
+        return counts
+    is_strided = any(axis.stride > 1 for axis in geometry.axes)
+    word = "short strided depthwise" if is_strided else "short depthwise"
+    return {unit.replace("depthwise", word): count for unit, count in counts.items()}
+
+
 # PyTorch
 
 

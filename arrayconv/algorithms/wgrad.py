@@ -13,7 +13,7 @@ from ..program import Problem, Program
 from ..transposes import wgrad_geometry
 from .algorithm import Algorithm, prepared, seconds_of
 from .native import in_accumulator
-from .native_counts import convolution_counts
+from .native_counts import wgrad_counts
 from .rates import Counts, rates_of
 
 Array = Any
@@ -30,12 +30,12 @@ def unsupported(problem: Problem, backend: Backend) -> str | None:
 
 def counts(problem: Problem, backend: Backend) -> Counts:
     """Those of the convolution whose kernel's gradient it is, at prices of its own."""
-    return convolution_counts(problem.with_geometry(wgrad_geometry(problem.geometry) or problem.geometry))
+    return wgrad_counts(problem.with_geometry(wgrad_geometry(problem.geometry) or problem.geometry))
 
 
 def wgrad_seconds(problem: Problem, backend: Backend) -> float:
     """Estimated, for the gradient of the kernel of a convolution."""
-    return seconds_of(rates_of(problem, "wgrad"), convolution_counts(problem))
+    return seconds_of(rates_of(problem, "wgrad"), wgrad_counts(problem))
 
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Any:
