@@ -103,7 +103,7 @@ def onednn_counts(problem: Problem) -> Counts:
     return {
         "call": 1.0,
         "primitive": float(not is_unfolded(geometry)),
-        "group": float(geometry.batch * geometry.groups) if kind.startswith(("grouped", "blocked")) else 0.0,
+        "group": float(geometry.batch * geometry.groups) if "grouped" in kind or "blocked" in kind else 0.0,
         kind: pairs * vectors,
         f"{kind} output": results,
         "fresh": sum(fresh(size, count) for count in copies(geometry, kind)),
@@ -116,14 +116,15 @@ def onednn_kind(geometry: Geometry) -> tuple[str, int]:
     groups, outputs = geometry.groups, geometry.outputs
     channels = groups * in_vectors(outputs)
     is_dilated, is_simple = is_base_dilated(geometry), is_unfolded(geometry)
-    is_folded = is_dilated and groups == 1 and (is_simple or not is_plain(geometry))
+    is_sparse = is_dilated and not is_plain(geometry)
+    is_folded = is_dilated and groups == 1 and (is_simple or is_sparse)
     ways = (
         (geometry.taps == 1, "whole " * is_whole(geometry) + pointwise(geometry), channels, False),
         (is_folded, "folded", outputs, True),  # products of each element with all taps, which are then added up
-        (is_depthwise(geometry), "depthwise", in_vectors(groups), True),
+        (is_depthwise(geometry), "sparse " * is_sparse + "depthwise", in_vectors(groups), True),
         (groups > 1 and geometry.inputs % 4 == outputs % 4 == 0, "blocked", groups * outputs, True),
         (groups > 1, "grouped", groups * outputs if is_dilated else channels, True),
-        (is_dilated, "dense", channels, True),
+        (is_dilated, "thin" if geometry.inputs <= FEW else "dense", channels, True),
         (is_simple, "unfolded", outputs, True),
         (is_skipping(geometry), "unfolded skipping", outputs, True),
         (outputs == 1 and geometry.taps >= LONG, "long", channels, True),
@@ -134,7 +135,7 @@ def onednn_kind(geometry: Geometry) -> tuple[str, int]:
         (True, "dense", channels, True),
     )
     _, word, vectors, has_ranks = next(way for way in ways if way[0])
-    return ("base dilated " + word if is_dilated else word + ranks(geometry) * has_ranks), vectors
+    return "base dilated " * is_dilated + word + ranks(geometry) * has_ranks, vectors
 
 
 #: Ways that take arrays as they lie; others copy x, and write channels in vectors.

@@ -64,7 +64,7 @@ def close(backend: Backend, planning: Planning) -> Run:
             dk: Tensor = correlate_taps(backend.xp, run, program, x, dy)
             return dk
         wide = backend.dtype(program.problem.accumulator)
-        return make_wgrad(program.geometry.kernel_transpose())(x.to(wide), dy.to(wide)).to(x.dtype)
+        return make_wgrad(program.geometry)(x.to(wide), dy.to(wide)).to(x.dtype)
 
     def run(program: Program, x: Tensor, kernel: Tensor) -> Tensor:
         # A plan is for the types of its arrays: autocast would change those of some steps, and so of some results.

@@ -59,8 +59,8 @@ def is_even(axis: WindowDimension) -> bool:
 
 @lru_cache(maxsize=1024)
 def make_wgrad(geometry: Geometry) -> Wgrad:
-    """For the kernel of ``geometry``."""
-    own = wgrad_geometry(geometry.kernel_transpose())
+    """For a `Geometry.kernel_transpose`."""
+    forward, own = geometry.kernel_transpose(), wgrad_geometry(geometry)
     assert own is not None, geometry
     axes = own.axes
     padding, widths = [axis.low for axis in axes], None
@@ -69,11 +69,11 @@ def make_wgrad(geometry: Geometry) -> Wgrad:
         padding, widths = [0] * len(axes), tuple(zip(padding, ends, strict=True))
     stride, dilation = [axis.stride for axis in axes], [axis.window_dilation for axis in axes]
     arguments = stride, padding, dilation, False, [0] * len(axes), own.groups, (False, True, False)
-    return Wgrad(widths, own.kernel_shape, arguments, None if own == geometry else input_kernel_layout(geometry))
+    return Wgrad(widths, own.kernel_shape, arguments, None if own == forward else input_kernel_layout(forward))
 
 
 def wgrad_prepare(problem: Problem) -> tuple[Geometry, Wgrad]:
-    return problem.geometry, make_wgrad(problem.geometry.kernel_transpose())
+    return problem.geometry, make_wgrad(problem.geometry)
 
 
 def wgrad_execute(own: tuple[Geometry, Wgrad], x: Tensor, kernel: Tensor) -> Tensor:
