@@ -49,6 +49,7 @@ PRIOR = {
     "part": 2e-5,
     "loop": 2e-5,
     "run": 5e-9,
+    "block": 2e-8,
 }
 ELEMENT, PRODUCT = 5e-10, 2e-11
 

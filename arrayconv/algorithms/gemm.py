@@ -84,6 +84,13 @@ def is_viewed(geometry: Geometry) -> bool:
     return geometry.taps == 1 and all(axis.stride == 1 for axis in geometry.axes)
 
 
+def block_lines(geometry: Geometry, is_first: bool) -> int:
+    """Runs that a library copies in one loop: those along the next axis."""
+    if geometry.ndim > 1:
+        return geometry.out[-2] if is_first else geometry.window[-2]
+    return geometry.window[-1] if is_first else geometry.out[-1]
+
+
 def product_counts(problem: Problem, backend: Backend, geometry: Geometry, unit: int) -> Counts:
     """Of the problem, or of the one that it is folded to, in tiles of ``unit`` bytes a position of the problem's own.
 
@@ -97,8 +104,8 @@ def product_counts(problem: Problem, backend: Backend, geometry: Geometry, unit:
     columns = positions(geometry) * geometry.groups * geometry.terms
     viewed = columns if is_viewed(geometry) else 0
     copied = columns - viewed
-    axis = geometry.axes[-1]
-    run, step = (axis.output, axis.stride) if is_taps_first(geometry) else (axis.kernel, axis.window_dilation)
+    axis, is_first = geometry.axes[-1], is_taps_first(geometry)
+    run, step = (axis.output, axis.stride) if is_first else (axis.kernel, axis.window_dilation)
     word = shared(backend.multipliers, tiles)
     return {
         "call": 1.0,
@@ -109,6 +116,7 @@ def product_counts(problem: Problem, backend: Backend, geometry: Geometry, unit:
         "far column": max(0.0, copied * size - CACHED),
         word + ("column" if step == 1 else "strided column"): copied * size,
         word + "run": copied / max(1, run),
+        "block": copied / max(1, run * block_lines(geometry, is_first)),
         word + "product": columns * geometry.outputs * size,
         "padded": padded(geometry, size),
         "output": prod(geometry.y_shape) * size,
