@@ -9,17 +9,14 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import signal
 
 import arrayconv as ac
-from arrayconv import onednn
-from arrayconv.algorithms import ALGORITHMS, fft_tiles, lags, native_counts, reduce, subpixel, toeplitz
+from arrayconv.algorithms import ALGORITHMS, fft_tiles, lags, reduce, subpixel, toeplitz
 from arrayconv.algorithms.algorithm import ROUNDS, block_shape, budget_of, shared_block, tiles_of
 from arrayconv.backend import library_backend
-from arrayconv.backends import torch_native
 from arrayconv.backends.workers import Workers
 from arrayconv.geometry import Geometry, WindowDimension
 from arrayconv.planner import current_settings, derive, make_problem
@@ -351,132 +348,15 @@ def test_wide_padding(library: Library, padding: Any, groups: int) -> None:
         library.check(ac.conv, normal(2, 4, 9, 11), normal(8, 4 // groups, 5, 9), **options)
 
 
-@pytest.mark.parametrize(
-    ("kind", "size", "taps", "low", "stride", "added"),
-    [
-        ("avx512", 40, 15, 6, 1, (False, False)),
-        ("avx512", 40, 15, 7, 1, (False, True)),
-        ("avx512", 4, 9, 4, 1, (False, False)),
-        ("avx512", 40, 9, 4, 2, (False, False)),
-        ("avx2", 40, 15, 3, 1, (False, False)),
-        ("avx2", 40, 15, 4, 1, (False, True)),
-        ("avx2", 40, 7, 3, 2, (False, False)),
-        ("avx2", 40, 9, 1, 2, (True, True)),
-    ],
-)
-def test_torch_gets_zeros_that_its_fast_kernels_refuse(
-    kind: str, size: int, taps: int, low: int, stride: int, added: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """More than are computed at once, or than there are outputs; with narrow vectors, zeros of wide strided windows."""
-    monkeypatch.setattr(onednn, "processor", lambda: kind)
-    options: dict[str, Any] = {"padding": low, "stride": stride, "library": "torch", "algorithm": "native"}
-    for device, expected in (("cpu", added), ("cuda", (False, False))):
-        problem = ac.plan(ac.conv, (1, 1, size, size), (1, 1, taps, taps), device=device, **options).program.problem
-        own = torch_native.native_prepare(problem)
-        assert isinstance(own, torch_native.Convolution)
-        assert own.widths == (tuple((low, low) if own else (0, 0) for own in expected) if any(expected) else None)
-        x, kernel = normal(1, 1, size, size), normal(1, 1, taps, taps)
-        y = own(torch.from_numpy(x), torch.from_numpy(kernel))
-        np.testing.assert_allclose(y, ac.conv(x, kernel, padding=low, stride=stride), rtol=1e-4, atol=1e-4)
-
-
-def test_a_small_volume_s_arrays_may_be_views() -> None:
-    """Strided, permuted, repeated, with the channels last: as float64 sees them."""
-    x, kernel, bias = (torch.from_numpy(normal(*shape)) for shape in ((1, 6, 14, 14, 14), (8, 6, 6, 6, 6), (8,)))
-    last = torch.channels_last_3d
-    sources = [x[:, ::2, ::2, ::2, ::2], x[:, :3, 1:8, 2:9, :7].permute(0, 1, 4, 3, 2), x[:, :1, :7, :7, :7]]
-    sources = [sources[0].contiguous(memory_format=last), *sources[:2], sources[2].expand(1, 3, 7, 7, 7)]
-    kernels = [kernel[::2, ::2, ::2, ::2, ::2], kernel[:3, :4, :3, :3, :3].transpose(0, 1), kernel[:1, :3, :3, :3, :3]]
-    kernels = [kernels[0].contiguous(memory_format=last), *kernels[:2], kernels[2].expand(4, 3, 3, 3, 3)]
-    for x, kernel, own in product(sources, kernels, (None, bias[::2], bias[:1].expand(4))):
-        y = ac.conv(x, kernel, own, padding=1, algorithm="native")
-        wide = [None if array is None else array.double().contiguous() for array in (x, kernel, own)]
-        expected = torch.nn.functional.conv3d(*wide, padding=1)
-        torch.testing.assert_close(y.double(), expected, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.filterwarnings("ignore:TF32 acceleration:UserWarning")  # torch's own, when oneDNN's flags are set
-@pytest.mark.parametrize(
-    ("shape", "is_ours"),
-    [
-        ((1, 1, 16, 15, 16), True),
-        ((1, 2, 14, 13, 12), True),
-        ((2, 3, 12, 12, 12), False),  # torch hands a batch over by itself
-        ((1, 1, 6, 8, 6), False),
-    ],
-)
-def test_one_volume_runs_by_onednn(shape: tuple[int, ...], is_ours: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """But where that is not at hand, or switched off, for what it doesn't serve, and where all windows are few."""
-    calls: list[tuple[int, ...]] = []
-    own = torch.mkldnn_convolution
-
-    def watched(x: torch.Tensor, *others: Any) -> torch.Tensor:
-        calls.append(tuple(x.shape))
-        return own(x, *others)
-
-    monkeypatch.setattr(torch, "mkldnn_convolution", watched)
-    x, kernel, bias = normal(*shape), normal(4, shape[1], 3, 3, 2), normal(4)
-    options: dict[str, Any] = {"padding": 1, "stride": (1, 2, 1), "dilation": (2, 1, 1)}
-    expected = ac.conv(x, kernel, bias, **options)
-    arrays = [torch.from_numpy(array) for array in (x, kernel, bias)]
-
-    def check(*arrays: torch.Tensor, is_onednn: bool) -> None:
-        calls.clear()
-        y = ac.conv(*arrays, algorithm="native", **options)
-        np.testing.assert_allclose(y.detach(), expected, rtol=1e-4, atol=1e-4)
-        assert bool(calls) == is_onednn
-
-    check(*arrays, is_onednn=is_ours)
-    check(*(array.double() for array in arrays), is_onednn=False)
-    with torch.backends.mkldnn.flags(enabled=False):
-        check(*arrays, is_onednn=False)
-    check(*(array.clone().requires_grad_() for array in arrays), is_onednn=False)
-
-
-@pytest.mark.parametrize(
-    ("groups", "inputs", "outputs", "axis", "ndim", "kind"),
-    [
-        (1, 3, 64, (9, 3), 2, "thin"),
-        (1, 64, 64, (9, 3), 2, "thick"),
-        (1, 64, 64, (9, 3), 1, "thick 1d"),
-        (1, 64, 64, (9, 3), 3, "dense 3d"),
-        (1, 8, 64, (9, 3), 2, "dense"),
-        (1, 8, 64, (99, 41), 1, "wide"),
-        (1, 8, 1, (2000, 1024), 1, "long 1d"),
-        (8, 1, 1, (9, 3), 2, "depthwise"),
-        (8, 1, 1, (9, 2, 1, 0, 0, 2), 3, "grouped 3d"),
-        (1, 2, 3, (9, 2, 1, 0, 0, 2), 3, "dilated 3d"),
-        (8, 1, 2, (9, 3), 2, "grouped"),
-        (8, 4, 8, (9, 3), 2, "blocked"),
-        (8, 4, 8, (9, 1), 2, "pointwise grouped"),
-        (1, 4, 8, (9, 1, 2), 2, "strided pointwise"),
-        (1, 8, 64, (5, 9, 1, 8, 8), 2, "unfolded skipping"),
-        (1, 2, 64, (5, 9, 1, 8, 8), 2, "thin"),
-        (1, 2, 8, (9, 3, 1, 0, 0, 1, 2), 2, "base dilated thin"),
-        (1, 4, 8, (9, 3, 1, 0, 0, 1, 2), 2, "base dilated dense"),
-        (8, 1, 1, (9, 3, 1, 0, 0, 2, 2), 2, "base dilated sparse depthwise"),
-        (1, 2, 8, (9, 3, 1, 0, 0, 2, 2), 2, "base dilated folded"),
-        (2, 2, 8, (9, 3, 1, 0, 0, 2, 2), 2, "base dilated grouped"),
-    ],
-)
-def test_the_way_that_torch_runs_it(
-    groups: int, inputs: int, outputs: int, axis: tuple[int, ...], ndim: int, kind: str
-) -> None:
-    geometry = Geometry(2, groups, inputs, outputs, (WindowDimension(*axis),) * ndim)
-    assert native_counts.onednn_kind(geometry)[0] == kind
-
-
-@pytest.mark.parametrize(("base_dilation", "kind"), [(1, "unfolded"), (2, "base dilated folded")])
-def test_columns_of_a_small_image_count(base_dilation: int, kind: str) -> None:
-    """Those of all taps and inputs, or of the outputs that are added up: torch copies them by itself."""
-    axis = WindowDimension(9, 3, base_dilation=base_dilation)
-    problem = ac.plan(ac.conv, (2, 2, 9), (4, 2, 3), library="torch").program.problem
-    counts = native_counts.onednn_counts(problem.with_geometry(Geometry(1, 1, 2, 8, (axis, axis))))
-    assert counts[f"{kind} column"] == (9 * 2 * 49 if base_dilation == 1 else 9 * 8 * 81)
-    assert counts["primitive"] == 0
-
-
 # Choices
+
+
+@pytest.mark.parametrize(("stride", "blocks"), [((1, 1), 9), ((1, 4), 7 * 2)])
+def test_columns_are_copied_in_loops_over_two_axes(stride: tuple[int, int], blocks: int) -> None:
+    """Of neighbouring places, for each tap; or of neighbouring taps for each place, where these lie apart."""
+    axes = tuple(WindowDimension(9, 3, step) for step in stride)
+    problem = make_problem(Geometry(1, 1, 1, 5, axes), "float32", library_backend("torch"), "cpu", current_settings())
+    assert ALGORITHMS["gemm"].counts(problem, library_backend("torch"))["block"] == blocks
 
 
 def test_an_accelerator_s_own_convolution_is_the_default_there() -> None:
