@@ -123,6 +123,7 @@ class Backend:
       those of matrix products, each of which they keep to one core;
     - ``short_lines``: the library's Fourier transforms of many short lines are better than a long one, since they
       run on all cores (PyTorch) or share a table of factors that is made for each call (NumPy);
+    - ``copies_blocks``: a copy loops over two axes at once, and takes time for each such block (ATen's TensorIterator);
     - ``cache``: bytes of temporaries that stay in the cache, where the library does not tile its own loops;
     - ``take_rows(table, index)`` is ``table[index]`` for indices that are within the table;
     - ``sum_rows(table, row, shifts, weights)`` adds ``weight[:, None] * table[row + shift]`` over the pairs of these;
@@ -208,6 +209,7 @@ class Backend:
     workers: Workers | None = None
     multipliers: Workers | None = None
     short_lines: bool = False
+    copies_blocks: bool = False
     is_traced: Callable[[Array], bool] = _never
     detach: Callable[[Array], Array] = _same
     constant: Callable[[Array], Array] = _same

@@ -26,7 +26,7 @@ VOLUME = 2**16
 
 def is_lone_volume(geometry: Geometry) -> bool:
     """Whether a volume is worth oneDNN's convolution, and PyTorch would copy all of its windows."""
-    is_large = geometry.ndim == 3 and prod(geometry.x_shape) * geometry.taps >= VOLUME
+    is_large = geometry.ndim == 3 and geometry.batch * prod(geometry.out) * geometry.terms >= VOLUME
     return is_large and not is_onednn(geometry)
 
 

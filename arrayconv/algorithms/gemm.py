@@ -116,7 +116,7 @@ def product_counts(problem: Problem, backend: Backend, geometry: Geometry, unit:
         "far column": max(0.0, copied * size - CACHED),
         word + ("column" if step == 1 else "strided column"): copied * size,
         word + "run": copied / max(1, run),
-        "block": copied / max(1, run * block_lines(geometry, is_first)),
+        **({"block": copied / max(1, run * block_lines(geometry, is_first))} if backend.copies_blocks else {}),
         word + "product": columns * geometry.outputs * size,
         "padded": padded(geometry, size),
         "output": prod(geometry.y_shape) * size,

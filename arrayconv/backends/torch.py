@@ -244,6 +244,7 @@ BACKEND = standard_backend(
     if_finite=if_finite,
     keep=keep,
     short_lines=True,
+    copies_blocks=True,
     cache=CACHE,
     fold=fold,
     recompute=recompute,
