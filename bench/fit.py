@@ -158,7 +158,7 @@ def body(table: dict[str, dict[str, dict[str, float]]]) -> str:
         for algorithm, units in algorithms.items():
             prices = [f'"{unit}": {seconds:.3g},' for unit, seconds in sorted(units.items())]
             lines.append(f'        "{algorithm}": {{\n')
-            lines.extend(f"            {line}\n" for line in filled(prices, 100))
+            lines.extend(f"            {line}\n" for line in filled(prices, 108))
             lines.append("        },\n")
         lines.append("    },\n")
     return "".join(lines)

@@ -55,7 +55,14 @@ FIRST_WITH_ARRAYS = ROOMS.index("backend")
 OWNERS = {
     "numpy": None,
     "array_api_compat": {"backend"},
-    "torch": {"backends.torch", "backends.torch_gradient", "backends.torch_native", "backends.torch_values"},
+    "torch": {
+        "backends.torch",
+        "backends.torch_gradient",
+        "backends.torch_native",
+        "backends.torch_recorded",
+        "backends.torch_values",
+        "backends.torch_wgrad",
+    },
     "jax": {
         "backends.jax",
         "backends.jax_mesh",
