@@ -20,8 +20,8 @@ from arrayconv.geometry import Geometry, WindowDimension
 from arrayconv.planner import current_settings, execute, make_problem, make_program
 from arrayconv.program import Program
 
-#: Algorithms that NumPy has no use for.
-XLA = ("native", "stretch", "abreast", "reduce")
+#: Algorithms that NumPy has no use for, and a library that has.
+ELSEWHERE = {"native": "jax", "stretch": "jax", "abreast": "jax", "reduce": "jax", "wgrad": "torch"}
 
 DERIVED = Geometry(2, 1, 1, 1, (WindowDimension(200, 3), WindowDimension(210, 4)))
 
@@ -39,7 +39,7 @@ def fresh_program(name: str, library: str = "numpy") -> Program:
         geometry = replace(DERIVED, inputs=17)
     if name == "abreast":
         geometry = replace(DERIVED, outputs=255, axes=(WindowDimension(3, 3), WindowDimension(80, 60)))
-    if name == "lags":
+    if name in ("lags", "wgrad"):
         geometry = replace(DERIVED, axes=(WindowDimension(60, 55),) * 2)
     return make_program.__wrapped__(make_problem(geometry, "float32", backend, "cpu", chosen), backend, name)
 
@@ -48,7 +48,7 @@ def tree(program: Program) -> list[Program]:
     return [program, *(inner for part in program.parts for inner in tree(part))]
 
 
-@pytest.mark.parametrize(("name", "library"), [(name, "jax" if name in XLA else "numpy") for name in ac.algorithms()])
+@pytest.mark.parametrize(("name", "library"), [(name, ELSEWHERE.get(name, "numpy")) for name in ac.algorithms()])
 def test_a_program_prepares_itself_when_it_first_runs(name: str, library: str) -> None:
     """Beside its value: no comparison, hash, copy or pickle knows of it."""
     program, other, backend = fresh_program(name, library), fresh_program(name, library), library_backend(library)

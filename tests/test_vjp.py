@@ -162,8 +162,8 @@ def test_identities_of_random_calls(library: Library, name: str) -> None:
 
 
 #: Of some libraries; under another accuracy (`test_winograd.py`); of kernels that show their values; of many
-#: channels, in JAX (`test_ynnpack.py`).
-NEEDS_MORE = ("native", "reduce", "winograd", "separable", "stretch", "abreast")
+#: channels, in JAX (`test_ynnpack.py`); of gradients (`test_wgrad.py`).
+NEEDS_MORE = ("native", "reduce", "winograd", "separable", "stretch", "abreast", "wgrad")
 
 
 @pytest.mark.parametrize("algorithm", ac.algorithms())
