@@ -19,7 +19,7 @@ from arrayconv.backends.torch_wgrad import make_wgrad
 from arrayconv.geometry import Geometry, WindowDimension
 from arrayconv.planner import current_settings, derive, execute, make_problem, make_program
 from arrayconv.program import Program
-from arrayconv.transposes import correlate_taps
+from arrayconv.transposes import correlate_taps, swap_leading, x_for_kernel
 
 BACKEND = library_backend("torch")
 
@@ -92,13 +92,26 @@ def test_it_has_derivatives_of_its_own() -> None:
     assert torch.autograd.gradgradcheck(lambda *pair: execute(program, BACKEND, *pair), arrays)
 
 
-def test_what_is_not_finite_stays_in_its_windows() -> None:
-    own = Geometry(2, 1, 3, 2, (WindowDimension(9, 3), WindowDimension(9, 3))).kernel_transpose()
+@given(forward_geometries(), st.data(), st.sampled_from([torch.nan, torch.inf]))
+def test_what_is_not_finite_stays_in_its_windows(geometry: Geometry, data: st.DataObject, bad: float) -> None:
+    """In a call of its own, and where autograd has planned it."""
+    own, program = geometry.kernel_transpose(), make_program(program_of(geometry).problem, BACKEND)
     x, dy = integers(own.x_shape, 5), integers(own.kernel_shape, 6)
+    place = np.unravel_index(data.draw(st.integers(0, x.size - 1)), x.shape)
     wide, narrow = tensors(x, dy)
-    wide[0, 0, 0, 8] = torch.nan  # which the last tap of the first row alone meets
-    y = execute(program_of(own), BACKEND, wide, narrow)
-    np.testing.assert_array_equal(np.argwhere(np.isnan(y.numpy())), [[0, output, 0, 2] for output in range(2)])
+    wide[place] = bad
+    there = np.zeros_like(x)
+    there[place] = 1
+    meets = correlate(own, there, np.ones_like(dy)) > 0
+    expected = np.where(meets, np.nan, correlate(own, x, dy))
+    y = execute(program_of(own), BACKEND, wide, narrow).numpy()
+    np.testing.assert_array_equal(np.where(np.isfinite(y), y, np.nan), expected)
+    before = x_for_kernel(BACKEND.xp, own, wide)
+    kernel = torch.zeros(geometry.kernel_shape, requires_grad=True)
+    y = execute(replace(program, requested="wgrad"), BACKEND, before, kernel)
+    (dk,) = torch.autograd.grad(y, kernel, swap_leading(BACKEND.xp, narrow))
+    found = swap_leading(np, dk.numpy())
+    np.testing.assert_array_equal(np.where(np.isfinite(found), found, np.nan), expected)
 
 
 def test_what_it_does_not_serve_says_why() -> None:

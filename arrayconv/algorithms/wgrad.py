@@ -12,6 +12,7 @@ from ..backend import Backend
 from ..program import Problem, Program
 from ..transposes import wgrad_geometry
 from .algorithm import Algorithm, prepared, seconds_of
+from .guard import guarded
 from .native import in_accumulator
 from .native_counts import wgrad_counts
 from .rates import Counts, rates_of
@@ -47,7 +48,12 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     if wgrad is None:
         raise ValueError(f"{backend.name} has no call for the gradient of a kernel")
     arguments = prepared(program, backend)
-    return in_accumulator(program, backend, lambda *arrays: wgrad.execute(arguments, *arrays), x, kernel)
+
+    def compute(x: Array, kernel: Array) -> Array:
+        """oneDNN's kernels multiply what lies beside a window by zeros (2 x 3 elements with 2 x 2 taps)."""
+        return guarded(backend, program.geometry, x, lambda x: wgrad.execute(arguments, x, kernel))
+
+    return in_accumulator(program, backend, compute, x, kernel)
 
 
 WGRAD = Algorithm("wgrad", unsupported, counts, execute, prepare=prepare)

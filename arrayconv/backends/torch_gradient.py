@@ -60,11 +60,18 @@ def close(backend: Backend, planning: Planning) -> Run:
         return None, dx, dk
 
     def taps(program: Program, x: Tensor, dy: Tensor) -> Tensor:
-        if program.algorithm != "wgrad" or is_recorded(x, dy):
+        def permuted(x: Tensor) -> Tensor:
             dk: Tensor = correlate_taps(backend.xp, run, program, x, dy)
             return dk
-        wide = backend.dtype(program.problem.accumulator)
-        return make_wgrad(program.geometry)(x.to(wide), dy.to(wide)).to(x.dtype)
+
+        def direct(x: Tensor) -> Tensor:
+            wide = backend.dtype(program.problem.accumulator)
+            return make_wgrad(program.geometry)(x.to(wide), dy.to(wide)).to(x.dtype)
+
+        if program.algorithm != "wgrad" or is_recorded(x, dy):
+            return permuted(x)
+        dk: Tensor = backend.unless_finite(direct, permuted, x)
+        return dk
 
     def run(program: Program, x: Tensor, kernel: Tensor) -> Tensor:
         # A plan is for the types of its arrays: autocast would change those of some steps, and so of some results.
