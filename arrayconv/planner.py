@@ -14,7 +14,7 @@ from .algorithms import ALGORITHMS, run
 from .algorithms.algorithm import Algorithm, budget_of
 from .algorithms.wgrad import wgrad_seconds
 from .arguments import read_int, read_word
-from .backend import Backend, Planning, Run, library_backend
+from .backend import Backend, Planning, Run, Steps, library_backend
 from .geometry import Geometry
 from .layout import Layout
 from .program import ACCURACIES, Problem, Program, Settings
@@ -256,9 +256,7 @@ def bind(program: Program, backend: Backend) -> Callable[[Array, Array], Array]:
     return partial(_closed(backend.close, backend), program)
 
 
-def bind_whole(
-    program: Program, backend: Backend, layout: Layout, otherwise: Callable[..., Array]
-) -> Callable[..., Array]:
+def bind_whole(program: Program, backend: Backend, layout: Layout, otherwise: Steps) -> Steps:
     """``otherwise``, or what a backend has in its place."""
     own = None if backend.whole is None else backend.whole(PLANNING, backend, program, layout, otherwise)
     return otherwise if own is None else own

@@ -12,12 +12,10 @@ from math import prod
 from ..geometry import Geometry, is_unpadded_image
 from ..onednn import is_skipping, is_unfolded, met
 from ..program import Problem
+from ..transposes import VECTOR
 from ..ynnpack import busiest, is_ynnpack, lanes
 from .algorithm import fresh, in_floats, padded, positions
 from .rates import Counts
-
-#: Channels that are computed at once: floats in the widest registers that CPUs have.
-VECTOR = 16
 
 
 def convolution_counts(problem: Problem) -> Counts:
