@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -178,25 +179,49 @@ def _option(
 
     ``wish`` is what to run them by.
     """
-    name = algorithm.name
+    name, is_measured = algorithm.name, seconds is not None
     reason = algorithm.unsupported(problem, backend)
     if reason is not None:
         return Option(name, inf, reason=reason)
-    own = algorithm.cost(problem, backend) if seconds is None else seconds
+    spent = algorithm.cost(problem, backend) if seconds is None else seconds
     if algorithm.parts is None:
-        return Option(name, own, measured=seconds is not None)
-    parts: list[Program] = []
-    spent = 0.0
-    for geometry in algorithm.parts(problem.geometry):
-        if own + spent > limit:
+        return Option(name, spent, measured=is_measured)
+    geometries = algorithm.parts(problem.geometry)
+    kinds = [_kind(problem, geometry) for geometry in geometries]
+    models: dict[object, Program] = {}
+    try:
+        for kind, count in Counter(kinds).items():
+            if spent > limit:
+                break
+            part = problem.with_geometry(geometries[kinds.index(kind)])
+            models[kind] = make_program.__wrapped__(part, backend, wish)
+            spent += 0.0 if is_measured else count * expected_seconds(models[kind], backend)
+        if spent > limit:
             return Option(name, inf, reason="another algorithm is faster")
-        try:
-            parts.append(make_program.__wrapped__(problem.with_geometry(geometry), backend, wish))
-        except ValueError as error:
-            return Option(name, inf, reason=str(error))
-        if seconds is None:
-            spent += expected_seconds(parts[-1], backend)
-    return Option(name, own + spent, tuple(parts), measured=seconds is not None)
+        parts = [_like(models[kind], geometry, backend) for kind, geometry in zip(kinds, geometries, strict=True)]
+    except ValueError as error:
+        return Option(name, inf, reason=str(error))
+    return Option(name, spent, tuple(parts), measured=is_measured)
+
+
+def _kind(problem: Problem, geometry: Geometry) -> object:
+    """What parts of a rewrite have in common that are planned once: all but where their padding lies. What was measured
+    is of one geometry alone.
+    """
+    if problem.settings.tuning is not None:
+        return geometry
+    steps = [(axis.stride, axis.window_dilation, axis.base_dilation) for axis in geometry.axes]
+    return geometry.x_shape, geometry.kernel_shape, geometry.y_shape, geometry.groups, *steps
+
+
+def _like(model: Program, geometry: Geometry, backend: Backend) -> Program:
+    """The model's algorithm for another geometry of its kind, which is planned by itself where that can't serve it."""
+    if geometry == model.geometry:
+        return model
+    problem = model.problem.with_geometry(geometry)
+    if model.parts or ALGORITHMS[model.algorithm].unsupported(problem, backend) is not None:
+        return make_program.__wrapped__(problem, backend, model.requested)
+    return _program(problem, backend, model.requested, Option(model.algorithm, 0.0))
 
 
 def expected_seconds(program: Program, backend: Backend) -> float:

@@ -20,6 +20,7 @@ from .algorithm import (
     groups_of,
     in_floats,
     padded,
+    positions,
     tiles_of,
 )
 from .rates import Counts
@@ -251,17 +252,31 @@ def groups(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
     return groups_of(problem.geometry, unit(problem, backend), own, budget_of(problem))
 
 
-def counts(problem: Problem, backend: Backend) -> Counts:
-    """Of the slices, in which the last axis lies as a row of elements or of some that are ``step`` apart."""
-    geometry, size, images = problem.geometry, in_floats(problem), problem.geometry.batch
-    axis, outputs = geometry.axes[-1] if geometry.axes else NO_AXIS, geometry.outputs
+def arrays(geometry: Geometry, size: float) -> Counts:
+    """Of the kernel and the result, before and after all products."""
     viewed = "viewed " if is_whole(geometry) else ""  # a product is the result as it stands
-    found = {
+    return {
         "call": 1.0,
         "kernel": prod(geometry.kernel_shape) * size,
         f"{viewed}output": prod(geometry.y_shape) * size,
         f"{viewed}memory": beyond_cache(geometry, size),
     }
+
+
+def least(problem: Problem, backend: Backend) -> Counts:
+    """Columns without the taps of the first axis, at no more places than there are outputs."""
+    geometry, size = problem.geometry, in_floats(problem)
+    if is_whole(geometry):
+        return arrays(geometry, size)
+    copied = positions(geometry) * geometry.groups * geometry.terms / geometry.window[0]
+    return arrays(geometry, size) | {"column": copied * size}
+
+
+def counts(problem: Problem, backend: Backend) -> Counts:
+    """Of the slices, in which the last axis lies as a row of elements or of some that are ``step`` apart."""
+    geometry, size, images = problem.geometry, in_floats(problem), problem.geometry.batch
+    axis, outputs = geometry.axes[-1] if geometry.axes else NO_AXIS, geometry.outputs
+    found = arrays(geometry, size)
     if is_taps_first(geometry):
         steps, taken, split = steps_of(problem, backend)
         slices, run, step = geometry.taps // max(1, split.taps), axis.output, axis.stride

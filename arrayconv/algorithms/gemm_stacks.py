@@ -30,6 +30,7 @@ from .gemm_cuts import (
     groups,
     is_swept,
     is_taps_first,
+    least,
     parts_of,
     places,
     split_at,
@@ -195,5 +196,15 @@ def added(backend: Backend, own: Stacks, rows: Array, x: Array) -> Array:
 
 
 STACKED = Algorithm(
-    "gemm", unsupported, counts, execute, unit, prepare, block=block, groups=groups, places=places, fixed=fixed
+    "gemm",
+    unsupported,
+    counts,
+    execute,
+    unit,
+    prepare,
+    block=block,
+    groups=groups,
+    places=places,
+    fixed=fixed,
+    least=least,
 )

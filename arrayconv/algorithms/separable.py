@@ -83,10 +83,16 @@ def unsupported(problem: Problem, backend: Backend) -> str | None:
         return f"it reads the kernel's values, which {where} does not show"
     if (reason := base_dilated(problem)) is not None:
         return reason
-    least = held(problem, backend, (1,) * (1 + geometry.ndim))
-    if least > problem.settings.workspace // 2:
+    most = problem.settings.workspace // 2
+    if window_bytes(problem) > most and (least := held(problem, backend, (1,) * (1 + geometry.ndim))) > most:
         return f"one window and the kernel take {least} bytes; settings(workspace=...) admits more"
     return None
+
+
+def window_bytes(problem: Problem) -> int:
+    """No less than is held of one window, in the smallest blocks: of six arrays none is above the first."""
+    reached = [axis.window + (BLOCKS[0] - 1) * axis.stride for axis in problem.geometry.axes]
+    return 6 * prod(reached) * problem.itemsize + LOOK_BYTES * problem.geometry.taps
 
 
 def order(geometry: Geometry) -> list[int]:
@@ -123,7 +129,8 @@ def details(geometry: Geometry) -> Details:
     return Details(tuple(widths), tuple(passes))
 
 
-def volumes(geometry: Geometry) -> list[int]:
+@lru_cache(maxsize=1024)  # what it costs and the ranks that pay all ask for it
+def volumes(geometry: Geometry) -> tuple[int, ...]:
     """Elements of the padded input and of each pass's result, whole blocks."""
     widths, passes = details(geometry)
     sizes = [axis.size + low + high for axis, (low, high) in zip(geometry.axes, widths, strict=True)]
@@ -132,16 +139,25 @@ def volumes(geometry: Geometry) -> list[int]:
         sizes[step.place] = step.blocks * step.block
         found.append(geometry.batch * prod(sizes))
         sizes[step.place] = geometry.axes[step.place].output
-    return found
+    return tuple(found)
+
+
+@lru_cache(maxsize=1024)  # as blocks are sought, and of the one that is found
+def tile_volume(geometry: Geometry, block: tuple[int, ...]) -> int:
+    """Elements of a tile, its halo included, and of its passes."""
+    batch, *outputs = block
+    axes = [axis.block(range(n), range(axis.kernel))[1] for axis, n in zip(geometry.axes, outputs, strict=True)]
+    found = volumes(Geometry(batch, 1, 1, 1, tuple(axes)))
+    return 2 * found[0] + max(a + 2 * b for a, b in pairwise(found)) + found[-1]  # the last: a sum of terms
+
+
+#: Bytes of a look at the kernel, a tap.
+LOOK_BYTES = 64
 
 
 def held(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
-    """Bytes of a tile, its halo included, beside those of the look at the kernel."""
-    batch, *outputs = block
-    axes = [axis.block(range(n), range(axis.kernel))[1] for axis, n in zip(problem.geometry.axes, outputs, strict=True)]
-    found = volumes(Geometry(batch, 1, 1, 1, tuple(axes)))
-    tile = 2 * found[0] + max(a + 2 * b for a, b in pairwise(found)) + found[-1]  # the last: a sum of terms
-    return problem.itemsize * tile + 64 * problem.geometry.taps
+    """Bytes of a tile, beside those of the look at the kernel."""
+    return problem.itemsize * tile_volume(problem.geometry, block) + LOOK_BYTES * problem.geometry.taps
 
 
 def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
