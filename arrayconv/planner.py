@@ -175,9 +175,8 @@ def options(problem: Problem, backend: Backend, requested: str = "auto", *, beat
 def _option(
     algorithm: Algorithm, problem: Problem, backend: Backend, wish: str, seconds: float | None, limit: float
 ) -> Option:
-    """Of one algorithm, whose seconds may be measured; the parts of a rewrite are planned as long as it is not beaten.
-
-    ``wish`` is what to run them by.
+    """Of one algorithm, whose seconds may be measured. The parts of a rewrite are planned as long as it is not beaten,
+    one of a kind for all of them; ``wish`` is what to run them by.
     """
     name, is_measured = algorithm.name, seconds is not None
     reason = algorithm.unsupported(problem, backend)
@@ -187,21 +186,22 @@ def _option(
     if algorithm.parts is None:
         return Option(name, spent, measured=is_measured)
     geometries = algorithm.parts(problem.geometry)
-    kinds = [_kind(problem, geometry) for geometry in geometries]
+    counts = Counter([_kind(problem, geometry) for geometry in geometries])
     models: dict[object, Program] = {}
+    programs: dict[Geometry, Program] = {}
     try:
-        for kind, count in Counter(kinds).items():
+        for geometry in dict.fromkeys(geometries):
             if spent > limit:
-                break
-            part = problem.with_geometry(geometries[kinds.index(kind)])
-            models[kind] = make_program.__wrapped__(part, backend, wish)
-            spent += 0.0 if is_measured else count * expected_seconds(models[kind], backend)
-        if spent > limit:
-            return Option(name, inf, reason="another algorithm is faster")
-        parts = [_like(models[kind], geometry, backend) for kind, geometry in zip(kinds, geometries, strict=True)]
+                return Option(name, inf, reason="another algorithm is faster")
+            kind = _kind(problem, geometry)
+            own = _like(models[kind], geometry, backend) if kind in models else None
+            part = make_program.__wrapped__(problem.with_geometry(geometry), backend, wish) if own is None else own
+            if kind not in models and not is_measured:
+                spent += counts[kind] * expected_seconds(part, backend)
+            models[kind] = programs[geometry] = part
     except ValueError as error:
         return Option(name, inf, reason=str(error))
-    return Option(name, spent, tuple(parts), measured=is_measured)
+    return Option(name, spent, tuple([programs[geometry] for geometry in geometries]), measured=is_measured)
 
 
 def _kind(problem: Problem, geometry: Geometry) -> object:
@@ -214,13 +214,11 @@ def _kind(problem: Problem, geometry: Geometry) -> object:
     return geometry.x_shape, geometry.kernel_shape, geometry.y_shape, geometry.groups, *steps
 
 
-def _like(model: Program, geometry: Geometry, backend: Backend) -> Program:
-    """The model's algorithm for another geometry of its kind, which is planned by itself where that can't serve it."""
-    if geometry == model.geometry:
-        return model
+def _like(model: Program, geometry: Geometry, backend: Backend) -> Program | None:
+    """The model's algorithm for another geometry of its kind, unless that is a rewrite or can't serve it."""
     problem = model.problem.with_geometry(geometry)
     if model.parts or ALGORITHMS[model.algorithm].unsupported(problem, backend) is not None:
-        return make_program.__wrapped__(problem, backend, model.requested)
+        return None
     return _program(problem, backend, model.requested, Option(model.algorithm, 0.0))
 
 

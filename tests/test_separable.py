@@ -9,10 +9,15 @@ import jax
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from torch.autograd import forward_ad
 
 import arrayconv as ac
 from arrayconv.algorithms import separable
+from arrayconv.backend import library_backend
+from arrayconv.geometry import Geometry, WindowDimension
+from arrayconv.planner import current_settings, make_problem
 from arrayconv.testing import assert_within_bound
 
 if TYPE_CHECKING:
@@ -232,9 +237,21 @@ def test_what_it_does_not_serve(x: Any, kernel: Any, options: Any, reason: str) 
         ac.plan(ac.conv, x, kernel, algorithm="separable", **options)
 
 
-def test_a_workspace_that_is_too_small() -> None:
-    with ac.settings(workspace=2**12), pytest.raises(ValueError, match=r"one window and the kernel take \d+ bytes"):
-        ac.plan(ac.correlate, (90, 90), (31, 31), algorithm="separable")
+@pytest.mark.parametrize(("taps", "workspace"), [(31, 2**12), (3, 2**11)])
+def test_a_workspace_that_is_too_small(taps: int, workspace: int) -> None:
+    with ac.settings(workspace=workspace), pytest.raises(ValueError, match=r"one window and the kernel take \d+ bytes"):
+        ac.plan(ac.correlate, (90, 90), (taps, taps), algorithm="separable")
+
+
+@given(axes=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 5), st.integers(1, 4)), min_size=2, max_size=3))
+def test_a_window_takes_no_more_than_the_quick_look_at_it(axes: list[tuple[int, int, int]]) -> None:
+    """Taps, strides and dilations."""
+    assume(sum(taps > 1 for taps, _, _ in axes) > 1)
+    window = [WindowDimension((taps - 1) * step + 1 + 9, taps, stride, 0, 0, step) for taps, stride, step in axes]
+    numpy = library_backend("numpy")
+    problem = make_problem(Geometry(1, 1, 1, 1, tuple(window)), "float32", numpy, "cpu", current_settings())
+    held = separable.held(problem, numpy, (1,) * (1 + len(axes)))
+    assert held <= separable.window_bytes(problem)
 
 
 def test_blocks_of_a_dask_array(passes: list[separable.Pass]) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import arrayconv as ac
 from arrayconv.algorithms import ALGORITHMS
-from arrayconv.algorithms.trim import met_outputs, met_taps, trim
+from arrayconv.algorithms.trim import is_met, met_outputs, met_taps, trim
 from arrayconv.backend import library_backend
 from arrayconv.geometry import Geometry, WindowDimension
 from arrayconv.planner import current_settings, make_problem, options
@@ -48,6 +48,16 @@ def test_whatever_meets_an_element_is_kept(axis: WindowDimension) -> None:
     assert pairs <= {(j, t) for j in kept for t in range(taps.start, taps.stop)}
     assert (own.output, own.kernel, own.size) == (len(kept), taps.stop - taps.start, source.stop - source.start)
     assert met(own) == {(j - before, t - taps.start) for j, t in pairs}
+
+
+@given(axes(), st.booleans())
+def test_most_axes_need_no_second_look(axis: WindowDimension, is_same: bool) -> None:
+    if is_same:
+        half = axis.window // 2
+        axis = WindowDimension(9 * axis.size, axis.kernel, axis.stride, half, half, axis.window_dilation)
+    taps = met_taps(axis)
+    assert not is_met(axis) or (len(taps) == axis.kernel and len(met_outputs(axis, taps)) == axis.output)
+    assert is_met(axis) or not is_same or axis.window // 2 >= axis.size
 
 
 @given(axes())

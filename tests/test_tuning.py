@@ -149,6 +149,15 @@ def test_parts_of_a_rewrite_have_too() -> None:
         assert row.seconds == pytest.approx(2 * len(plan.program.parts), rel=1e-3)
 
 
+def test_a_part_s_own_measurement_is_not_its_neighbour_s() -> None:
+    shapes = (1, 2, 9, 9), (2, 3, 4, 4)
+    own, *others = ac.plan(ac.conv_transpose, *shapes, stride=2, padding=1, algorithm="phases").program.parts
+    with ac.settings(tuning=by_hand(own.problem, direct=1e-9)):
+        first, *rest = ac.plan(ac.conv_transpose, *shapes, stride=2, padding=1, algorithm="phases").program.parts
+    assert first.geometry == own.geometry and first.algorithm == "direct"
+    assert [part.algorithm for part in rest] == [part.algorithm for part in others] != ["direct"] * 3
+
+
 def test_blocks_in_threads() -> None:
     x = dask.array.ones(SHAPES[0], chunks=(1, -1, 5))
     with ac.settings(tuning=GEMM):

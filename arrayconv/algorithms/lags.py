@@ -52,6 +52,7 @@ class Lags(NamedTuple):
         return geometry.groups * geometry.inputs * prod(self.window[:-1]) * self.pieces
 
 
+@lru_cache(maxsize=1024)  # a bound of its cost asks for it, too
 def segment(axis: WindowDimension, outputs: int) -> int:
     """A product's work grows with the segment, its speed too; the last segments are to be full."""
     most = (axis.output - 1) * axis.stride
@@ -188,13 +189,19 @@ def counts(problem: Problem, backend: Backend) -> Counts:
 
 
 def least(problem: Problem, backend: Backend) -> Counts:
-    """A segment of R elements meets R - 1 of x beyond the outputs: there are no fewer products than the window has."""
+    """Of rows without the zeros that fill segments and pieces, in one piece."""
     geometry, size = problem.geometry, in_floats(problem)
+    last, images = geometry.axes[-1], geometry.groups * geometry.inputs
+    own = segment(last, geometry.outputs)
+    reach, rows = own + (last.output - 1) * last.stride, prod(geometry.window[:-1])
+    products = prod(geometry.out[:-1]) * images * geometry.batch * reach * geometry.outputs
+    segments = images * geometry.batch * rows * -(-last.kernel // own) * reach
     return {
         "call": 1.0,
         "slice": float(places(geometry)),
-        "product": geometry.multiply_adds * size,
-        "moved 3d" if geometry.ndim > 2 else "moved": prod(geometry.kernel_shape) * size,
+        "product": products * rows * last.kernel * size,
+        "moved 3d" if geometry.ndim > 2 else "moved": (segments + prod(geometry.kernel_shape)) * size,
+        "partial": products * own * size,
     }
 
 
