@@ -137,16 +137,22 @@ def _program(
     algorithm = ALGORITHMS[row.name]
     block = algorithm.blocks(problem, backend, budget_of(problem))
     at_once = algorithm.at_once(problem, backend, block)
-    workspace, parts, rank = algorithm.held(problem, backend, block, at_once), row.parts, 1
+    workspace, rank, otherwise = algorithm.held(problem, backend, block, at_once), 1, None
+    workspace += sum(part.workspace for part in row.parts[:1])
     if algorithm.is_conditional:
         rows = options(problem, backend, beaten=False) if rows is None else rows
-        others = [own for own in rows if own.serves and not ALGORITHMS[own.name].is_conditional]
-        other = min(others, key=lambda row: row.rank)
-        parts, rank = (_program(problem, backend, "auto", other),), algorithm.rank(problem, backend, other.seconds)
-        workspace = max(workspace, parts[0].workspace)
-    else:
-        workspace += sum(part.workspace for part in parts[:1])
-    return Program(problem, row.name, requested, block, workspace, parts, rank, at_once)
+        other = min([own for own in rows if own.serves and _stands_in(own.name, row.name)], key=lambda row: row.rank)
+        otherwise = _program(problem, backend, "auto", other, rows)
+        rank, workspace = algorithm.rank(problem, backend, other.seconds), max(workspace, otherwise.workspace)
+    return Program(problem, row.name, requested, block, workspace, row.parts, rank, at_once, otherwise)
+
+
+def _stands_in(name: str, conditional: str) -> bool:
+    """Whether an algorithm may run where the values at hand rule out a conditional one: any that takes all values, and
+    those before it in the table, which take more of them.
+    """
+    names = tuple(ALGORITHMS)
+    return not ALGORITHMS[name].is_conditional or names.index(name) < names.index(conditional)
 
 
 def options(problem: Problem, backend: Backend, requested: str = "auto", *, beaten: bool = True) -> list[Option]:
@@ -185,38 +191,38 @@ def _option(
     spent = algorithm.cost(problem, backend) if seconds is None else seconds
     if algorithm.parts is None:
         return Option(name, spent, measured=is_measured)
-    geometries = algorithm.parts(problem.geometry)
-    counts = Counter([_kind(problem, geometry) for geometry in geometries])
+    parts = algorithm.parts(problem)
+    counts = Counter(map(_kind, parts))
     models: dict[object, Program] = {}
-    programs: dict[Geometry, Program] = {}
+    programs: dict[Problem, Program] = {}
     try:
-        for geometry in dict.fromkeys(geometries):
+        for part in dict.fromkeys(parts):
             if spent > limit:
                 return Option(name, inf, reason="another algorithm is faster")
-            kind = _kind(problem, geometry)
-            own = _like(models[kind], geometry, backend) if kind in models else None
-            part = make_program.__wrapped__(problem.with_geometry(geometry), backend, wish) if own is None else own
+            kind = _kind(part)
+            own = _like(models[kind], part, backend) if kind in models else None
+            program = make_program.__wrapped__(part, backend, wish) if own is None else own
             if kind not in models and not is_measured:
-                spent += counts[kind] * expected_seconds(part, backend)
-            models[kind] = programs[geometry] = part
+                spent += counts[kind] * expected_seconds(program, backend)
+            models[kind] = programs[part] = program
     except ValueError as error:
         return Option(name, inf, reason=str(error))
-    return Option(name, spent, tuple([programs[geometry] for geometry in geometries]), measured=is_measured)
+    return Option(name, spent, tuple([programs[part] for part in parts]), measured=is_measured)
 
 
-def _kind(problem: Problem, geometry: Geometry) -> object:
+def _kind(part: Problem) -> object:
     """What parts of a rewrite have in common that are planned once: all but where their padding lies. What was measured
     is of one geometry alone.
     """
-    if problem.settings.tuning is not None:
+    geometry = part.geometry
+    if part.settings.tuning is not None:
         return geometry
     steps = [(axis.stride, axis.window_dilation, axis.base_dilation) for axis in geometry.axes]
     return geometry.x_shape, geometry.kernel_shape, geometry.y_shape, geometry.groups, *steps
 
 
-def _like(model: Program, geometry: Geometry, backend: Backend) -> Program | None:
-    """The model's algorithm for another geometry of its kind, unless that is a rewrite or can't serve it."""
-    problem = model.problem.with_geometry(geometry)
+def _like(model: Program, problem: Problem, backend: Backend) -> Program | None:
+    """The model's algorithm for another part of its kind, unless that is a rewrite or can't serve it."""
     if model.parts or ALGORITHMS[model.algorithm].unsupported(problem, backend) is not None:
         return None
     return _program(problem, backend, model.requested, Option(model.algorithm, 0.0))
@@ -228,8 +234,7 @@ def expected_seconds(program: Program, backend: Backend) -> float:
     if known is not None:
         return known
     algorithm = ALGORITHMS[program.algorithm]
-    parts = program.parts if algorithm.parts is not None else ()
-    return algorithm.cost(program.problem, backend) + sum(expected_seconds(part, backend) for part in parts)
+    return algorithm.cost(program.problem, backend) + sum(expected_seconds(part, backend) for part in program.parts)
 
 
 @lru_cache(maxsize=4096)
@@ -253,8 +258,8 @@ def derive(program: Program, geometry: Geometry, library: str | None = None) -> 
 
 def followed_seconds(program: Program, backend: Backend, is_followed: bool) -> float:
     """`expected_seconds` of a run whose kernel's values are not looked at where something follows it."""
-    is_unseen = is_followed and ALGORITHMS[program.algorithm].is_conditional
-    return expected_seconds(program.parts[0] if is_unseen else program, backend)
+    unseen = program.otherwise if is_followed else None
+    return expected_seconds(unseen or program, backend)
 
 
 PLANNING = Planning(run, derive, followed_seconds, wgrad_seconds)

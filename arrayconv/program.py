@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -28,6 +29,9 @@ ITEM_SIZES: dict[str, int] = {
 
 #: What a user may ask of errors; `settings` says what they mean.
 ACCURACIES = ("elementwise", "normwise")
+
+#: What a rewrite (`algorithms/floats.py`) asks of integers in floats: that sums be rounded where they err.
+ROUNDED = "rounded"
 
 #: The constants of "elementwise": no error exceeds ``C * K * eps * (|x| * |kernel|) + C2 * eps(float64) * max|x| *
 #: sum|kernel|``, K products summed. Rounding to nearest errs by half an eps, so C = 2 leaves a factor of four above K
@@ -58,8 +62,14 @@ class Problem:
     settings: Settings = field(default_factory=Settings)
 
     @property
-    def is_integer(self) -> bool:
+    def is_exact(self) -> bool:
+        """Whether no sum may round, in whatever type it is computed."""
         return "int" in self.dtype
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether sums are those of integers."""
+        return "int" in self.accumulator
 
     @property
     def is_complex(self) -> bool:
@@ -79,6 +89,11 @@ class Problem:
         return Problem(geometry, self.dtype, self.accumulator, self.library, self.device, self.settings)
 
 
+def problems_of(parts: Callable[[Geometry], tuple[Geometry, ...]]) -> Callable[[Problem], tuple[Problem, ...]]:
+    """A rewrite of geometries as one of problems."""
+    return lambda problem: tuple([problem.with_geometry(geometry) for geometry in parts(problem.geometry)])
+
+
 class _Prepared:
     """A slot that is no field: what lies in it follows from the fields, which alone are compared and pickled."""
 
@@ -93,9 +108,9 @@ class Program(_Prepared):
     ``requested`` is the user's word, kept so that derivatives and batches are planned in the same spirit.
     ``block`` is the largest piece ``(batch, *out)`` that a thread computes, ``at_once`` how many threads do so,
     ``workspace`` the temporary bytes of all, and ``parts`` are the programs that a rewrite (`algorithms/phases.py`)
-    runs. ``rank`` is the largest of a kernel that `algorithms/separable.py` takes. ``prepared`` is what the algorithm
-    derives from all this at the first run (slices, widths), so that later ones only move arrays
-    (`algorithms.prepared`).
+    runs. ``rank`` is the largest of a kernel that `algorithms/separable.py` takes, and ``otherwise`` runs in place of
+    an algorithm that the values at hand rule out. ``prepared`` is what the algorithm derives from all this at the first
+    run (slices, widths), so that later ones only move arrays (`algorithms.prepared`).
     """
 
     problem: Problem
@@ -106,6 +121,7 @@ class Program(_Prepared):
     parts: tuple[Program, ...] = ()
     rank: int = 1
     at_once: int = 1
+    otherwise: Program | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prepared", None)
@@ -117,4 +133,4 @@ class Program(_Prepared):
     def __reduce__(self) -> tuple[Any, ...]:
         """``prepared`` grows with the number of tiles and can be derived again."""
         fields = self.problem, self.algorithm, self.requested, self.block, self.workspace, self.parts, self.rank
-        return Program, (*fields, self.at_once)
+        return Program, (*fields, self.at_once, self.otherwise)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from .algorithms import ALGORITHMS
 from .arguments import read_int, read_word
 from .geometry import Geometry, WindowDimension
-from .program import ACCURACIES, ITEM_SIZES, Problem, Settings
+from .program import ACCURACIES, ITEM_SIZES, ROUNDED, Problem, Settings
 from .version import __version__
 
 
@@ -196,7 +196,8 @@ def _read_entry(where: str, entry: Any) -> Entry:
     for name, text in (("library", library), ("version", version), ("device", device)):
         if not isinstance(text, str):
             raise ValueError(f"{where}: {name} must be a string, got {text!r}")
-    settings = Settings(read_int(where, "workspace", workspace, 1), read_word(where, "accuracy", accuracy, ACCURACIES))
+    word = read_word(where, "accuracy", accuracy, (*ACCURACIES, ROUNDED))
+    settings = Settings(read_int(where, "workspace", workspace, 1), word)
     problem = Problem(
         _read_geometry(f"{where}: geometry", geometry),
         read_word(where, "dtype", dtype, ITEM_SIZES),

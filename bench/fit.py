@@ -24,8 +24,8 @@ from scipy.optimize import least_squares
 
 from arrayconv.algorithms import ALGORITHMS
 from arrayconv.algorithms import rates as shipped
-from arrayconv.algorithms.algorithm import Algorithm, seconds_of
-from arrayconv.algorithms.rates import BASE, PROCESSORS, kind_of, own_prices, prices, table_of
+from arrayconv.algorithms.algorithm import Algorithm
+from arrayconv.algorithms.rates import BASE, PROCESSORS, kind_of, own_prices, prices, seconds_of, table_of
 from arrayconv.backend import Backend, library_backend
 from arrayconv.processor import processor
 from arrayconv.program import Problem
@@ -143,7 +143,7 @@ def read_rows(data: str, library: str) -> list[Row]:
 def is_complete(problem: Problem, times: dict[str, float]) -> bool:
     """Whether all rewrites that serve were timed: of times without the best one, choices are no guide."""
     backend, measured = library_backend(problem.library), {head(label) for label in times}
-    rewrites = (algorithm for algorithm in ALGORITHMS.values() if algorithm.parts is not None)
+    rewrites = [own for own in ALGORITHMS.values() if own.parts is not None and not own.is_conditional]
     return all(own.name in measured or own.unsupported(problem, backend) is not None for own in rewrites)
 
 

@@ -50,8 +50,8 @@ def timed(problem: Problem, name: str, seconds: float, backend: Backend) -> Time
 def works_of_parts(algorithm: Algorithm, problem: Problem, backend: Backend) -> list[tuple[Algorithm, Problem]]:
     """Who does what for a rewrite, whose parts may be rewrites."""
     works = []
-    for geometry in () if algorithm.parts is None else algorithm.parts(problem.geometry):
-        part = make_program(problem.with_geometry(geometry), backend)
+    for own_part in () if algorithm.parts is None else algorithm.parts(problem):
+        part = make_program(own_part, backend)
         own = ALGORITHMS[part.algorithm]
         works += [(own, part.problem), *works_of_parts(own, part.problem, backend)]
     return works

@@ -367,7 +367,7 @@ def test_an_accelerator_s_own_convolution_is_the_default_there() -> None:
 def test_a_thin_image_filter_is_not_left_to_a_slow_convolution() -> None:
     for library in ("torch", "jax"):
         program = ac.plan(ac.correlate, (1024, 1024), (7, 7), library=library).program
-        program = program.parts[0] if program.algorithm == "separable" else program
+        program = program.otherwise if program.algorithm == "separable" else program
         assert program.algorithm in ("direct", "toeplitz")
 
 

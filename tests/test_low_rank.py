@@ -248,7 +248,7 @@ def test_tiles(found: list[int]) -> None:
 def test_the_plan_says_how_many_pay() -> None:
     plan = ac.plan(ac.correlate, (96, 96, 96), (9, 9, 9), padding="same")
     assert 2 <= plan.program.rank <= separable.MOST
-    assert f"separable up to rank {plan.program.rank}, or " in str(plan)
+    assert f"separable up to rank {plan.program.rank}, else " in str(plan)
     assert pickle.loads(pickle.dumps(plan.program)).rank == plan.program.rank
     assert ac.plan(ac.correlate, (40, 40), (5, 5), algorithm="separable").program.rank == 1
     assert ac.plan(ac.correlate, (40, 40), (5, 5)).program.rank == 1

@@ -20,7 +20,7 @@ from test_vjp import CALLS, LINEAR, Example, first_example, samples
 
 import arrayconv as ac
 from arrayconv import planner
-from arrayconv.algorithms import ALGORITHMS
+from arrayconv.algorithms import ALGORITHMS, phases
 from arrayconv.backend import library_backend
 from arrayconv.geometry import Geometry, WindowDimension
 from arrayconv.operations.table import OPERATIONS
@@ -330,10 +330,10 @@ def test_parts_of_one_kind_are_planned_once(name: str, monkeypatch: pytest.Monke
     backend, axis = library_backend(name), WindowDimension(16, 4, low=2, high=2, base_dilation=2)
     problem = make_problem(Geometry(2, 1, 64, 32, (axis,) * 2), "float32", backend, "cpu", current_settings())
     parts = make_program(problem, backend, "phases").parts
-    assert [part.geometry for part in parts] == list(ALGORITHMS["phases"].parts(problem.geometry))
+    assert [part.geometry for part in parts] == list(phases.parts(problem.geometry))
     assert len(parts) == 4 and len({part.algorithm for part in parts}) == 1
     make = partial(make_program.__wrapped__, problem, backend, "phases")
     once = calls_of(make)
-    monkeypatch.setattr(planner, "_kind", lambda problem, geometry: geometry)
+    monkeypatch.setattr(planner, "_kind", lambda part: part.geometry)
     assert make().parts == parts
     assert once < 0.7 * calls_of(make)

@@ -197,9 +197,9 @@ def test_chosen_for_a_gaussian(passes: list[separable.Pass], shape: Any, window:
     make: Any = torch.tensor if name == "torch" else np.asarray
     plan = ac.plan(ac.correlate, shape, window, padding="same", library=name)
     assert plan.algorithm == "separable"
-    other = plan.program.parts[0].algorithm
+    other = plan.program.otherwise.algorithm
     rank = plan.program.rank
-    assert f"  algorithm      separable up to rank {rank}, or {other} by the kernel's values\n" in str(plan)
+    assert f"  algorithm      separable up to rank {rank}, else {other}\n" in str(plan)
     y = ac.correlate(make(x), make(kernel), padding="same")
     assert passes
     np.testing.assert_allclose(y, ac.correlate(x, kernel, padding="same", algorithm="gemm"), atol=1e-4)
@@ -210,12 +210,12 @@ def test_the_other_program_is_the_best_without_this_one() -> None:
     for algorithm in ("auto", "separable"):
         program = ac.plan(ac.correlate, LARGE, (31, 31), padding="same", algorithm=algorithm).program
         rows = str(ac.plan(ac.correlate, LARGE, (31, 31), padding="same")).split("estimate\n")[1].splitlines()
-        assert rows[0].split()[:2] == ["*", "separable"] and rows[1].split()[0] == program.parts[0].algorithm
+        assert rows[0].split()[:2] == ["*", "separable"] and rows[1].split()[0] == program.otherwise.algorithm
         assert program.workspace == max(
             ac.plan(ac.correlate, LARGE, (31, 31), padding="same", algorithm=name).program.workspace
             for name in ("separable", rows[1].split()[0])
         )
-        names.append(program.parts[0].algorithm)
+        names.append(program.otherwise.algorithm)
     assert names[0] == names[1]
 
 

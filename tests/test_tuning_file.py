@@ -94,7 +94,10 @@ EDITS = [
     (put(*ENTRY, "accumulator", 1), r"entries\[0\]: accumulator must be one of .* got 1"),
     (put(*ENTRY, "workspace", 0), r"entries\[0\]: workspace must be >= 1, got 0"),
     (put(*ENTRY, "workspace", True), r"entries\[0\]: workspace must be an int, got True"),
-    (put(*ENTRY, "accuracy", "best"), r"entries\[0\]: accuracy='best' is not one of 'elementwise', 'normwise'"),
+    (
+        put(*ENTRY, "accuracy", "best"),
+        r"entries\[0\]: accuracy='best' is not one of 'elementwise', 'normwise', 'rounded'",
+    ),
     (put(*ENTRY, "geometry", 4), r"entries\[0\]: geometry must be an object of batch, .* got int"),
     (put(*ENTRY, "geometry", "batch", -1), r"entries\[0\]: geometry: batch must be >= 0, got -1"),
     (put(*ENTRY, "geometry", "groups", 1.5), r"entries\[0\]: geometry: groups must be an int, got 1\.5"),

@@ -161,9 +161,9 @@ def test_identities_of_random_calls(library: Library, name: str) -> None:
     library.for_all(problems(name, dtype="int64", max_ndim=4 if library.share == 1 else 2), check)
 
 
-#: Of some libraries; under another accuracy (`test_winograd.py`); of kernels that show their values; of many
+#: Of some libraries; under another accuracy (`test_winograd.py`); of arrays that show their values; of many
 #: channels, in JAX (`test_ynnpack.py`); of gradients (`test_wgrad.py`).
-NEEDS_MORE = ("native", "reduce", "winograd", "separable", "stretch", "abreast", "wgrad")
+NEEDS_MORE = ("native", "reduce", "winograd", "floats", "rounded", "separable", "stretch", "abreast", "wgrad")
 
 
 @pytest.mark.parametrize("algorithm", ac.algorithms())

@@ -11,6 +11,7 @@ from .algorithm import run as run
 from .direct import DIRECT
 from .empty import EMPTY
 from .fft import FFT
+from .floats import FLOATS, ROUNDED
 from .gemm import GEMM
 from .lags import LAGS
 from .native import NATIVE
@@ -40,6 +41,8 @@ _ROWS = (
     SUBPIXEL,
     PHASES,
     TRIM,
+    FLOATS,
+    ROUNDED,
     SEPARABLE,
 )
 ALGORITHMS.update({algorithm.name: algorithm for algorithm in _ROWS})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from itertools import product
 from math import prod
@@ -12,7 +12,7 @@ from ..backend import Backend, Workers
 from ..geometry import Geometry, WindowDimension
 from ..primitives import join, split_ranges
 from ..program import Problem, Program
-from .rates import Counts, rates_of
+from .rates import Counts, rates_of, seconds_of
 
 Array = Any
 
@@ -26,11 +26,11 @@ class Algorithm(NamedTuple):
     which ``block`` takes the largest piece ``(batch, *out)`` within a budget of bytes, and ``prepare`` makes tiles of
     that; ``places`` of it are held at once, which are all unless it says so. ``fixed`` bytes come on top, once.
     ``groups`` is how many groups of channels a piece has, which is all of them unless it says so. ``parts``: the
-    geometries that a rewrite hands on. ``crew``: the backend's threads on which tiles may run, if any.
-    ``is_conditional``: whether it serves, only a kernel's values tell; its program carries the best of all others as a
-    part, and runs that otherwise. ``rank`` is the largest rank of a kernel at which it takes no longer than that one's
-    seconds. ``least``: counts that those of ``counts`` are never below, where these take long: what even so is beaten
-    needs no further look. ``is_sum``: of the result a compiler would compute an element wherever it is read.
+    problems that a rewrite hands on. ``crew``: the backend's threads on which tiles may run, if any. ``condition``:
+    what values have to be like, of a ``program`` that carries the best of all others for those that are not. ``rank``
+    is the largest rank of a kernel at which it takes no longer than that one's seconds. ``least``: counts that those of
+    ``counts`` are never below, where these take long. ``is_sum``: of the result a compiler would compute an element
+    wherever it is read.
     """
 
     name: str
@@ -39,16 +39,20 @@ class Algorithm(NamedTuple):
     execute: Callable[[Program, Backend, Array, Array], Array]
     unit: Callable[[Problem, Backend], int] = lambda problem, backend: 0
     prepare: Callable[[Problem, Backend, tuple[int, ...]], Any] = lambda problem, backend, block: None
-    parts: Callable[[Geometry], tuple[Geometry, ...]] | None = None
+    parts: Callable[[Problem], tuple[Problem, ...]] | None = None
     block: Callable[[Problem, Backend, int], tuple[int, ...]] | None = None
     crew: Callable[[Backend], Workers | None] = lambda backend: None
     places: Callable[[Problem, Backend, tuple[int, ...]], int] = lambda problem, backend, block: prod(block)
     fixed: Callable[[Problem, Backend, tuple[int, ...]], int] = lambda problem, backend, block: 0
     groups: Callable[[Problem, Backend, tuple[int, ...]], int] | None = None
-    is_conditional: bool = False
+    condition: str = ""
     rank: Callable[[Problem, Backend, float], int] = lambda problem, backend, seconds: 1
     least: Callable[[Problem, Backend], Counts] | None = None
     is_sum: bool = False
+
+    @property
+    def is_conditional(self) -> bool:
+        return bool(self.condition)
 
     def cost(self, problem: Problem, backend: Backend) -> float:
         """Estimated seconds, without those of a rewrite's parts."""
@@ -102,14 +106,6 @@ def products_on(backend: Backend) -> Workers | None:
 def count_of(crew: Workers | None) -> int:
     """Tiles that are computed at once."""
     return 1 if crew is None else crew.count
-
-
-def seconds_of(rates: Mapping[str, float], counts: Counts) -> float:
-    """A kind of work without a price counts nothing."""
-    total = 0.0
-    for unit, count in counts.items():
-        total += count * rates.get(unit, 0.0)
-    return total
 
 
 def positions(geometry: Geometry) -> int:
@@ -329,8 +325,9 @@ def prepared(program: Program, backend: Backend) -> Any:
 def prepare_all(program: Program, backend: Backend) -> None:
     """A program and its parts ready to run, for a compiler that traces Python and can't see a value kept."""
     prepared(program, backend)
-    for part in program.parts:
-        prepare_all(part, backend)
+    for part in (*program.parts, program.otherwise):
+        if part is not None:
+            prepare_all(part, backend)
 
 
 def tile_input(program: Program, backend: Backend, tile: Tile, x: Array) -> Array:

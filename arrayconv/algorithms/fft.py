@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from ..backend import Backend
 from ..geometry import WindowDimension
 from ..primitives import dilate
-from ..program import Problem, Program
+from ..program import ROUNDED, Problem, Program
 from .algorithm import (
     Algorithm,
     Tile,
@@ -41,10 +41,10 @@ Array = Any
 
 
 def unsupported(problem: Problem, backend: Backend) -> str | None:
-    if problem.is_integer:
+    if problem.is_exact and (problem.is_integer or problem.settings.accuracy != ROUNDED):
         return "a transform of integers is not exact"
-    is_exact = problem.dtype in _WIDE.values() or backend.has_double(problem.device)
-    if not is_exact and problem.settings.accuracy != "normwise":
+    is_wide = problem.accumulator in _WIDE.values() or backend.has_double(problem.device)
+    if not is_wide and problem.settings.accuracy != "normwise":
         return f"{backend.name} has no float64 on {problem.device}; accuracy='normwise' admits float32 transforms"
     if not hasattr(backend.xp, "fft"):
         return f"{backend.name} has no Fourier transforms"
@@ -153,7 +153,7 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
 def correlate(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
     """In float64 where the backend has it."""
     problem, geometry, xp = program.problem, program.geometry, backend.xp
-    wide = backend.dtype(_WIDE[problem.dtype]) or x.dtype
+    wide = backend.dtype(_WIDE[problem.accumulator]) or x.dtype
     kernel = xp.flip(
         dilate(xp, kernel, [axis.window_dilation for axis in geometry.axes]), axis=tuple(range(-geometry.ndim, 0))
     )
@@ -172,6 +172,7 @@ def correlate(program: Program, backend: Backend, x: Array, kernel: Array) -> Ar
         spectrum = backend.forward(backend.cast(x, wide), own.lengths)
         spectrum = xp.reshape(spectrum, (x.shape[0], taps.shape[0], geometry.inputs, *spectrum.shape[2:]))
         y = backend.inverse(mix(backend, spectrum, taps), own.lengths, own.results, problem.is_complex)
+        y = xp.round(y) if problem.is_exact else y
         y = backend.cast(xp.reshape(y, (x.shape[0], taps.shape[0] * geometry.outputs, *y.shape[3:])), x.dtype)
         return y if own.cut is None else united(xp, y, own.cut.out)
 
@@ -231,8 +232,6 @@ def united(xp: Any, y: Array, out: tuple[int, ...]) -> Array:
 
 #: The type of a transform.
 _WIDE = {
-    "float16": "float64",
-    "bfloat16": "float64",
     "float32": "float64",
     "float64": "float64",
     "complex64": "complex128",

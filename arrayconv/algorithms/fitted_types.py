@@ -99,6 +99,12 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
         "trim": {
             "call": 1.09e-06, "kernel": 3.07e-10, "output": 5e-10,
         },
+        "floats": {
+            "byte": 2.6e-11, "call": 2.5e-05, "input": 2e-10, "output": 2e-10,
+        },
+        "rounded": {
+            "byte": 2.6e-11, "call": 2.5e-05, "input": 2e-10, "output": 2e-10,
+        },
     },
     "torch integer": {
         "direct": {
@@ -115,6 +121,12 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "kernel": 3.2e-10, "matrix": 3.06e-07, "memory": 8.79e-11, "output": 2.15e-11, "padded": 1.29e-10,
             "product": 3.84e-11, "run": 3.86e-10, "strided column": 4.03e-10, "thin column": 2.84e-10, "tile": 6.57e-05,
             "viewed column": 5e-10,
+        },
+        "floats": {
+            "byte": 2.6e-11, "call": 3e-05, "input": 2e-10, "output": 2e-10,
+        },
+        "rounded": {
+            "byte": 2.6e-11, "call": 3e-05, "input": 2e-10, "output": 2e-10,
         },
     },
     "torch complex": {

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from ..backend import Backend
 from ..geometry import Geometry, WindowDimension, dilated
-from ..program import Problem, Program
+from ..program import Problem, Program, problems_of
 from .algorithm import Algorithm, in_floats
 from .interleave import interleave, run_settled
 from .rates import Counts
@@ -93,4 +93,4 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     return y[(..., *(slice(0, n) for n in geometry.out))]
 
 
-PHASES = Algorithm("phases", unsupported, counts, execute, parts=parts, least=counts)
+PHASES = Algorithm("phases", unsupported, counts, execute, parts=problems_of(parts), least=counts)

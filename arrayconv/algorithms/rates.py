@@ -84,3 +84,11 @@ def _rates(library: str, kind: str, device: str, algorithm: str) -> Mapping[str,
     rates = (tables[measured] | tables.get(table_of(measured, kind), {})).get(algorithm, {})
     share = native_share(library, device) if algorithm in OWN else 1.0
     return rates if share == 1.0 else {unit: seconds * share for unit, seconds in rates.items()}
+
+
+def seconds_of(rates: Mapping[str, float], counts: Counts) -> float:
+    """A kind of work without a price counts nothing."""
+    total = 0.0
+    for unit, count in counts.items():
+        total += count * rates.get(unit, 0.0)
+    return total

@@ -28,11 +28,10 @@ from .algorithm import (
     make_tiling,
     run,
     run_tiled,
-    seconds_of,
 )
 from .guard import guarded
 from .products import Product, products
-from .rates import Counts, rates_of
+from .rates import Counts, rates_of, seconds_of
 
 Array = Any
 NumPyArray = np.ndarray[Any, Any]
@@ -74,7 +73,7 @@ def unsupported(problem: Problem, backend: Backend) -> str | None:
     geometry = problem.geometry
     if geometry.groups * geometry.inputs * geometry.outputs != 1:
         return "it takes one channel in and one out"
-    if problem.is_integer:
+    if problem.is_exact:
         return "factors of integers need not be integers"
     if sum(n > 1 for n in geometry.window) < 2:
         return "fewer than two axes have several taps"
@@ -219,7 +218,8 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
         found = products(values[0, 0], program.rank, first, problem.accumulator, problem.settings.accuracy)
 
     def other(x: Array) -> Array:
-        return run(program.parts[0], backend, x, kernel)
+        assert program.otherwise is not None
+        return run(program.otherwise, backend, x, kernel)
 
     if found is None:
         return other(x)
@@ -292,7 +292,7 @@ SEPARABLE = Algorithm(
     prepare=prepare,
     block=block,
     fixed=held,
-    is_conditional=True,
+    condition="up to rank {program.rank}",
     rank=rank,
     least=least,
 )

@@ -16,7 +16,7 @@ import numpy as np
 from ..backend import Backend
 from ..geometry import Geometry, WindowDimension, dilated
 from ..primitives import pad_zero
-from ..program import Problem, Program
+from ..program import Problem, Program, problems_of
 from .algorithm import Algorithm, in_floats
 from .guard import guarded
 from .interleave import interleave, run_settled, unfold
@@ -131,4 +131,4 @@ def shuffle(backend: Backend, geometry: Geometry, y: Array, residues: list[int])
     return y[(..., *(slice(0, n) for n in geometry.out))]
 
 
-SUBPIXEL = Algorithm("subpixel", unsupported, counts, execute, parts=parts, fixed=fixed)
+SUBPIXEL = Algorithm("subpixel", unsupported, counts, execute, parts=problems_of(parts), fixed=fixed)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from ..backend import Backend
 from ..geometry import Geometry, WindowDimension
-from ..program import Problem, Program
+from ..program import Problem, Program, problems_of
 from .algorithm import Algorithm, base_dilated, in_floats, prepared, run
 from .rates import Counts
 
@@ -122,4 +122,4 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     return y if cut.zeros is None else backend.pad(y, cut.zeros)
 
 
-TRIM = Algorithm("trim", unsupported, counts, execute, parts=parts, prepare=prepare)
+TRIM = Algorithm("trim", unsupported, counts, execute, parts=problems_of(parts), prepare=prepare)

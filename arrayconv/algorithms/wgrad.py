@@ -11,11 +11,11 @@ from typing import Any
 from ..backend import Backend
 from ..program import Problem, Program
 from ..transposes import wgrad_geometry
-from .algorithm import Algorithm, prepared, seconds_of
+from .algorithm import Algorithm, prepared
 from .guard import guarded
 from .native import in_accumulator
 from .native_counts import wgrad_counts
-from .rates import Counts, rates_of
+from .rates import Counts, rates_of, seconds_of
 
 Array = Any
 

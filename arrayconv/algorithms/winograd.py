@@ -48,7 +48,7 @@ def unsupported(problem: Problem, backend: Backend) -> str | None:
     geometry = problem.geometry
     if any((axis.kernel, axis.stride, axis.window_dilation) != (TAPS, 1, 1) for axis in geometry.axes):
         return f"it takes {TAPS} taps an axis, stride 1 and dilation 1"
-    if problem.is_integer:
+    if problem.is_exact:
         return "its fractions are not exact in integers"
     if problem.settings.accuracy != "normwise":
         return "its errors are relative to the largest output; accuracy='normwise' admits them"

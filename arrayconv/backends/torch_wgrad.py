@@ -23,7 +23,7 @@ def wgrad_unsupported(problem: Problem) -> str | None:
     geometry = problem.geometry
     if geometry.ndim not in CONVOLUTIONS:
         return f"torch convolves 1 to 3 spatial axes, not {geometry.ndim}"
-    if problem.is_integer or problem.is_complex:
+    if problem.is_exact or problem.is_complex:
         return "torch has gradients of real floating point numbers only"
     if wgrad_geometry(geometry) is None:
         return "torch's transposed convolution takes no stride of the window"

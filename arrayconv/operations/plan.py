@@ -94,11 +94,13 @@ class Plan:
 
 
 def describe(program: Program) -> str:
-    """The algorithm, and those of a rewrite's parts, or the one in its place."""
-    if ALGORITHMS[program.algorithm].is_conditional:
-        return f"{program.algorithm} up to rank {program.rank}, or {describe(program.parts[0])} by the kernel's values"
+    """The algorithm, and those of a rewrite's parts, and the one in its place where values rule it out."""
     names = sorted({part.algorithm for part in program.parts})
-    return f"{program.algorithm} of {len(program.parts)} ({', '.join(names)})" if names else program.algorithm
+    own = f"{program.algorithm} of {len(program.parts)} ({', '.join(names)})" if names else program.algorithm
+    if program.otherwise is None:
+        return own
+    condition = ALGORITHMS[program.algorithm].condition.format(program=program)
+    return f"{own} {condition}, else {describe(program.otherwise)}"
 
 
 def format_seconds(seconds: float) -> str:

@@ -42,9 +42,10 @@ def tune(
     """The seconds that each algorithm takes for ``op`` on this machine, for ``settings(tuning=...)``.
 
     Timed are the call itself and, unless its dtype is an integer, both its gradients; where one of them is rewritten
-    into smaller convolutions, these too. Every algorithm that serves is called once to warm up, and then in turn with
-    the others, some 0.25 s each or two calls, of which the median counts. Those are left out whose estimate is more
-    than 20 times the best so far. The planner then takes the best of those measured. Nothing else may run meanwhile.
+    into smaller convolutions, or integers into floats, these too. Every algorithm that serves is called once to warm
+    up, and then in turn with the others, some 0.25 s each or two calls, of which the median counts. Those are left out
+    whose estimate is more than 20 times the best so far. The planner then takes the best of those measured. Nothing
+    else may run meanwhile.
 
     Workspace and accuracy are those of the settings in force, and what was measured serves under the same ones. A
     progress bar shows on a terminal's standard error where tqdm is installed.
@@ -66,11 +67,11 @@ def tune(
         ValueError: Dask (its blocks are planned one by one), a device that is not there, and what `plan` raises.
 
     >>> import arrayconv as ac
-    >>> tuning = ac.tune(ac.correlate, (40,), (3,), dtype="int32")
+    >>> tuning = ac.tune(ac.correlate, (40,), (3,), dtype="int8")
     >>> tuning
     Tuning(1 problem)
     >>> with ac.settings(tuning=tuning):
-    ...     ac.plan(ac.correlate, (40,), (3,), dtype="int32").algorithm in ac.algorithms()
+    ...     ac.plan(ac.correlate, (40,), (3,), dtype="int8").algorithm in ac.algorithms()
     True
     """
     if op_options.get("algorithm", "auto") != "auto":

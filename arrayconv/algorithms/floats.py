@@ -1,0 +1,136 @@
+"""Integers as floats of double precision, whose matrix products and transforms libraries are fast with.
+
+A sum of integers is exact in float64 while no partial sum exceeds 2^53, in whatever order it is added up; and it needs
+no wrapping while its type holds it. Neither is more than ``max|x| * sum|kernel|``, which each call looks up; where that
+is too much, or values are hidden by a transformation, another program runs. `floats` admits the ways that add up
+products, `rounded` transforms too, whose results are rounded to the nearest integer.
+
+A transform of n points errs by no more than ``t * eta`` of its result's 2-norm, with t = log2(n) and eta about 7 units
+of rounding u (Higham 2002, "Accuracy and Stability of Numerical Algorithms", theorem 24.2). With X, K the transforms of
+a tile of x and of the kernel, the error of their product is ``dX * K + X * dK``, and no element exceeds its 2-norm:
+``|K| <= sum|k|``, ``||x|| <= sqrt(n) max|x|``, ``|X| <= n max|x|``. Back in place, with the error of the way back,
+
+    |dy| <= t * eta * max|x| * (2 * sqrt(n) * sum|k| + n * sqrt(sum k^2)).
+
+Passes of 3 and 5 add up more numbers at once than Higham's of 2: `ETA` is twice 7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import log2, prod, sqrt
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..backend import Backend
+from ..program import ITEM_SIZES, Problem, Program
+from ..program import ROUNDED as ROUNDED_ACCURACY
+from .algorithm import Algorithm, base_dilated, run
+from .fft_tiles import lengths_of
+from .rates import Counts
+
+Array = Any
+
+#: Below the largest integer up to which float64 holds them all: the sum of a kernel is itself one of floats.
+LARGEST = 2.0**52
+
+#: A unit of rounding, and those of a transform for each doubling of its length.
+UNIT, ETA = 2.0**-53, 14
+
+#: An error that leaves no doubt to which integer a result is rounded.
+NEAR = 0.25
+
+
+class Sizes(NamedTuple):
+    """The largest element of x; of the kernel of any output, the sum of magnitudes, and of the 2-norms of channels."""
+
+    x: float
+    total: float
+    norm: float
+
+
+def sizes_of(x: np.ndarray[Any, Any], kernel: np.ndarray[Any, Any]) -> Sizes:
+    kernel = np.abs(kernel.reshape(*kernel.shape[:2], -1).astype(np.float64))
+    norms = np.sqrt(np.sum(kernel * kernel, axis=2))
+    largest = max(abs(int(x.min())), abs(int(x.max())))
+    return Sizes(float(largest), float(kernel.sum(axis=(1, 2)).max()), float(norms.sum(axis=1).max()))
+
+
+def error(program: Program, backend: Backend, sizes: Sizes) -> float:
+    """Bound of the largest one of a float program; sums of products have none."""
+    found = [error(part, backend, sizes) for part in program.parts]
+    if program.algorithm == "fft":
+        points = prod(lengths_of(backend, program.geometry, program.block))
+        reach = 2 * sqrt(points) * sizes.total + points * sizes.norm
+        units = ETA * log2(points) + program.geometry.inputs + 4  # of both ways, sums over channels, products
+        found.append(units * UNIT * sizes.x * reach)
+    return max(found, default=0.0)
+
+
+def serves(program: Program, backend: Backend, x: Array, kernel: Array) -> bool:
+    """Whether floats give these arrays' sums exactly."""
+    peek = backend.peek
+    values = () if peek is None else (peek(x), peek(kernel))
+    shown = [value for value in values if value is not None]
+    if len(shown) < 2:
+        return False
+    sizes = sizes_of(*shown)
+    most = min(LARGEST, float(np.iinfo(program.problem.dtype).max))
+    return sizes.x * sizes.total < most and error(program.parts[0], backend, sizes) < NEAR
+
+
+def unsupported(problem: Problem, backend: Backend) -> str | None:
+    if not problem.is_integer:
+        return "it is for sums of integers"
+    if ITEM_SIZES[problem.dtype] == 1:
+        return f"sums of {problem.dtype} wrap, which floats don't; dtype='int32' gives them room"
+    if backend.peek is None or not problem.is_on_cpu:
+        where = backend.name if problem.is_on_cpu else f"{backend.name} on {problem.device}"
+        return f"it reads the arrays' values, which {where} does not show"
+    if (reason := base_dilated(problem)) is not None:
+        return reason
+    if (least := held(problem, backend)) > problem.settings.workspace // 2:
+        return f"a look at the kernel takes {least} bytes; settings(workspace=...) admits more"
+    return None
+
+
+def held(problem: Problem, backend: Backend, block: tuple[int, ...] = ()) -> int:
+    """Bytes of the kernel's magnitudes, and of their squares."""
+    return 16 * prod(problem.geometry.kernel_shape)
+
+
+def counts(problem: Problem, backend: Backend) -> Counts:
+    """Of the look, and of the casts of tiles; the planner adds the part."""
+    geometry = problem.geometry
+    x, y = prod(geometry.x_shape), prod(geometry.y_shape)
+    return {"call": 1.0, "byte": float(x * problem.itemsize), "input": float(x), "output": float(y)}
+
+
+def in_floats(accuracy: str) -> Callable[[Problem], tuple[Problem, ...]]:
+    """The same sums of float64."""
+
+    def parts(problem: Problem) -> tuple[Problem, ...]:
+        settings = problem.settings._replace(accuracy=accuracy)
+        return (replace(problem, accumulator="float64", settings=settings),)
+
+    return parts
+
+
+def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
+    assert program.otherwise is not None
+    chosen = program.parts[0] if serves(program, backend, x, kernel) else program.otherwise
+    return run(chosen, backend, x, kernel)
+
+
+FLOATS = Algorithm(
+    "floats",
+    unsupported,
+    counts,
+    execute,
+    parts=in_floats("elementwise"),
+    fixed=held,
+    condition="while no sum rounds",
+)
+ROUNDED = FLOATS._replace(name="rounded", parts=in_floats(ROUNDED_ACCURACY))
