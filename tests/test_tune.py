@@ -26,8 +26,11 @@ from arrayconv.program import Settings
 if TYPE_CHECKING:
     from conftest import Library
 
-#: What serves integers, from the cheapest estimate on.
-INTEGERS = serving(ac.plan(ac.conv, *SHAPES, dtype="int8").program.problem)
+#: A call alone: without gradients, and in JAX not as floats.
+ALONE = {"dtype": "int8", "library": "jax"}
+
+#: What serves it, from the cheapest estimate on.
+INTEGERS = serving(ac.plan(ac.conv, *SHAPES, **ALONE).program.problem)
 
 Calls = list[tuple[str, int]]
 
@@ -139,27 +142,27 @@ def test_arrays_are_timed_as_they_are_and_not_written(monkeypatch: pytest.Monkey
 def test_settings_in_force_are_those_measured(clock: Any) -> None:
     clock(gemm=1e-6)
     with ac.settings(workspace=2**20, tuning=DIRECT):
-        tuning = ac.tune(ac.conv, *SHAPES, dtype="int8")
-        assert ac.plan(ac.conv, *SHAPES, dtype="int8").algorithm != "fft"
+        tuning = ac.tune(ac.conv, *SHAPES, **ALONE)
+        assert ac.plan(ac.conv, *SHAPES, **ALONE).algorithm != "fft"
     assert {entry.case.problem.settings for entry in tuning.entries} == {Settings(workspace=2**20)}
 
 
 def test_candidates_in_turn(clock: Any) -> None:
     """Once to warm up, once to see how long it takes, then in turn those that are near the best."""
     calls = clock(**dict.fromkeys(INTEGERS, 1e-4) | {"gemm": 2.5e-4})
-    ac.tune(ac.conv, *SHAPES, dtype="int8")
+    ac.tune(ac.conv, *SHAPES, **ALONE)
     count = 2 * len(INTEGERS)
     assert calls[:count] == [(name, 1) for name in INTEGERS for _ in range(2)]
     assert calls[count:] == [(name, 4 if name == "gemm" else 10) for name in INTEGERS] * timing.SAMPLES
     calls = clock(**dict.fromkeys(INTEGERS, 1e-4) | {"gemm": 4e-4})
-    ac.tune(ac.conv, *SHAPES, dtype="int8")
+    ac.tune(ac.conv, *SHAPES, **ALONE)
     assert calls[count:] == [(name, 10) for name in INTEGERS if name != "gemm"] * timing.SAMPLES
 
 
 def test_measuring_is_bounded(clock: Any) -> None:
     for seconds, samples in ((1e-5, timing.SAMPLES), (0.1, 3), (10.0, 1)):
         calls = clock(**dict.fromkeys(INTEGERS, seconds))
-        ac.tune(ac.conv, *SHAPES, dtype="int8")
+        ac.tune(ac.conv, *SHAPES, **ALONE)
         assert len(calls) == len(INTEGERS) * (2 + samples)
 
 
@@ -167,10 +170,10 @@ def test_the_hopeless_are_left_out(clock: Any) -> None:
     best, *others = INTEGERS
     assert others
     calls = clock(**{best: 1e-9})
-    tuning = ac.tune(ac.conv, *SHAPES, dtype="int8")
+    tuning = ac.tune(ac.conv, *SHAPES, **ALONE)
     assert {name for name, _ in calls} == {best}
     with ac.settings(tuning=tuning):
-        plan = ac.plan(ac.conv, *SHAPES, dtype="int8")
+        plan = ac.plan(ac.conv, *SHAPES, **ALONE)
         assert plan.algorithm == best and str(plan).count("measured") == 1
         assert set(tuning.seconds(plan.program.problem)) == {best}
 

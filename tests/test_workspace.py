@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from contextlib import nullcontext
 from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,29 @@ def test_temporary_memory_of_passes(window: tuple[int, ...], options: Any, dtype
     temporary = peak - y.nbytes
     assert 2**17 < temporary <= plan.program.workspace + 2**16, f"{temporary / 2**20:.2f} MiB"
     assert plan.program.workspace <= 2**20 and plan.program.block[1] < y.shape[0]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "int64"])
+@pytest.mark.parametrize("algorithm", ["floats", "rounded"])
+def test_temporary_memory_of_floats(algorithm: str, dtype: str) -> None:
+    """Tiles are cast one by one; small integers are widened as a whole, or not at all."""
+    x, kernel, room = np.ones((700, 700), dtype), np.ones((31, 31), dtype), 2**24
+    with ac.settings(workspace=room):
+        ac.correlate(x[:100, :40], kernel, algorithm=algorithm)
+        tracemalloc.start()
+        try:
+            y = ac.correlate(x, kernel, algorithm=algorithm)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        plan = ac.plan(ac.correlate, x, kernel, algorithm=algorithm)
+    temporary = peak - y.nbytes
+    assert temporary <= min(room, 1.1 * plan.program.workspace), f"{temporary / 2**20:.2f} MiB"
+    with (
+        ac.settings(workspace=2**21),
+        pytest.raises(ValueError, match="wider integers, take") if dtype == "uint8" else nullcontext(),
+    ):
+        ac.plan(ac.correlate, x, kernel, algorithm=algorithm)
 
 
 @pytest.mark.parametrize("algorithm", ["direct", "gemm", "toeplitz", "fft", "winograd"])

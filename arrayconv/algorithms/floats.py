@@ -1,9 +1,10 @@
 """Integers as floats of double precision, whose matrix products and transforms libraries are fast with.
 
 A sum of integers is exact in float64 while no partial sum exceeds 2^53, in whatever order it is added up; and it needs
-no wrapping while its type holds it. Neither is more than ``max|x| * sum|kernel|``, which each call looks up; where that
-is too much, or values are hidden by a transformation, another program runs. `floats` admits the ways that add up
-products, `rounded` transforms too, whose results are rounded to the nearest integer.
+no wrapping while its type holds it (small types are widened, and wrap in the end). Neither is more than
+``max|x| * sum|kernel|``, which each call looks up; where that is too much, or values are hidden by a transformation,
+another program runs. `floats` admits the ways that add up products, `rounded` transforms too, whose results are rounded
+to the nearest integer.
 
 A transform of n points errs by no more than ``t * eta`` of its result's 2-norm, with t = log2(n) and eta about 7 units
 of rounding u (Higham 2002, "Accuracy and Stability of Numerical Algorithms", theorem 24.2). With X, K the transforms of
@@ -25,8 +26,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..backend import Backend
-from ..program import ITEM_SIZES, Problem, Program
 from ..program import ROUNDED as ROUNDED_ACCURACY
+from ..program import Problem, Program
 from .algorithm import Algorithm, base_dilated, run
 from .fft_tiles import lengths_of
 from .rates import Counts
@@ -41,6 +42,10 @@ UNIT, ETA = 2.0**-53, 14
 
 #: An error that leaves no doubt to which integer a result is rounded.
 NEAR = 0.25
+
+
+#: Types whose sums are wider.
+WIDER = dict.fromkeys(("int8", "uint8", "int16", "uint16"), "int32")
 
 
 class Sizes(NamedTuple):
@@ -77,51 +82,61 @@ def serves(program: Program, backend: Backend, x: Array, kernel: Array) -> bool:
     if len(shown) < 2:
         return False
     sizes = sizes_of(*shown)
-    most = min(LARGEST, float(np.iinfo(program.problem.dtype).max))
+    most = min(LARGEST, float(np.iinfo(program.parts[0].problem.dtype).max))
     return sizes.x * sizes.total < most and error(program.parts[0], backend, sizes) < NEAR
 
 
 def unsupported(problem: Problem, backend: Backend) -> str | None:
     if not problem.is_integer:
         return "it is for sums of integers"
-    if ITEM_SIZES[problem.dtype] == 1:
-        return f"sums of {problem.dtype} wrap, which floats don't; dtype='int32' gives them room"
     if backend.peek is None or not problem.is_on_cpu:
         where = backend.name if problem.is_on_cpu else f"{backend.name} on {problem.device}"
         return f"it reads the arrays' values, which {where} does not show"
     if (reason := base_dilated(problem)) is not None:
         return reason
     if (least := held(problem, backend)) > problem.settings.workspace // 2:
-        return f"a look at the kernel takes {least} bytes; settings(workspace=...) admits more"
+        return f"a look at the kernel, and wider integers, take {least} bytes; settings(workspace=...) admits more"
     return None
 
 
 def held(problem: Problem, backend: Backend, block: tuple[int, ...] = ()) -> int:
-    """Bytes of the kernel's magnitudes, and of their squares."""
-    return 16 * prod(problem.geometry.kernel_shape)
+    """Bytes of the kernel's magnitudes, and of their squares; of what is widened."""
+    return 16 * prod(problem.geometry.kernel_shape) + 4 * widened(problem)
+
+
+def widened(problem: Problem) -> int:
+    """Elements of wider types."""
+    geometry = problem.geometry
+    arrays = geometry.x_shape, geometry.kernel_shape, geometry.y_shape
+    return sum(map(prod, arrays)) if problem.dtype in WIDER else 0
 
 
 def counts(problem: Problem, backend: Backend) -> Counts:
-    """Of the look, and of the casts of tiles; the planner adds the part."""
-    geometry = problem.geometry
-    x, y = prod(geometry.x_shape), prod(geometry.y_shape)
-    return {"call": 1.0, "byte": float(x * problem.itemsize), "input": float(x), "output": float(y)}
+    """Of the look, and of all casts; the planner adds the part."""
+    x, y = prod(problem.geometry.x_shape), prod(problem.geometry.y_shape)
+    casts = {"input": float(x), "output": float(y), "widened": float(widened(problem))}
+    return {"call": 1.0, "byte": float(x * problem.itemsize)} | casts
 
 
 def in_floats(accuracy: str) -> Callable[[Problem], tuple[Problem, ...]]:
     """The same sums of float64."""
 
     def parts(problem: Problem) -> tuple[Problem, ...]:
-        settings = problem.settings._replace(accuracy=accuracy)
-        return (replace(problem, accumulator="float64", settings=settings),)
+        dtype, settings = WIDER.get(problem.dtype, problem.dtype), problem.settings._replace(accuracy=accuracy)
+        return (replace(problem, dtype=dtype, accumulator="float64", settings=settings),)
 
     return parts
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
     assert program.otherwise is not None
-    chosen = program.parts[0] if serves(program, backend, x, kernel) else program.otherwise
-    return run(chosen, backend, x, kernel)
+    if not serves(program, backend, x, kernel):
+        return run(program.otherwise, backend, x, kernel)
+    (part,) = program.parts
+    if part.problem.dtype == program.problem.dtype:
+        return run(part, backend, x, kernel)
+    wide = backend.dtype(part.problem.dtype)
+    return backend.cast(run(part, backend, backend.cast(x, wide), backend.cast(kernel, wide)), x.dtype)
 
 
 FLOATS = Algorithm(

@@ -67,11 +67,11 @@ def tune(
         ValueError: Dask (its blocks are planned one by one), a device that is not there, and what `plan` raises.
 
     >>> import arrayconv as ac
-    >>> tuning = ac.tune(ac.correlate, (40,), (3,), dtype="int8")
+    >>> tuning = ac.tune(ac.correlate, (40,), (3,))
     >>> tuning
-    Tuning(1 problem)
+    Tuning(3 problems)
     >>> with ac.settings(tuning=tuning):
-    ...     ac.plan(ac.correlate, (40,), (3,), dtype="int8").algorithm in ac.algorithms()
+    ...     ac.plan(ac.correlate, (40,), (3,)).algorithm in ac.algorithms()
     True
     """
     if op_options.get("algorithm", "auto") != "auto":
