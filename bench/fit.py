@@ -198,12 +198,17 @@ UNMEASURED = {
 def fit_rows(name: str, rows: list[Row]) -> Prices:
     """A table: plain algorithms first; a rewrite's own work is what its parts leave unexplained."""
     library, dtypes = rows[0][0].library, sorted({problem.dtype for problem, _ in rows})
-    backend, measured = library_backend(library), Counter(head(label) for _, times in rows for label in times)
-    kept = {  # random kernels say nothing of those for special ones
-        name: dict(rates)
-        for name, rates in prices(BASE)[library].items()
-        if ALGORITHMS[name].is_conditional or measured[name] < LEAST
-    }
+    backend = library_backend(library)
+
+    def is_plain(label: str, problem: Problem) -> bool:
+        """Random arrays say nothing of algorithms for special ones, alone or as parts."""
+        works = works_of_parts(ALGORITHMS[head(label)], problem, backend)
+        return not any(own.is_conditional for own in (ALGORITHMS[head(label)], *(own for own, _ in works)))
+
+    rows = [(work, {label: t for label, t in times.items() if is_plain(label, work)}) for work, times in rows]
+    measured = Counter(head(label) for _, times in rows for label in times)
+    shipped_rates = prices(BASE)[library] | prices(BASE).get(name, {})
+    kept = {own: dict(rates) for own, rates in shipped_rates.items() if measured[own] < LEAST}
     found = dict(kept)
     rows = [(problem, {label: t for label, t in times.items() if head(label) not in kept}) for problem, times in rows]
     for algorithm in sorted(ALGORITHMS.values(), key=lambda algorithm: algorithm.parts is not None):

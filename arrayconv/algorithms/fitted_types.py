@@ -73,18 +73,17 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
     },
     "numpy integer": {
         "direct": {
-            "call": 6.26e-07, "fresh": 9.2e-12, "input": 3.21e-11, "memory": 2.68e-12, "output": 1.48e-10,
-            "padded": 1.19e-10, "product": 1.58e-10, "product 1d": 8.93e-11, "run": 3.23e-09,
-            "shared product": 6.59e-11, "shared product 1d": 7.54e-11, "shared strided product": 1.14e-10,
-            "shared strided product 1d": 1.83e-10, "slice": 2.03e-06, "strided product": 3.4e-09,
-            "strided product 1d": 3.74e-10,
+            "call": 8.66e-07, "fresh": 6.84e-11, "input": 6.89e-11, "memory": 4.38e-12, "output": 9.29e-12,
+            "padded": 4.02e-10, "product": 1.6e-10, "product 1d": 1.39e-10, "run": 5.61e-09, "shared product": 5.78e-11,
+            "shared product 1d": 8.99e-11, "shared strided product": 1.72e-10, "shared strided product 1d": 2.6e-10,
+            "slice": 2.36e-06, "strided product": 9.72e-10, "strided product 1d": 2.52e-10,
         },
         "gemm": {
-            "call": 3.37e-07, "column": 4.46e-12, "far column": 2.44e-12, "fresh": 2.74e-12, "kernel": 1.17e-11,
-            "matrix": 4.15e-08, "memory": 2.89e-12, "output": 4.05e-12, "padded": 2.47e-10, "product": 3.44e-10,
-            "run": 5.58e-09, "shared column": 3.86e-11, "shared product": 1.96e-10, "shared run": 4.93e-09,
-            "shared strided column": 7.95e-11, "strided column": 6.18e-11, "thin column": 3.78e-12, "tile": 1.11e-05,
-            "viewed column": 6.83e-10,
+            "call": 2.8e-07, "column": 6.99e-11, "far column": 3.43e-12, "fresh": 4.94e-11, "kernel": 1.48e-11,
+            "matrix": 1.55e-07, "memory": 5.61e-11, "output": 8.3e-12, "padded": 4.11e-10, "product": 4.37e-10,
+            "run": 2.09e-09, "shared column": 1.16e-11, "shared product": 3.17e-10, "shared run": 1.97e-09,
+            "shared strided column": 6.07e-11, "strided column": 9.51e-12, "thin column": 8.82e-12, "tile": 1.22e-05,
+            "viewed column": 1.07e-10,
         },
         "subpixel": {
             "call": 4.35e-05, "kernel": 1.32e-08, "output": 8.35e-10,
@@ -119,7 +118,7 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
         "gemm": {
             "block": 1.24e-08, "call": 1.12e-05, "column": 2.1e-10, "far column": 7.23e-11, "fresh": 9.04e-10,
             "kernel": 3.2e-10, "matrix": 3.06e-07, "memory": 8.79e-11, "output": 2.15e-11, "padded": 1.29e-10,
-            "product": 3.84e-11, "run": 3.86e-10, "strided column": 4.03e-10, "thin column": 2.84e-10, "tile": 6.57e-05,
+            "product": 4e-11, "run": 3.86e-10, "strided column": 4.03e-10, "thin column": 2.84e-10, "tile": 6.57e-05,
             "viewed column": 5e-10,
         },
         "floats": {

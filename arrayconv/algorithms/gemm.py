@@ -96,7 +96,8 @@ def product_counts(problem: Problem, backend: Backend, geometry: Geometry, unit:
 
     A product of few rows, or of short ones, is slower: by the columns and the outputs that it moves; one of few
     positions by the kernel, which each packs. Columns of one tap without a stride are views of x, which products of few
-    terms read no faster than others copy.
+    terms read no faster than others copy. Products of integers are no faster where these are smaller: loops without
+    vectors.
     """
     size = in_floats(problem)
     tiles = pieces(problem, backend, unit, CACHES)
@@ -117,7 +118,7 @@ def product_counts(problem: Problem, backend: Backend, geometry: Geometry, unit:
         word + ("column" if step == 1 else "strided column"): copied * size,
         word + "run": copied / max(1, run),
         **({"block": copied / max(1, run * block_lines(geometry, is_first))} if backend.copies_blocks else {}),
-        word + "product": columns * geometry.outputs * size,
+        word + "product": columns * geometry.outputs * (1.0 if problem.is_integer else size),
         "padded": padded(geometry, size),
         "output": prod(geometry.y_shape) * size,
         "fresh": fresh(size, prod(geometry.y_shape)),
