@@ -291,17 +291,17 @@ SHORT = 11
 
 
 def numpy_counts(problem: Problem) -> Counts:
-    """One signal after the other."""
-    geometry, size = problem.geometry, in_floats(problem)
-    outputs = prod(geometry.y_shape)
+    """One signal after the other; an unrolled sum takes numbers one by one, whatever their size."""
+    geometry, outputs = problem.geometry, prod(problem.geometry.y_shape)
     is_short = geometry.taps <= SHORT and problem.accumulator in ("float32", "float64")
+    size = 1.0 if is_short else in_floats(problem)
     return {
         "call": 1.0,
         "row": float(geometry.batch * geometry.groups * geometry.outputs),
         "output": outputs * size,
         "dot": 0.0 if is_short else float(outputs),
         "short product" if is_short else "product": outputs * geometry.taps * size,
-        "padded": padded(geometry, size),
+        "padded": padded(geometry, in_floats(problem)),
     }
 
 
