@@ -48,8 +48,9 @@ def freeze(op: str, name: str, value: Any) -> Any:
     """Ints, words and nested tuples of them, hashable; bools and floats, which equal ints, are refused here."""
     if type(value) is int or value is None or isinstance(value, str):
         return value
-    if is_sequence(value):
-        return tuple(freeze(op, f"{name}[{i}]", entry) for i, entry in enumerate(value))
+    if type(value) in (tuple, list) or is_sequence(value):
+        entries = enumerate(value)
+        return tuple([n if type(n) is int else freeze(op, f"{name}[{i}]", n) for i, n in entries])
     return read_int(op, name, value)
 
 
