@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, NamedTuple
 
 from .geometry import Geometry
@@ -29,6 +30,9 @@ ITEM_SIZES: dict[str, int] = {
 
 #: What a user may ask of errors; `settings` says what they mean.
 ACCURACIES = ("elementwise", "normwise")
+
+#: Elements of a result that no memory holds.
+MOST = 2**40
 
 #: What a rewrite (`algorithms/floats.py`) asks of integers in floats: that sums be rounded where they err.
 ROUNDED = "rounded"
@@ -84,6 +88,12 @@ class Problem:
     def itemsize(self) -> int:
         """Bytes of one element while it is summed."""
         return ITEM_SIZES[self.accumulator]
+
+    @property
+    def too_large(self) -> str | None:
+        """The reason of what asks for the result at once; what works in tiles refuses it by their number."""
+        shape = self.geometry.y_shape
+        return None if prod(shape) <= MOST else f"a result of {shape} is more than any memory holds; pad less"
 
     def with_geometry(self, geometry: Geometry) -> Problem:
         return Problem(geometry, self.dtype, self.accumulator, self.library, self.device, self.settings)

@@ -20,7 +20,7 @@ Array = Any
 def unsupported(problem: Problem, backend: Backend) -> str | None:
     if backend.native is None:
         return f"{backend.name} has no convolution of its own"
-    return backend.native.unsupported(problem)
+    return problem.too_large or backend.native.unsupported(problem)
 
 
 def counts(problem: Problem, backend: Backend) -> Counts:

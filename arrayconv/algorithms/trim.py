@@ -70,16 +70,11 @@ def parts(geometry: Geometry) -> tuple[Geometry, ...]:
     return (Geometry(geometry.batch, geometry.groups, geometry.inputs, geometry.outputs, axes),)
 
 
-#: Elements of a result that no memory holds. The zeros around a trimmed one are asked for at once; algorithms that work
-#: in tiles refuse it by their number.
-MOST = 2**40
-
-
 def unsupported(problem: Problem, backend: Backend) -> str | None:
     if (reason := base_dilated(problem)) is not None:
         return reason
-    if prod(problem.geometry.y_shape) > MOST:
-        return f"a result of {problem.geometry.y_shape} is more than any memory holds; pad less"
+    if problem.too_large is not None:
+        return problem.too_large
     for axis in problem.geometry.axes:
         if is_met(axis):
             continue
