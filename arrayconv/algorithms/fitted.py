@@ -278,13 +278,13 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "ynnpack row": 2.2e-06,
         },
         "direct": {
-            "call": 2.78e-06, "fresh": 1.01e-09, "input": 2.77e-11, "looped output": 1.27e-10, "looped part": 2.32e-06,
+            "call": 2.78e-06, "fresh": 6.06e-10, "input": 2.77e-11, "looped output": 1.27e-10, "looped part": 2.32e-06,
             "memory": 1.13e-11, "output": 7.71e-11, "padded": 1.86e-10, "product": 1.67e-11, "product 1d": 2.15e-11,
             "run": 1.89e-10, "shared call": 4.31e-05, "slice": 3.57e-07, "split input": 3.17e-10,
             "strided product": 5.59e-11, "strided product 1d": 3.65e-11,
         },
         "gemm": {
-            "added": 1.43e-10, "call": 4.98e-06, "column": 1.19e-10, "fresh": 4.14e-10, "kernel": 3.04e-10,
+            "added": 1.43e-10, "call": 4.98e-06, "column": 1.19e-10, "fresh": 8.28e-10, "kernel": 3.04e-10,
             "large product": 5.27e-12, "loop": 6.88e-06, "matrix": 5.76e-08, "memory": 1.59e-10, "output": 2.5e-10,
             "padded": 2.22e-10, "product": 9.56e-12, "run": 5.21e-10, "slice": 2.16e-07, "strided column": 2.01e-10,
             "summed": 1.14e-10, "viewed column": 5.76e-11, "viewed memory": 5.66e-11, "viewed output": 7.44e-11,

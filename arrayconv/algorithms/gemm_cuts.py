@@ -292,11 +292,13 @@ def counts(problem: Problem, backend: Backend) -> Counts:
         products = images * geometry.groups * slices * geometry.terms * outputs
         found["added"] = max(1, geometry.inputs) // parts.inputs * prod(geometry.y_shape) * size
     is_viewed = is_whole(geometry) and step == 1
-    held = [prod(geometry.y_shape), 0 if is_viewed else copied + found.get("summed", 0.0) / size]
+    columns = 0 if is_viewed else copied + found.get("summed", 0.0) / size
+    held = prod(geometry.y_shape), columns / max(1, steps)  # a loop's steps share their buffers
+    copied_x = padded(geometry, size)
     matrices = geometry.groups * (images if is_taps_first(geometry) else steps)
     return found | {
-        "fresh": fresh(size, held[0]) + fresh(size, held[1] / max(1, steps)),  # a loop's steps share their buffers
-        "padded": padded(geometry, size),
+        "fresh": sum([fresh(size, count) for count in held]) + fresh(1.0, copied_x),
+        "padded": copied_x,
         "loop": float(steps),
         "slice": float(steps * slices),
         "matrix": float(matrices),

@@ -89,6 +89,7 @@ def onednn_counts(problem: Problem) -> Counts:
     pairs = geometry.batch * geometry.inputs * starts * geometry.taps * size
     if not (is_base_dilated(geometry) or "folded" in kind or "pointwise" in kind):
         pairs *= prod([met(axis) for axis in geometry.axes[:-1]])
+    pairs *= 2 if is_alone(geometry, kind) else 1
     results = positions(geometry) * vectors * size
     moved = {"input": prod(geometry.x_shape) * size, "kernel": prod(geometry.kernel_shape) * size}
     if kind.startswith("long"):
@@ -107,6 +108,11 @@ def onednn_counts(problem: Problem) -> Counts:
         "fresh": sum(fresh(size, count) for count in copies(geometry, kind)),
         **moved,
     }
+
+
+def is_alone(geometry: Geometry, kind: str) -> bool:
+    """Whether one thread computes all: wide loops share out images and rows, of which a signal is one."""
+    return kind == "wide" and geometry.ndim == 1 and geometry.batch == 1
 
 
 def onednn_kind(geometry: Geometry) -> tuple[str, int]:
