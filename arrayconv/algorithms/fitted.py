@@ -93,7 +93,7 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "base dilated blocked": 6.03e-11, "base dilated blocked output": 6.24e-10, "base dilated dense": 3.41e-12,
             "base dilated dense 1d": 5.2e-12, "base dilated dense 1d output": 1.2e-10,
             "base dilated dense 3d": 9.54e-12, "base dilated dense 3d output": 1.73e-10,
-            "base dilated dense output": 1.04e-09, "base dilated depthwise": 1.37e-12,
+            "base dilated dense output": 1.04e-09, "base dilated depthwise": 1.2e-11,
             "base dilated depthwise 1d": 1.53e-11, "base dilated depthwise 1d output": 3.09e-10,
             "base dilated depthwise 3d": 1.66e-10, "base dilated depthwise 3d output": 3.57e-10,
             "base dilated depthwise output": 4.53e-10, "base dilated folded": 4.12e-12,
