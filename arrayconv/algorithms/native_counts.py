@@ -150,10 +150,10 @@ def copies(geometry: Geometry, kind: str) -> tuple[int, int]:
     """Elements of x and y in an order of oneDNN's own, in whole vectors; channels of dense layers that fill none are
     read where they are.
     """
-    if any(word in kind for word in PLAIN):
+    if any(word in kind for word in PLAIN) and "depthwise" not in kind:
         return 0, prod(geometry.y_shape)
     channels = geometry.groups * geometry.inputs
-    is_read = channels >= VECTOR or kind.startswith("depthwise")
+    is_read = channels >= VECTOR or "depthwise" in kind
     read = geometry.batch * prod(geometry.sizes) * in_vectors(channels) if is_read else 0
     written = positions(geometry) * in_vectors(geometry.groups * geometry.outputs)
     return read, written
