@@ -43,7 +43,6 @@ UNIT, ETA = 2.0**-53, 14
 #: An error that leaves no doubt to which integer a result is rounded.
 NEAR = 0.25
 
-
 #: Types whose sums are wider.
 WIDER = dict.fromkeys(("int8", "uint8", "int16", "uint16"), "int32")
 
@@ -147,5 +146,6 @@ FLOATS = Algorithm(
     parts=in_floats("elementwise"),
     fixed=held,
     condition="while no sum rounds",
+    least=counts,
 )
 ROUNDED = FLOATS._replace(name="rounded", parts=in_floats(ROUNDED_ACCURACY))
