@@ -135,7 +135,7 @@ class Backend:
     - ``keep(function, *key)`` is ``function(*key)``, a value of plain ones, which a library may keep for the next call;
     - ``scatter_add`` adds rows, by their indices, to the rows of a total that it may overwrite;
     - ``scalar_on`` makes a zero on a device of a kind (`device_kind`);
-    - ``peek`` shows the values of a kernel that is no more than values: None for one that is traced, or recorded for a
+    - ``peek`` shows the values of an array that is no more than values: None for one that is traced, or recorded for a
       gradient; libraries without one never show any;
     - ``view`` shows the values of an array in the CPU's memory, or None where these are elsewhere, or followed;
     - ``wait`` returns once an array is computed, and raises TypeError for one that stands for others;

@@ -41,7 +41,7 @@ Array = Any
 
 
 def unsupported(problem: Problem, backend: Backend) -> str | None:
-    if problem.is_exact and (problem.is_integer or problem.settings.accuracy != ROUNDED):
+    if problem.is_exact and problem.settings.accuracy != ROUNDED:
         return "a transform of integers is not exact"
     is_wide = problem.accumulator in _WIDE.values() or backend.has_double(problem.device)
     if not is_wide and problem.settings.accuracy != "normwise":

@@ -31,6 +31,7 @@ from ..program import Problem, Program
 from .algorithm import Algorithm, base_dilated, run
 from .fft_tiles import lengths_of
 from .rates import Counts
+from .values import hidden, shown
 
 Array = Any
 
@@ -75,12 +76,10 @@ def error(program: Program, backend: Backend, sizes: Sizes) -> float:
 
 def serves(program: Program, backend: Backend, x: Array, kernel: Array) -> bool:
     """Whether floats give these arrays' sums exactly."""
-    peek = backend.peek
-    values = () if peek is None else (peek(x), peek(kernel))
-    shown = [value for value in values if value is not None]
-    if len(shown) < 2:
+    values = shown(backend, x, kernel)
+    if values is None:
         return False
-    sizes = sizes_of(*shown)
+    sizes = sizes_of(*values)
     most = min(LARGEST, float(np.iinfo(program.parts[0].problem.dtype).max))
     return sizes.x * sizes.total < most and error(program.parts[0], backend, sizes) < NEAR
 
@@ -88,10 +87,7 @@ def serves(program: Program, backend: Backend, x: Array, kernel: Array) -> bool:
 def unsupported(problem: Problem, backend: Backend) -> str | None:
     if not problem.is_integer:
         return "it is for sums of integers"
-    if backend.peek is None or not problem.is_on_cpu:
-        where = backend.name if problem.is_on_cpu else f"{backend.name} on {problem.device}"
-        return f"it reads the arrays' values, which {where} does not show"
-    if (reason := base_dilated(problem)) is not None:
+    if (reason := hidden(problem, backend, "arrays'") or base_dilated(problem)) is not None:
         return reason
     if (least := held(problem, backend)) > problem.settings.workspace // 2:
         return f"a look at the kernel, and wider integers, take {least} bytes; settings(workspace=...) admits more"

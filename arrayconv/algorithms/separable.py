@@ -32,6 +32,7 @@ from .algorithm import (
 from .guard import guarded
 from .products import Product, products
 from .rates import Counts, rates_of, seconds_of
+from .values import hidden, shown
 
 Array = Any
 NumPyArray = np.ndarray[Any, Any]
@@ -77,10 +78,7 @@ def unsupported(problem: Problem, backend: Backend) -> str | None:
         return "factors of integers need not be integers"
     if sum(n > 1 for n in geometry.window) < 2:
         return "fewer than two axes have several taps"
-    if backend.peek is None or not problem.is_on_cpu:  # under vmap `peek` says for each kernel whether it may be seen
-        where = backend.name if problem.is_on_cpu else f"{backend.name} on {problem.device}"
-        return f"it reads the kernel's values, which {where} does not show"
-    if (reason := base_dilated(problem)) is not None:
+    if (reason := hidden(problem, backend, "kernel's") or base_dilated(problem)) is not None:
         return reason
     most = problem.settings.workspace // 2
     if window_bytes(problem) > most and (least := held(problem, backend, (1,) * (1 + geometry.ndim))) > most:
@@ -210,12 +208,11 @@ def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tilin
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
-    problem, peek = program.problem, backend.peek
-    values = peek(kernel) if peek is not None else None
+    problem, values = program.problem, shown(backend, kernel)
     found = None
     if values is not None:
         first = order(problem.geometry)[0]
-        found = products(values[0, 0], program.rank, first, problem.accumulator, problem.settings.accuracy)
+        found = products(values[0][0, 0], program.rank, first, problem.accumulator, problem.settings.accuracy)
 
     def other(x: Array) -> Array:
         assert program.otherwise is not None
