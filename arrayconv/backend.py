@@ -118,7 +118,8 @@ class Backend:
     - ``unless_finite(compute, otherwise, x)`` is ``compute(x)`` where all of it is finite, else ``otherwise(x)``; where
       looking at values is not allowed or not cheap, it is ``otherwise(x)``;
     - ``if_finite(compute, otherwise, *arrays)`` is ``compute(*arrays)`` where all of the arrays are finite, else
-      ``otherwise(*arrays)``, which it may be anyway;
+      ``otherwise(*arrays)``, which it may be anyway; with ``shown``, what is not finite in what was read of them shows
+      in the result of ``compute``, which may be looked at in their place;
     - ``workers`` run the tiles of an algorithm that leaves cores idle in the library's own loops, ``multipliers``
       those of matrix products, each of which they keep to one core;
     - ``short_lines``: the library's Fourier transforms of many short lines are better than a long one, since they
@@ -204,7 +205,7 @@ class Backend:
     fold: Callable[..., Any] = _call
     recompute: Callable[..., Array] = _call
     unless_finite: Callable[..., Array] = lambda compute, otherwise, x: otherwise(x)
-    if_finite: Callable[..., Any] = lambda compute, otherwise, *arrays: otherwise(*arrays)
+    if_finite: Callable[..., Any] = lambda compute, otherwise, *arrays, shown=False: otherwise(*arrays)
     cache: int | None = None
     workers: Workers | None = None
     multipliers: Workers | None = None

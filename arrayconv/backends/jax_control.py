@@ -114,8 +114,8 @@ def _all_finite_mapped(size: int, mapped: Any, arrays: list[Array]) -> tuple[Arr
     return all_finite(arrays), False
 
 
-def if_finite(compute: Callable[..., Any], otherwise: Callable[..., Any], *arrays: Array) -> Any:
-    """On CPUs; the branches keep nothing but their arguments for a gradient."""
+def if_finite(compute: Callable[..., Any], otherwise: Callable[..., Any], *arrays: Array, shown: bool = False) -> Any:
+    """On CPUs, by the arrays; the branches keep nothing but their arguments for a gradient."""
     if jax.default_backend() != "cpu":
         return otherwise(*arrays)
     is_finite = all_finite([lax.stop_gradient(array) for array in arrays])

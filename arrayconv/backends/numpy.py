@@ -107,7 +107,8 @@ def unless_finite(compute: Compute, otherwise: Compute, x: Array) -> Array:
     return y if np.isfinite(y).all() else otherwise(x)
 
 
-def if_finite(compute: Callable[..., Any], otherwise: Callable[..., Any], *arrays: Array) -> Any:
+def if_finite(compute: Callable[..., Any], otherwise: Callable[..., Any], *arrays: Array, shown: bool = False) -> Any:
+    """By the arrays: NumPy would warn of what is not finite."""
     return (compute if all(np.isfinite(array).all() for array in arrays) else otherwise)(*arrays)
 
 

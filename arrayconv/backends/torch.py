@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from .. import primitives
@@ -158,16 +157,16 @@ def take_rows(table: Tensor, index: Tensor) -> Tensor:
 def sum_rows(table: Tensor, row: Tensor, shifts: Sequence[int], weights: list[Tensor]) -> Tensor:
     """One pass over all corners, which keeps no rows apart, in floating types of 32 and 64 bits.
 
-    Its weights have no second derivative, so it is not for recorded ones.
+    Its weights, which have one origin, have no second derivative, so it is not for recorded ones.
     """
     total: Tensor
-    if table.dtype not in (torch.float32, torch.float64) or not all(map(is_plain, (table, *weights))):
+    if table.dtype not in (torch.float32, torch.float64) or not (is_plain(table) and is_plain(weights[0])):
         total = primitives.sum_rows(take_rows, table, row, shifts, weights)
         return total
     factors = torch.stack(weights, dim=1)
     shift, starts = keep(_bags, tuple(shifts), *factors.shape, row.dtype, row.device)
     index = (row[:, None] + shift).reshape(-1)
-    total = functional.embedding_bag(index, table, starts, mode="sum", per_sample_weights=factors.reshape(-1))
+    total, *_ = torch.embedding_bag(table, index, starts, per_sample_weights=factors.reshape(-1))  # mode 0: the sum
     return total
 
 
@@ -194,18 +193,23 @@ def wait(array: Tensor) -> None:
         torch.accelerator.synchronize(array.device)
 
 
+def is_finite(array: Tensor) -> bool:
+    """A sum is finite only where every term is."""
+    return cmath.isfinite(array.detach().sum().item())
+
+
 def unless_finite(compute: Compute, otherwise: Compute, x: Tensor) -> Tensor:
-    """A sum is finite only where every term is."""
-    if not has_values(x):
-        return otherwise(x)
-    y = compute(x)
-    return y if bool(torch.isfinite(y.detach().sum())) else otherwise(x)
+    y: Tensor = if_finite(compute, otherwise, x, shown=True)
+    return y
 
 
-def if_finite(compute: Callable[..., Any], otherwise: Callable[..., Any], *arrays: Tensor) -> Any:
-    """A sum is finite only where every term is."""
-    is_finite = all(has_values(array) and cmath.isfinite(array.detach().sum().item()) for array in arrays)
-    return (compute if is_finite else otherwise)(*arrays)
+def if_finite(compute: Callable[..., Any], otherwise: Callable[..., Any], *arrays: Tensor, shown: bool = False) -> Any:
+    if not all(map(has_values, arrays)):
+        return otherwise(*arrays)
+    if not shown:
+        return (compute if all(map(is_finite, arrays)) else otherwise)(*arrays)
+    y = compute(*arrays)
+    return y if is_finite(y) else otherwise(*arrays)
 
 
 def add_to(y: Tensor, bias: Tensor) -> Tensor:

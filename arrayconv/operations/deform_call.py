@@ -70,7 +70,7 @@ class DeformCall(NamedTuple):
             for span in spans:
                 own = [table, cut(offset, images, span), kernel]
                 own += [] if mask is None else [cut(mask, images, span)]
-                tile = partial(run_tile, backend, self.grid, span)
+                tile = partial(run_tile, backend, self.grid, span, self.channels)
                 y = tile(*own) if self._is_whole else backend.recompute(tile, *own)
                 parts.append(self._finish(backend, y, bias))
             rows.append(concat(xp, parts, 2 if self.channels == "first" else 1))
@@ -123,15 +123,10 @@ class DeformCall(NamedTuple):
         )
 
     def _finish(self, backend: Backend, y: Array, bias: Array | None) -> Array:
-        """A tile in the caller's order of axes, with the bias, rounded once."""
-        xp = backend.xp
-        groups, images, outputs, count = y.shape
-        if self.channels == "first":
-            y = xp.reshape(xp.permute_dims(y, (1, 0, 3, 2)), (images, groups * count, outputs))
-            bias = None if bias is None else bias[:, None]
-        else:
-            y = xp.reshape(xp.permute_dims(y, (1, 2, 0, 3)), (images, outputs, groups * count))
-        return backend.cast(y if bias is None else y + bias, self.dtype)
+        """A tile with the bias, rounded once."""
+        if bias is not None:
+            y = y + (bias[:, None] if self.channels == "first" else bias)
+        return backend.cast(y, self.dtype)
 
 
 def cut(array: Array, images: range, outputs: range) -> Array:

@@ -271,13 +271,35 @@ def sample(
 
 
 def run_tile(
-    backend: Backend, grid: Grid, outputs: range, table: Array, offset: Array, kernel: Array, mask: Array | None = None
+    backend: Backend,
+    grid: Grid,
+    outputs: range,
+    channels: str,
+    table: Array,
+    offset: Array,
+    kernel: Array,
+    mask: Array | None = None,
 ) -> Array:
-    """``y (groups, images, outputs, O / groups)`` from ``kernel`` in `Grid.kernel_shape`."""
-    simple, careful = (partial(sample, backend, grid, outputs, is_finite) for is_finite in (True, False))
-    samples = backend.if_finite(simple, careful, table, offset, *(() if mask is None else (mask,)))
-    y = backend.matmul(sample_columns(backend, grid, samples), kernel)
-    return backend.xp.reshape(y, (y.shape[0], *offset.shape[1:3], y.shape[2]))
+    """``y (images, O, outputs)``, or ``(images, outputs, O)`` by ``channels``, from ``kernel`` in `Grid.kernel_shape`.
+
+    Each image's product is written in that order: one product of all of them would be permuted in a copy.
+    """
+    (groups, height, count), (_, images, positions, *_) = kernel.shape, offset.shape
+    xp, is_last = backend.xp, channels == "last"
+
+    def compute(is_finite: bool, *arrays: Array) -> Array:
+        columns = sample_columns(backend, grid, sample(backend, grid, outputs, is_finite, *arrays))
+        if is_last:
+            return backend.matmul(columns, kernel)
+        columns = xp.reshape(columns, (groups, images, positions, height))
+        return backend.matmul(xp.matrix_transpose(kernel), xp.permute_dims(columns, (1, 0, 3, 2)))
+
+    arrays = (table, offset) if mask is None else (table, offset, mask)
+    y = backend.if_finite(partial(compute, True), partial(compute, False), *arrays, shown=True)
+    if is_last:
+        y = xp.permute_dims(xp.reshape(y, (groups, images, positions, count)), (1, 2, 0, 3))
+        return xp.reshape(y, (images, positions, groups * count))
+    return xp.reshape(y, (images, groups * count, positions))
 
 
 class Cotangents(NamedTuple):
