@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from arrayconv.algorithms import ALGORITHMS
 from arrayconv.algorithms.algorithm import Algorithm
-from arrayconv.algorithms.rates import native_share
+from arrayconv.algorithms.rates import own_share
 from arrayconv.backend import Backend
 from arrayconv.planner import make_program
 from arrayconv.program import Problem
@@ -44,7 +44,7 @@ def timed(problem: Problem, name: str, seconds: float, backend: Backend) -> Time
     for own, work in ((algorithm, problem), *works_of_parts(algorithm, problem, backend)):
         for unit, count in own.counts(work, backend).items():
             counts[own.name, unit] = counts.get((own.name, unit), 0.0) + count
-    return Timed(counts, seconds, native_share(problem.library, problem.device) if name == "native" else 1.0)
+    return Timed(counts, seconds, own_share(problem.library, problem.device, name))
 
 
 def works_of_parts(algorithm: Algorithm, problem: Problem, backend: Backend) -> list[tuple[Algorithm, Problem]]:

@@ -52,6 +52,31 @@ def test_torch_gets_zeros_that_its_fast_kernels_refuse(
         np.testing.assert_allclose(y, ac.conv(x, kernel, padding=low, stride=stride), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+@pytest.mark.parametrize("inputs", [15, 16])
+def test_a_transposed_convolution_of_many_channels_is_torch_s_own(
+    inputs: int, ndim: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the kernel as it comes: a convolution would take a mirrored copy of it, which pays for few channels."""
+    calls: list[torch.Tensor] = []
+    function = torch_native.TRANSPOSED[ndim]
+
+    def own(x: torch.Tensor, kernel: torch.Tensor, *rest: Any) -> torch.Tensor:
+        calls.append(kernel)
+        y: torch.Tensor = function(x, kernel, *rest)
+        return y
+
+    monkeypatch.setitem(torch_native.TRANSPOSED, ndim, own)
+    window = (3, 2, 4)[:ndim]
+    x, kernel = normal(3, inputs, *(9, 7, 8)[:ndim]), normal(inputs, 5, *window)
+    arrays = [torch.from_numpy(array) for array in (x, kernel, normal(5))]
+    options: dict[str, Any] = {"padding": 1, "dilation": 2, "algorithm": "native"}
+    y = ac.conv_transpose(*arrays, **options)
+    assert [kernel is arrays[1] for kernel in calls] == [True] * (inputs >= 16)
+    expected = ac.conv_transpose(*(array.numpy() for array in arrays), **(options | {"algorithm": "direct"}))
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_torch_multiplies_views_that_overlap_from_a_copy() -> None:
     """Of a stack of them it would copy one after the other; what BLAS can read is taken as it is."""
     x = torch.from_numpy(normal(32 * 300))

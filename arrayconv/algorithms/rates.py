@@ -17,21 +17,26 @@ from ..program import Problem
 #: How much of each kind of work a call is.
 Counts = dict[str, float]
 
-#: What a library's own convolution is taken to cost of its estimate, by library and kind of device. On a plain CPU a
-#: near tie goes to it: by these shares a fifth to a half fewer of the measured calls lose to it, and their mean stays.
-#: `torch.func.vmap` makes one grouped convolution of it, and of the others a batching rule for each step.
-NATIVE_SHARE = {("torch", "cpu"): 0.8, ("torch", "cpu vmap"): 0.1, ("jax", "cpu"): 0.86, ("numpy", "cpu"): 1.0}
+#: What a library's own algorithms are taken to cost of their estimate, by library, kind of device and algorithm. On a
+#: plain CPU a near tie goes to its own convolution: by these shares a fifth to a half fewer of the measured calls lose
+#: to it, and their mean stays. A correlation by its gradient of a kernel is no call that a user would make, and has no
+#: such share. `torch.func.vmap` makes one grouped convolution of either, and of the others a batching rule for each
+#: step.
+OWN_SHARES = {
+    ("torch", "cpu", "native"): 0.8,
+    ("torch", "cpu", "wgrad"): 1.0,
+    ("torch", "cpu vmap", "native"): 0.1,
+    ("torch", "cpu vmap", "wgrad"): 0.1,
+    ("jax", "cpu", "native"): 0.86,
+    ("numpy", "cpu", "native"): 1.0,
+}
 
-#: The same on accelerators: it is the choice until a `Tuning` says otherwise.
-ACCELERATED = 1e-4
+#: The same on accelerators: they are the choice until a `Tuning` says otherwise.
+ACCELERATED = {"native": 1e-4, "wgrad": 1e-4}
 
 
-#: Algorithms that are the library's own.
-OWN = ("native", "wgrad")
-
-
-def native_share(library: str, device: str) -> float:
-    return NATIVE_SHARE.get((library, device), ACCELERATED)
+def own_share(library: str, device: str, algorithm: str) -> float:
+    return OWN_SHARES.get((library, device, algorithm), ACCELERATED.get(algorithm, 1.0))
 
 
 #: Tables of prices by kind of processor, of float32 and of other types. Narrow vectors halve the rate of matrix
@@ -82,7 +87,7 @@ def _rates(library: str, kind: str, device: str, algorithm: str) -> Mapping[str,
     tables = prices(processor())
     measured = library if library in tables else "numpy"
     rates = (tables[measured] | tables.get(table_of(measured, kind), {})).get(algorithm, {})
-    share = native_share(library, device) if algorithm in OWN else 1.0
+    share = own_share(library, device, algorithm)
     return rates if share == 1.0 else {unit: seconds * share for unit, seconds in rates.items()}
 
 

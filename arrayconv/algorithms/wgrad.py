@@ -15,7 +15,7 @@ from .algorithm import Algorithm, prepared
 from .guard import guarded
 from .native import in_accumulator
 from .native_counts import wgrad_counts
-from .rates import Counts, rates_of, seconds_of
+from .rates import Counts, own_share, rates_of, seconds_of
 
 Array = Any
 
@@ -35,8 +35,9 @@ def counts(problem: Problem, backend: Backend) -> Counts:
 
 
 def wgrad_seconds(problem: Problem, backend: Backend) -> float:
-    """Estimated, for the gradient of the kernel of a convolution."""
-    return seconds_of(rates_of(problem, "wgrad"), wgrad_counts(problem))
+    """Estimated, for the gradient of a kernel in autograd: there it is the library's own call, as "native" is."""
+    own, other = (own_share(problem.library, problem.device, name) for name in ("native", "wgrad"))
+    return own / other * seconds_of(rates_of(problem, "wgrad"), wgrad_counts(problem))
 
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Any:
