@@ -1,4 +1,4 @@
-"""XLA's own convolution of images without padding, which gets some, since it is slow without."""
+"""XLA's own convolution: images without padding get some, for speed, and negative padding it never sees: it errs."""
 
 from __future__ import annotations
 
@@ -48,3 +48,40 @@ def test_what_is_not_finite_stays_in_its_windows(case: str, bad: float) -> None:
     x = RNG.standard_normal(x_shape).astype("float32")
     x[0, 0, -1, -1] = x[1, 1, 0, 0] = bad
     assert LIBRARIES["jax"].check(ac.conv, x, np.ones(kernel_shape, "float32"), algorithm="native", **options)
+
+
+#: Negative padding: x and kernel, and options.
+CROPPED: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
+    "cropped before, padded after": ((1, 3, 8), (1, 3, 3), {"padding": ((-1, 1),)}),
+    "deeper than a window": ((2, 3, 9, 8), (1, 3, 2, 3), {"padding": ((0, 0), (-4, 2))}),
+    "as much as padded": ((1, 20, 1, 9), (2, 20, 1, 1), {"padding": ((1, -1), (0, 0))}),
+    "all of x": ((1, 2, 3, 4), (2, 2, 1, 2), {"padding": ((4, -3), (0, 1))}),
+    "strided": ((2, 3, 9), (4, 3, 2), {"padding": ((3, -2),), "stride": 2, "dilation": 3}),
+}
+
+
+@pytest.mark.parametrize("case", CROPPED)
+@pytest.mark.parametrize("algorithm", ["auto", *ac.algorithms()])
+def test_negative_padding(case: str, algorithm: str) -> None:
+    """Where XLA's own convolution reads beyond x, or leaves it as it is."""
+    x_shape, kernel_shape, options = CROPPED[case]
+    x, kernel = RNG.integers(-9, 9, x_shape), RNG.integers(-9, 9, kernel_shape)
+    LIBRARIES["jax"].check(ac.conv, x, kernel, cast="float32", algorithm=algorithm, **options)
+
+
+@pytest.mark.parametrize("op", [ac.conv, ac.conv_transpose])
+@pytest.mark.parametrize("low", range(-5, 4))
+@pytest.mark.parametrize("high", range(-5, 4))
+def test_xla_gets_no_negative_padding(op: Any, low: int, high: int) -> None:
+    """A base dilation crops elements together with the zeros after them."""
+    x, kernel = RNG.integers(-9, 9, (2, 3, 4)), RNG.integers(-9, 9, (3, 3, 3))
+    options: dict[str, Any] = {"padding": ((low, high),), "algorithm": "native"}
+    if op is ac.conv_transpose:
+        options |= {"stride": 3}
+    try:
+        program = ac.plan(op, x.shape, kernel.shape, library="jax", **options).program
+    except ValueError:  # more is cropped than there is
+        return
+    if program.algorithm == "native":
+        assert min(prepared(program, library_backend("jax")).arguments["padding"][0]) >= 0
+    LIBRARIES["jax"].check(op, x, kernel, cast="float32", **options)

@@ -67,6 +67,7 @@ OWNERS = {
         "backends.jax",
         "backends.jax_mesh",
         "backends.jax_control",
+        "backends.jax_native",
         "backends.jax_sums",
         "cli.digits",
     },  # which trains under its jit; extra "digits"

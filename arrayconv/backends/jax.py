@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from importlib import import_module
-from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,13 +24,11 @@ from jax.interpreters import ad, batching, mlir
 
 from .. import primitives
 from ..backend import Backend, Native, Planning, Run, standard_backend
-from ..geometry import is_unpadded_image
-from ..primitives import Widths
-from ..program import Problem, Program
+from ..program import Program
 from ..transposes import correlate_input, correlate_taps
-from ..ynnpack import filled, is_ynnpack
 from .jax_control import add_up, each_part, if_finite, opaque, settle, sweep, unless_finite
 from .jax_mesh import Spread, is_spread
+from .jax_native import native_detours, native_execute, native_prepare, pad
 from .jax_sums import passes, sum_products, sum_slices
 
 #: Where it lies since JAX 0.8, and before.
@@ -199,14 +196,6 @@ def dtype(name: str) -> Any:
     return jnp.dtype(name)
 
 
-def pad(x: Array, widths: Widths) -> Array:
-    """XLA's own padding, which crops at negative widths."""
-    if not any(low or high for low, high in widths):
-        return x
-    first = x.ndim - len(widths)
-    return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0)] * first + [(low, high, 0) for low, high in widths])
-
-
 def matmul(a: Array, b: Array) -> Array:
     """A side that lacks the other's batch is repeated, where it is the smaller: XLA shares a batch among threads, and
     moves the axes of a product without one through memory (1 x 1 layer of 8 images, 64 to 256 channels: 9 ms and 3).
@@ -288,57 +277,6 @@ def replicated(function: Callable[..., Any], *arrays: Any) -> Any:
 def register(cls: type, arrays: tuple[str, ...], others: tuple[str, ...]) -> None:
     """A pytree, once."""
     jax.tree_util.register_dataclass(cls, data_fields=list(arrays), meta_fields=list(others))
-
-
-class Convolution(NamedTuple):
-    """The keyword arguments of `lax.conv_general_dilated`, zeros that x gets before, channels of zeros that the kernel
-    gets, and what is left of y.
-    """
-
-    arguments: dict[str, Any]
-    widths: Widths
-    more: int
-    crop: tuple[slice, ...]
-
-
-def native_prepare(problem: Problem) -> Convolution:
-    """XLA on CPUs takes 2 to 40 times as long for images without padding (layer of 112 x 112, 112 to 48 channels: 109
-    ms, 20 with padding). There the last axis gets one output too many, or x a column of zeros that the window leaves
-    out, whichever is the smaller copy. Channels that nearly fill one of YNNPACK's blocks get others of zeros.
-    """
-    geometry, axes = problem.geometry, problem.geometry.axes
-    spatial = "".join(chr(ord("a") + i) for i in range(len(axes)))
-    padding, widths = [(axis.low, axis.high) for axis in axes], [(0, 0)] * len(axes)
-    crop, more = [slice(None)] * len(axes), 0
-    if problem.is_on_cpu and is_unpadded_image(geometry):
-        if prod(geometry.y_shape) <= prod(geometry.x_shape):
-            padding[-1], crop[-1] = (0, axes[-1].stride), slice(0, axes[-1].output)
-        else:
-            padding[-1], widths[-1] = (0, -1), (0, 1)
-    if problem.is_on_cpu and problem.accumulator == "float32" and is_ynnpack(geometry):
-        more = filled(geometry) - geometry.outputs
-    arguments = {
-        "window_strides": [axis.stride for axis in axes],
-        "padding": padding,
-        "lhs_dilation": [axis.base_dilation for axis in axes],
-        "rhs_dilation": [axis.window_dilation for axis in axes],
-        "dimension_numbers": ("NC" + spatial, "OI" + spatial, "NC" + spatial),
-        "feature_group_count": geometry.groups,
-        "precision": lax.Precision.HIGHEST,
-    }
-    return Convolution(arguments, widths, more, (slice(None), slice(0, geometry.groups * geometry.outputs), *crop))
-
-
-def native_execute(own: Convolution, x: Array, kernel: Array) -> Array:
-    if own.more > 0:
-        kernel = jnp.pad(kernel, ((0, own.more), *((0, 0),) * (kernel.ndim - 1)))
-    return lax.conv_general_dilated(pad(x, own.widths), kernel, **own.arguments)[own.crop]
-
-
-def native_detours(problem: Problem) -> bool:
-    """Whether YNNPACK would take it, which Eigen may be faster than. (One element has nothing between.)"""
-    is_real = problem.accumulator in ("float32", "float64")
-    return problem.is_on_cpu and is_real and is_ynnpack(problem.geometry) and max(problem.geometry.sizes) > 1
 
 
 BACKEND = standard_backend(
