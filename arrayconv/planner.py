@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from .algorithms import ALGORITHMS, run
 from .algorithms.algorithm import Algorithm, budget_of
+from .algorithms.rates import part_share
 from .algorithms.wgrad import wgrad_seconds
 from .arguments import read_int, read_word
 from .backend import Backend, Planning, Run, Steps, library_backend
@@ -191,7 +192,7 @@ def _option(
     spent = algorithm.cost(problem, backend) if seconds is None else seconds
     if algorithm.parts is None:
         return Option(name, spent, measured=is_measured)
-    parts = algorithm.parts(problem)
+    parts, share = algorithm.parts(problem), part_share(problem.library, problem.device)
     counts = Counter(map(_kind, parts))
     models: dict[object, Program] = {}
     programs: dict[Problem, Program] = {}
@@ -203,7 +204,7 @@ def _option(
             own = _like(models[kind], part, backend) if kind in models else None
             program = make_program.__wrapped__(part, backend, wish) if own is None else own
             if kind not in models and not is_measured:
-                spent += counts[kind] * expected_seconds(program, backend)
+                spent += counts[kind] * share * expected_seconds(program, backend)
             models[kind] = programs[part] = program
     except ValueError as error:
         return Option(name, inf, reason=str(error))
@@ -233,8 +234,9 @@ def expected_seconds(program: Program, backend: Backend) -> float:
     known = measured_seconds(program.problem).get(program.algorithm)
     if known is not None:
         return known
-    algorithm = ALGORITHMS[program.algorithm]
-    return algorithm.cost(program.problem, backend) + sum(expected_seconds(part, backend) for part in program.parts)
+    problem, algorithm = program.problem, ALGORITHMS[program.algorithm]
+    share = part_share(problem.library, problem.device)
+    return algorithm.cost(problem, backend) + share * sum(expected_seconds(part, backend) for part in program.parts)
 
 
 @lru_cache(maxsize=4096)

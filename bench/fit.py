@@ -64,6 +64,7 @@ PRODUCTS = {
     "blocked",
     "thick",
     "thin",
+    "single",
     "wide",
     "long",
     "grouped",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from arrayconv.algorithms import ALGORITHMS
 from arrayconv.algorithms.algorithm import Algorithm
-from arrayconv.algorithms.rates import own_share
+from arrayconv.algorithms.rates import own_share, part_share
 from arrayconv.backend import Backend
 from arrayconv.planner import make_program
 from arrayconv.program import Problem
@@ -39,11 +39,13 @@ def by_algorithm(times: dict[str, float]) -> dict[str, float]:
 
 
 def timed(problem: Problem, name: str, seconds: float, backend: Backend) -> Timed:
-    """An algorithm's own work and that of its parts."""
+    """An algorithm's own work and that of its parts, as the planner weighs them."""
     algorithm, counts = ALGORITHMS[name], dict[Unit, float]()
-    for own, work in ((algorithm, problem), *works_of_parts(algorithm, problem, backend)):
+    share = part_share(problem.library, problem.device)
+    parts = [(own, work, share) for own, work in works_of_parts(algorithm, problem, backend)]
+    for own, work, share in ((algorithm, problem, 1.0), *parts):
         for unit, count in own.counts(work, backend).items():
-            counts[own.name, unit] = counts.get((own.name, unit), 0.0) + count
+            counts[own.name, unit] = counts.get((own.name, unit), 0.0) + share * count
     return Timed(counts, seconds, own_share(problem.library, problem.device, name))
 
 

@@ -38,7 +38,8 @@ class Draw(NamedTuple):
     large as the image. ``grouped``: of groups with multiples of 4 channels, as networks have them; ``layers``: of one
     group with multiples of 16. ``thin``: of images. ``network``: see `draw_network`, which has its own work;
     ``transposed`` ones have stride 2, and ``batches`` are of several images and taps. ``signals``: of one axis and
-    one channel. ``everyday``: see `draw_everyday`, which has its own work too; ``depthwise`` ones have a group each.
+    one channel. ``everyday``: see `draw_everyday`, which has its own work too; ``depthwise`` ones have a group each,
+    and ``transposed`` ones any stride.
     """
 
     work: tuple[float, float]
@@ -61,7 +62,8 @@ USUAL = Draw((3e5, 4e9), 1e-4, 6e-2)
 
 #: What a call itself costs, what Winograd's algorithm does, gradients of kernels, groups of several channels, layers of
 #: many channels, those with windows of one tap, gradients of image filters, networks and their gradients, decoders,
-#: networks' layers of several images, signals, calls of any size and gradients, the same of depthwise layers.
+#: networks' layers of several images, signals, calls of any size and gradients, the same of depthwise layers and of
+#: transposed ones.
 DRAWS = {
     "small": Draw((10, 3e5), 1e-6, 1e-3),
     "normwise": Draw((3e6, 4e9), 1e-4, 6e-2, taps=3),
@@ -76,6 +78,7 @@ DRAWS = {
     "signals": Draw((30, 3e8), 1e-6, 6e-2, thin=True, signals=True),
     "everyday": Draw((0, 0), 2e-6, 2e-2, everyday=True),
     "depthwise": Draw((0, 0), 2e-6, 2e-2, everyday=True, depthwise=True),
+    "upsampling": Draw((0, 0), 2e-6, 2e-2, everyday=True, transposed=True),
 }
 
 #: Elements of an array at most.
@@ -87,7 +90,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=200, help="geometries for each library (default: %(default)s)")
     others = (
         "microseconds, 3 taps under 'normwise', kernels' gradients, groups, layers, 1 tap, filters, networks, "
-        "decoders, batches, signals, any size, depthwise layers"
+        "decoders, batches, signals, any size, depthwise layers, transposed ones of any size"
     )
     parser.add_argument("--draw", choices=DRAWS, help=f"another draw: {others}")
     parser.add_argument(
@@ -165,7 +168,7 @@ def draw_window(rng: random.Random, ndim: int) -> list[int]:
 def draw_geometry(rng: random.Random, draw: Draw = USUAL) -> Geometry | None:
     """None where the arrays are too large or too small for the work, or the geometry is none of the draw's."""
     if draw.everyday:
-        geometry = draw_everyday(rng, draw.depthwise)
+        geometry = draw_everyday(rng, draw)
     else:
         geometry = draw_network(rng, draw.transposed) if draw.network else draw_any(rng, draw)
     if geometry is None or (draw.batches and (geometry.batch == 1 or geometry.taps == 1)):
@@ -197,10 +200,10 @@ def draw_network(rng: random.Random, transposed: bool) -> Geometry:
     return rng.choice((geometry,) * 4 + (geometry.input_transpose(), geometry.kernel_transpose()))
 
 
-def draw_everyday(rng: random.Random, is_depthwise: bool) -> Geometry | None:
-    """Sizes that know nothing of each other, mostly small; half are gradients of x or of the kernel."""
+def draw_everyday(rng: random.Random, draw: Draw) -> Geometry | None:
+    """Sizes that know nothing of each other, mostly small; half are gradients of x or of the kernel, or all of x."""
     ndim = rng.choice((1, 2, 2, 3))
-    groups, inputs, outputs = (round(log_uniform(rng, 2, 512)), 1, 1) if is_depthwise else draw_channels(rng)
+    groups, inputs, outputs = (round(log_uniform(rng, 2, 512)), 1, 1) if draw.depthwise else draw_channels(rng)
     sides = [round(log_uniform(rng, 4, {1: 20000, 2: 300, 3: 64}[ndim])) for _ in range(ndim)]
     window = [rng.choice((1, 2, 3, 3, 3, 4, 5, 7, 9) if ndim > 1 else (1, 2, 3, 5, 7, 9, 16, 31, 64)) for _ in sides]
     if rng.random() < 0.7:
@@ -211,8 +214,10 @@ def draw_everyday(rng: random.Random, is_depthwise: bool) -> Geometry | None:
         low = dilated(taps, dilation) // 2 if is_same else min(padding, taps - 1)
         axes.append(WindowDimension(size, taps, stride, low, low, dilation))
     geometry = Geometry(rng.choice((1, 1, 2, 4, 8, 16, 32)), groups, inputs, outputs, tuple(axes))
-    if min(geometry.out) < 1:
+    if min(geometry.out) < 1 or (draw.transposed and stride == 1):
         return None
+    if draw.transposed:
+        return geometry.input_transpose()
     return rng.choice((geometry, geometry, geometry.input_transpose(), geometry.kernel_transpose()))
 
 

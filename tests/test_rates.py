@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -11,7 +12,7 @@ import arrayconv as ac
 from arrayconv.algorithms import ALGORITHMS, rates
 from arrayconv.backend import library_backend
 from arrayconv.geometry import Geometry, WindowDimension
-from arrayconv.planner import current_settings, make_problem
+from arrayconv.planner import current_settings, make_problem, options
 from arrayconv.processor import processor
 from arrayconv.program import Problem
 
@@ -98,3 +99,25 @@ def test_loops_of_torch_that_copy_windows_are_not_chosen() -> None:
         program = ac.plan(ac.correlate, (1024, 1024), (31, 31), library="torch", dtype=dtype).program
         program = program.otherwise if program.algorithm == "separable" else program
         assert program.algorithm == "fft"
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch", "jax"])
+@pytest.mark.parametrize("name", ["phases", "subpixel"])
+def test_a_rewrite_is_its_own_work_and_its_parts_shares(library: str, name: str) -> None:
+    """A part's estimate is the least of several: PyTorch's near ties go to its own convolution."""
+    backend = library_backend(library)
+    axis = WindowDimension(28, 4, low=1, high=1, base_dilation=2)
+    problem = make_problem(Geometry(2, 1, 8, 8, (axis, axis)), "float32", backend, "cpu", current_settings())
+    (row,) = (own for own in options(problem, backend) if own.name == name)
+    own = [ALGORITHMS[part.algorithm].cost(part.problem, backend) for part in row.parts]
+    assert own and not any(part.parts for part in row.parts)
+    share = 1.15 if library == "torch" else 1.0
+    assert row.seconds == pytest.approx(ALGORITHMS[name].cost(problem, backend) + share * sum(own))
+
+
+def test_what_is_the_library_s_own_has_a_share() -> None:
+    """A correlation by torch's gradient of a kernel has one on an accelerator only, where it is the default."""
+    problem = ac.plan(ac.conv, (2, 8, 9, 9), (8, 8, 9, 9), library="torch").program.problem
+    for name, device, share in (("native", "cpu", 0.72), ("wgrad", "cpu", 1.0), ("wgrad", "cuda", 1e-4)):
+        own = rates.rates_of(replace(problem, device=device), name)
+        assert own["call"] == pytest.approx(share * rates.prices(processor())["torch"][name]["call"])

@@ -165,6 +165,7 @@ def test_one_volume_runs_by_onednn(shape: tuple[int, ...], is_ours: bool, monkey
         (1, 4, 8, (9, 1, 2), 2, "strided pointwise"),
         (1, 8, 64, (5, 9, 1, 8, 8), 2, "unfolded skipping"),
         (1, 2, 64, (5, 9, 1, 8, 8), 2, "thin"),
+        (1, 1, 1, (9, 3, 1, 0, 0, 1, 2), 3, "base dilated single 3d"),
         (1, 2, 8, (9, 3, 1, 0, 0, 1, 2), 2, "base dilated thin"),
         (1, 4, 8, (9, 3, 1, 0, 0, 1, 2), 2, "base dilated dense"),
         (8, 1, 1, (9, 3, 1, 0, 0, 2, 2), 2, "base dilated sparse depthwise"),
@@ -177,6 +178,20 @@ def test_the_way_that_torch_runs_it(
 ) -> None:
     geometry = Geometry(2, groups, inputs, outputs, (WindowDimension(*axis),) * ndim)
     assert native_counts.onednn_kind(geometry)[0] == kind
+
+
+def test_a_transposed_convolution_writes_no_vectors() -> None:
+    """A channel of it is a sixteenth of what another convolution computes; a lone volume's products are added up."""
+    problem = ac.plan(ac.conv, (2, 2, 9), (4, 2, 3), library="torch").program.problem
+    for base_dilation, each in ((1, 16), (2, 1)):
+        axis = WindowDimension(9, 3, base_dilation=base_dilation)
+        geometry = Geometry(4, 1, 8, 1, (axis, axis))
+        counts = native_counts.onednn_counts(problem.with_geometry(geometry))
+        kind, _ = native_counts.onednn_kind(geometry)
+        assert counts[f"{kind} output"] == each * 4 * axis.output**2
+    volume = Geometry(1, 1, 2, 8, (WindowDimension(20, 3, base_dilation=2),) * 3)
+    assert onednn.is_lone_volume(volume)
+    assert native_counts.onednn_kind(volume)[0] == "base dilated folded 3d"
 
 
 @pytest.mark.parametrize(("base_dilation", "kind"), [(1, "unfolded"), (2, "base dilated folded")])

@@ -86,10 +86,10 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "viewed column": 1.07e-10,
         },
         "subpixel": {
-            "call": 4.35e-05, "kernel": 1.32e-08, "output": 8.35e-10,
+            "call": 4.35e-05, "kernel": 1.32e-08, "output": 8.35e-10, "output 1d": 8.35e-10, "output 3d": 8.35e-10,
         },
         "phases": {
-            "call": 3.52e-06, "output": 4.74e-10, "part": 4.98e-06,
+            "call": 3.52e-06, "output": 4.74e-10, "output 1d": 4.74e-10, "output 3d": 4.74e-10, "part": 4.98e-06,
         },
         "native": {
             "call": 1.95e-06, "dot": 1.57e-09, "output": 1.4e-11, "padded": 1.55e-11, "product": 2.2e-10,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from math import prod
 
 from ..geometry import Geometry, is_unpadded_image
-from ..onednn import is_skipping, is_unfolded, met
+from ..onednn import is_onednn, is_skipping, is_unfolded, met
 from ..program import Problem
 from ..transposes import VECTOR
 from ..ynnpack import busiest, is_ynnpack, lanes
@@ -82,7 +82,8 @@ def onednn_counts(problem: Problem) -> Counts:
     """
     geometry, size = problem.geometry, in_floats(problem)
     kind, vectors = onednn_kind(geometry)
-    # A base dilation is a transposed convolution's stride: every element of x meets every tap, what is cropped too.
+    # A base dilation is a transposed convolution's stride: every element of x meets every tap, what is cropped too; and
+    # channels are written as they are, others in whole vectors.
     starts = prod(geometry.sizes if is_base_dilated(geometry) else geometry.out)
     if "skipping" in kind:  # a tap meets an element at no more outputs than there are elements
         starts = prod([min(axis.size, axis.output) for axis in geometry.axes])
@@ -90,7 +91,7 @@ def onednn_counts(problem: Problem) -> Counts:
     if not (is_base_dilated(geometry) or "folded" in kind or "pointwise" in kind):
         pairs *= prod([met(axis) for axis in geometry.axes[:-1]])
     pairs *= 2 if is_alone(geometry, kind) else 1
-    results = positions(geometry) * vectors * size
+    results = (prod(geometry.y_shape) if is_base_dilated(geometry) else positions(geometry) * vectors) * size
     moved = {"input": prod(geometry.x_shape) * size, "kernel": prod(geometry.kernel_shape) * size}
     if kind.startswith("long"):
         moved = {f"{kind} input": moved["input"] + moved["kernel"]}
@@ -120,14 +121,16 @@ def onednn_kind(geometry: Geometry) -> tuple[str, int]:
     groups, outputs = geometry.groups, geometry.outputs
     channels = groups * in_vectors(outputs)
     is_dilated, is_simple = is_base_dilated(geometry), is_unfolded(geometry)
+    is_single = groups == geometry.inputs == outputs == 1
     is_sparse = is_dilated and not is_plain(geometry)
-    is_folded = is_dilated and groups == 1 and (is_simple or is_sparse)
+    is_folded = is_dilated and groups == 1 and (is_sparse or not is_onednn(geometry))
     ways = (
         (geometry.taps == 1, "whole " * is_whole(geometry) + pointwise(geometry), channels, False),
         (is_folded, "folded", outputs, True),  # products of each element with all taps, which are then added up
         (is_depthwise(geometry), "sparse " * is_sparse + "depthwise", in_vectors(groups), True),
         (groups > 1 and geometry.inputs % 4 == outputs % 4 == 0, "blocked", groups * outputs, True),
         (groups > 1, "grouped", groups * outputs if is_dilated else channels, True),
+        (is_dilated and is_single, "single", channels, True),
         (is_dilated, "thin" if geometry.inputs <= FEW else "dense", channels, True),
         (is_simple, "unfolded", outputs, True),
         (is_skipping(geometry), "unfolded skipping", outputs, True),

@@ -19,6 +19,7 @@ from ..geometry import Geometry, WindowDimension, dilated
 from ..program import Problem, Program, problems_of
 from .algorithm import Algorithm, in_floats
 from .interleave import interleave, run_settled
+from .native_counts import ranks
 from .rates import Counts
 
 Array = Any
@@ -80,8 +81,13 @@ def unsupported(problem: Problem, backend: Backend) -> str | None:
 
 def counts(problem: Problem, backend: Backend) -> Counts:
     """Of the interleaving; the planner adds the parts."""
-    size = in_floats(problem)
-    return {"call": 1.0, "part": float(residues(problem.geometry)), "output": prod(problem.geometry.y_shape) * size}
+    return {"call": 1.0, "part": float(residues(problem.geometry)), **woven(problem)}
+
+
+def woven(problem: Problem) -> Counts:
+    """Elements that are interleaved, one axis after the other on most libraries."""
+    geometry = problem.geometry
+    return {f"output{ranks(geometry)}": prod(geometry.y_shape) * in_floats(problem)}
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:

@@ -17,10 +17,10 @@ from ..backend import Backend
 from ..geometry import Geometry, WindowDimension, dilated
 from ..primitives import pad_zero
 from ..program import Problem, Program, problems_of
-from .algorithm import Algorithm, in_floats
+from .algorithm import Algorithm
 from .guard import guarded
 from .interleave import interleave, run_settled, unfold
-from .phases import axis_phases
+from .phases import axis_phases, woven
 from .rates import Counts
 
 Array = Any
@@ -82,11 +82,7 @@ def fixed(problem: Problem, backend: Backend, block: tuple[int, ...] = ()) -> in
 
 def counts(problem: Problem, backend: Backend) -> Counts:
     """Of the kernel and the interleaving; the planner adds the part."""
-    return {
-        "call": 1.0,
-        "kernel": fixed(problem, backend) / 8,
-        "output": prod(problem.geometry.y_shape) * in_floats(problem),
-    }
+    return {"call": 1.0, "kernel": fixed(problem, backend) / 8, **woven(problem)}
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
