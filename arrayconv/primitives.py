@@ -316,3 +316,29 @@ def apart(xp: Any, x: Array, step: int) -> Array:
 def cores() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def sum_equal_rows(xp: Any, index: Array, values: Array, count: int) -> Array:
+    """``out[i] = sum of values[k] over index[k] == i``, for ``count`` rows, in the array API standard.
+
+    The standard has no scatter. Sorted by index, equal indices are neighbours; each row then adds the one 1, 2, 4, ...
+    places before it while that has its index (a segmented scan, Hillis and Steele, CACM 29, 1986), and the last of each
+    stretch holds its sum. Differences of one running sum would need fewer steps, but mix and cancel unrelated rows.
+    """
+    terms = values.shape[0]
+    if terms == 0:
+        return full(xp, values, (count, values.shape[1]))
+    order = xp.argsort(index)
+    index, values = xp.take(index, order), xp.take(values, order, axis=0)
+    step = 1
+    while step < terms:
+        same = (index[step:] == index[:-step])[:, None]
+        before = xp.where(same, values[:-step, :], xp.zeros_like(values[step:, :]))
+        values = xp.concat([values[:step, :], values[step:, :] + before], axis=0)
+        step *= 2
+    wanted = xp.arange(count, dtype=index.dtype, device=index.device)
+    last = xp.searchsorted(index, wanted, side="right") - 1
+    last = xp.where(last < 0, xp.zeros_like(last), last)
+    found = (xp.take(index, last) == wanted)[:, None]
+    sums = xp.take(values, last, axis=0)
+    return xp.where(found, sums, xp.zeros_like(sums))

@@ -14,6 +14,7 @@ from deforming import CASES, RANDOM, Case, arrays, call, own, pull, reference, r
 
 import arrayconv as ac
 from arrayconv.backend import dtype_name
+from arrayconv.operations import deform_call
 
 if TYPE_CHECKING:
     from conftest import Library
@@ -262,3 +263,25 @@ def test_dask_names_the_cure_for_chunks_in_space(name: str) -> None:
         ac.deform_conv(**chunked)
     chunked[name] = chunked[name].rechunk({1: -1, 2: -1, 3: -1})
     assert ac.deform_conv(**chunked).shape == (2, 6, 4, 3)
+
+
+def test_jax_traces_a_shape_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outside of jit too: the branches for what is not finite would be compiled again in every call."""
+    traced: list[tuple[int, ...]] = []
+    function = deform_call.row_table
+
+    def row_table(backend: Any, grid: Any, x: Any) -> Any:
+        traced.append(x.shape)
+        return function(backend, grid, x)
+
+    monkeypatch.setattr(deform_call, "row_table", row_table)
+    random = np.random.default_rng(0)
+    x, offset, kernel = (random.standard_normal(shape) for shape in ((3, 2, 11, 7), (3, 8, 10, 6), (5, 2, 2, 2)))
+    expected = ac.deform_conv(x, offset, kernel)
+    traced.clear()
+    arrays = [jax.numpy.asarray(array) for array in (x, offset, kernel)]
+    for _ in range(3):
+        y, pull = ac.vjp(ac.deform_conv, *arrays)
+        pull(y)
+        np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
+    assert traced == [(3, 11, 7, 2)] * 2  # of the call, and of its pullback

@@ -16,7 +16,7 @@ from jax.test_util import check_grads
 
 import arrayconv as ac
 from arrayconv.backend import dtype_name
-from arrayconv.operations.sampling import sum_equal_rows
+from arrayconv.primitives import sum_equal_rows
 
 if TYPE_CHECKING:
     from conftest import Library

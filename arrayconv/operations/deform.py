@@ -9,7 +9,7 @@ from ..backend import Backend
 from ..gather import gather_arrays
 from .call import Pullback, as_dtype
 from .deform_blocks import pull_blocks, run_blocks
-from .deform_call import OP, Arrays, DeformCall, call_key, find_deform
+from .deform_call import OP, Arrays, DeformCall, call_key, find_deform, pull_call, run_call
 from .linear import WORDS, Options, freeze
 
 Array = Any
@@ -71,7 +71,7 @@ def deform_conv(
     """
     options = read_options(stride=stride, padding=padding, dilation=dilation, groups=groups, channels=channels)
     backend, call, arrays = read_call(Arrays(x, offset, kernel, bias, mask), options)
-    return run_blocks(backend, call, arrays, options) if backend.has_blocks else call.run(backend, arrays)
+    return run_blocks(backend, call, arrays, options) if backend.has_blocks else run_call(backend, call, arrays)
 
 
 def pull_deform_conv(
@@ -85,11 +85,11 @@ def pull_deform_conv(
         if backend.has_blocks:
             shares = pull_blocks(backend, call, arrays, options, dy)
         else:
-            shares = call.cotangents(backend, arrays, dy)
+            shares = pull_call(backend, call, arrays, dy)
         pairs = zip(shares, arrays, strict=True)
         return tuple(as_dtype(backend, share, array.dtype) for share, array in pairs if array is not None)
 
-    y = run_blocks(backend, call, arrays, options) if backend.has_blocks else call.run(backend, arrays)
+    y = run_blocks(backend, call, arrays, options) if backend.has_blocks else run_call(backend, call, arrays)
     return y, pullback
 
 

@@ -129,6 +129,31 @@ class DeformCall(NamedTuple):
         return backend.cast(y, self.dtype)
 
 
+def run_call(backend: Backend, call: DeformCall, arrays: Arrays) -> Array:
+    """`DeformCall.run`, as one operation where a library compiles: its branches would be traced anew in every call."""
+    if backend.compiled is None:
+        return call.run(backend, arrays)
+    return backend.compiled(_run, (backend.name, call), arrays)
+
+
+def pull_call(backend: Backend, call: DeformCall, arrays: Arrays, dy: Array) -> Arrays:
+    """`DeformCall.cotangents`, in the same way."""
+    if backend.compiled is None:
+        return call.cotangents(backend, arrays, dy)
+    cotangents: Arrays = backend.compiled(_pull, (backend.name, call), (arrays, dy))
+    return cotangents
+
+
+def _run(known: tuple[str, DeformCall], arrays: Arrays) -> Array:
+    name, call = known
+    return call.run(library_backend(name), arrays)
+
+
+def _pull(known: tuple[str, DeformCall], arrays: tuple[Arrays, Array]) -> Arrays:
+    name, call = known
+    return call.cotangents(library_backend(name), *arrays)
+
+
 def cut(array: Array, images: range, outputs: range) -> Array:
     """The part of ``array (first, N, L, ...)`` that a tile needs."""
     return array[:, images.start : images.stop, outputs.start : outputs.stop, ...]

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from ..backend import Backend
 from ..geometry import Geometry
-from ..primitives import full, placement, sum_products
+from ..primitives import placement, sum_equal_rows, sum_products
 
 Array = Any
 
@@ -280,26 +280,34 @@ def run_tile(
     kernel: Array,
     mask: Array | None = None,
 ) -> Array:
-    """``y (images, O, outputs)``, or ``(images, outputs, O)`` by ``channels``, from ``kernel`` in `Grid.kernel_shape`.
-
-    Each image's product is written in that order: one product of all of them would be permuted in a copy.
-    """
-    (groups, height, count), (_, images, positions, *_) = kernel.shape, offset.shape
-    xp, is_last = backend.xp, channels == "last"
-
-    def compute(is_finite: bool, *arrays: Array) -> Array:
-        columns = sample_columns(backend, grid, sample(backend, grid, outputs, is_finite, *arrays))
-        if is_last:
-            return backend.matmul(columns, kernel)
-        columns = xp.reshape(columns, (groups, images, positions, height))
-        return backend.matmul(xp.matrix_transpose(kernel), xp.permute_dims(columns, (1, 0, 3, 2)))
-
+    """``y (images, O, outputs)``, or with channels "last" its transpose, from ``kernel`` in `Grid.kernel_shape`."""
+    simple, careful = (partial(sample, backend, grid, outputs, is_finite) for is_finite in (True, False))
     arrays = (table, offset) if mask is None else (table, offset, mask)
-    y = backend.if_finite(partial(compute, True), partial(compute, False), *arrays, shown=True)
-    if is_last:
-        y = xp.permute_dims(xp.reshape(y, (groups, images, positions, count)), (1, 2, 0, 3))
-        return xp.reshape(y, (images, positions, groups * count))
-    return xp.reshape(y, (images, groups * count, positions))
+    multiply = partial(multiply_samples, backend, grid, kernel, offset.shape[1:3], channels)
+    if backend.compiled is not None:  # XLA shares no product out that lies within a branch
+        return multiply(backend.if_finite(simple, careful, *arrays))
+    ways = [lambda *arrays, own=own: multiply(own(*arrays)) for own in (simple, careful)]
+    return backend.if_finite(*ways, *arrays, shown=True)
+
+
+def multiply_samples(
+    backend: Backend, grid: Grid, kernel: Array, shape: tuple[int, int], channels: str, samples: Array
+) -> Array:
+    """Of ``shape (images, outputs)``, in the order of ``channels``.
+
+    Each image's product is written with channels first; one of all images would be permuted in a copy, which only a
+    compiler takes together with what comes next.
+    """
+    (groups, height, count), xp, is_last = kernel.shape, backend.xp, channels == "last"
+    columns = sample_columns(backend, grid, samples)
+    if is_last or backend.compiled is not None:
+        y = xp.reshape(backend.matmul(columns, kernel), (groups, *shape, count))
+        y = xp.permute_dims(y, (1, 2, 0, 3) if is_last else (1, 0, 3, 2))
+    else:
+        columns = xp.permute_dims(xp.reshape(columns, (groups, *shape, height)), (1, 0, 3, 2))
+        y = backend.matmul(xp.matrix_transpose(kernel), columns)
+    images, outputs = shape
+    return xp.reshape(y, (images, outputs, groups * count) if is_last else (images, groups * count, outputs))
 
 
 class Cotangents(NamedTuple):
@@ -370,29 +378,3 @@ def _pull_samples(
 
 def _plus(total: Array | None, share: Array) -> Array:
     return share if total is None else total + share
-
-
-def sum_equal_rows(xp: Any, index: Array, values: Array, count: int) -> Array:
-    """``out[i] = sum of values[k] over index[k] == i``, for ``count`` rows, in the array API standard.
-
-    The standard has no scatter. Sorted by index, equal indices are neighbours; each row then adds the one 1, 2, 4, ...
-    places before it while that has its index (a segmented scan, Hillis and Steele, CACM 29, 1986), and the last of each
-    stretch holds its sum. Differences of one running sum would need fewer steps, but mix and cancel unrelated rows.
-    """
-    terms = values.shape[0]
-    if terms == 0:
-        return full(xp, values, (count, values.shape[1]))
-    order = xp.argsort(index)
-    index, values = xp.take(index, order), xp.take(values, order, axis=0)
-    step = 1
-    while step < terms:
-        same = (index[step:] == index[:-step])[:, None]
-        before = xp.where(same, values[:-step, :], xp.zeros_like(values[step:, :]))
-        values = xp.concat([values[:step, :], values[step:, :] + before], axis=0)
-        step *= 2
-    wanted = xp.arange(count, dtype=index.dtype, device=index.device)
-    last = xp.searchsorted(index, wanted, side="right") - 1
-    last = xp.where(last < 0, xp.zeros_like(last), last)
-    found = (xp.take(index, last) == wanted)[:, None]
-    sums = xp.take(values, last, axis=0)
-    return xp.where(found, sums, xp.zeros_like(sums))
