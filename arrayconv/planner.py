@@ -192,7 +192,7 @@ def _option(
     spent = algorithm.cost(problem, backend) if seconds is None else seconds
     if algorithm.parts is None:
         return Option(name, spent, measured=is_measured)
-    parts, share = algorithm.parts(problem), part_share(problem.library, problem.device)
+    parts, share = algorithm.parts(problem), part_share(problem.library, problem.device, name)
     counts = Counter(map(_kind, parts))
     models: dict[object, Program] = {}
     programs: dict[Problem, Program] = {}
@@ -235,7 +235,7 @@ def expected_seconds(program: Program, backend: Backend) -> float:
     if known is not None:
         return known
     problem, algorithm = program.problem, ALGORITHMS[program.algorithm]
-    share = part_share(problem.library, problem.device)
+    share = part_share(problem.library, problem.device, algorithm.name)
     return algorithm.cost(problem, backend) + share * sum(expected_seconds(part, backend) for part in program.parts)
 
 

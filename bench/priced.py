@@ -41,7 +41,7 @@ def by_algorithm(times: dict[str, float]) -> dict[str, float]:
 def timed(problem: Problem, name: str, seconds: float, backend: Backend) -> Timed:
     """An algorithm's own work and that of its parts, as the planner weighs them."""
     algorithm, counts = ALGORITHMS[name], dict[Unit, float]()
-    share = part_share(problem.library, problem.device)
+    share = part_share(problem.library, problem.device, name)
     parts = [(own, work, share) for own, work in works_of_parts(algorithm, problem, backend)]
     for own, work, share in ((algorithm, problem, 1.0), *parts):
         for unit, count in own.counts(work, backend).items():

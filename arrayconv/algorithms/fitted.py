@@ -107,7 +107,7 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "base dilated grouped output": 2.03e-10, "base dilated pointwise": 4.86e-12,
             "base dilated pointwise grouped": 3.34e-12, "base dilated pointwise grouped output": 2.52e-10,
             "base dilated pointwise output": 7.58e-10, "base dilated single": 6.93e-12,
-            "base dilated single 1d": 5.92e-13, "base dilated single 1d output": 1.44e-09,
+            "base dilated single 1d": 2e-11, "base dilated single 1d output": 1.44e-09,
             "base dilated single 3d": 5.45e-11, "base dilated single 3d output": 3.22e-09,
             "base dilated single output": 1.71e-09, "base dilated sparse depthwise": 1.46e-11,
             "base dilated sparse depthwise 1d": 4.64e-10, "base dilated sparse depthwise 1d output": 8.03e-10,

@@ -37,12 +37,12 @@ ACCELERATED = {"native": 1e-4, "wgrad": 1e-4}
 
 #: What a part of a rewrite is taken to cost of its estimate, which is the least of several, and so too low more often
 #: than not. By this share half as many of the measured transposed calls lose to PyTorch's own, and their mean stays;
-#: nothing was gained by one in JAX or NumPy.
-PART_SHARES = {("torch", "cpu"): 1.15}
+#: nothing was gained by one for other rewrites, nor in JAX or NumPy.
+PART_SHARES = {("torch", "cpu", "phases"): 1.15, ("torch", "cpu", "subpixel"): 1.15}
 
 
-def part_share(library: str, device: str) -> float:
-    return PART_SHARES.get((library, device), 1.0)
+def part_share(library: str, device: str, rewrite: str) -> float:
+    return PART_SHARES.get((library, device, rewrite), 1.0)
 
 
 def own_share(library: str, device: str, algorithm: str) -> float:
