@@ -1,4 +1,4 @@
-"""XLA's own convolution: images without padding get some, for speed, and negative padding it never sees: it errs."""
+"""XLA's own convolution: images without padding get some, for speed; what a call crops is cut off before it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_negative_padding(case: str, algorithm: str) -> None:
 @pytest.mark.parametrize("op", [ac.conv, ac.conv_transpose])
 @pytest.mark.parametrize("low", range(-5, 4))
 @pytest.mark.parametrize("high", range(-5, 4))
-def test_xla_gets_no_negative_padding(op: Any, low: int, high: int) -> None:
+def test_xla_is_not_asked_to_crop(op: Any, low: int, high: int) -> None:
     """A base dilation crops elements together with the zeros after them."""
     x, kernel = RNG.integers(-9, 9, (2, 3, 4)), RNG.integers(-9, 9, (3, 3, 3))
     options: dict[str, Any] = {"padding": ((low, high),), "algorithm": "native"}

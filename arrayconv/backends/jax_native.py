@@ -70,7 +70,7 @@ def cropped(geometry: Geometry) -> tuple[list[tuple[int, int]], list[tuple[int, 
 
     Cropped before and padded after, a window reads what lies behind x in memory: ``[(-1, 1)]`` of 8 elements and one
     channel out gives other numbers from call to call. Padded by as much as it is cropped, ``[(1, -1), (0, 0)]`` of one
-    row, x is left as it is.
+    row, x is left as it is. What `native_prepare` crops itself are zeros, after x alone, where neither was seen.
     """
     padding, widths = [], []
     for axis in geometry.axes:
