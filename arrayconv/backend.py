@@ -127,7 +127,8 @@ class Backend:
     - ``copies_blocks``: a copy loops over two axes at once, and takes time for each such block (ATen's TensorIterator);
     - ``cache``: bytes of temporaries that stay in the cache, where the library does not tile its own loops;
     - ``take_rows(table, index)`` is ``table[index]`` for indices that are within the table;
-    - ``sum_rows(table, row, shifts, weights)`` adds ``weight[:, None] * table[row + shift]`` over the pairs of these;
+    - ``sample(otherwise, lattice, places, table, offset, *mask)`` is ``otherwise(table, offset, *mask)``, the samples
+      of a table's rows (`lattice.py`, `operations/sampling.py`), or a faster way to them;
     - ``add_to(y, bias)`` is their sum, in the memory of y, of which the caller lets go;
     - ``whole(planning, backend, program, layout, otherwise)`` is a function of a program's x, a kernel before this
       layout, and a bias, if any: the same as ``otherwise``, by the library's own convolution where that takes all of
@@ -184,7 +185,7 @@ class Backend:
     passes: Callable[[int], int] = lambda count: 1
     sum_each: Callable[[Sequence[Array], Array, Sequence[int]], list[Array]] | None = None
     take_rows: Callable[[Array, Array], Array] = lambda table, index: table
-    sum_rows: Callable[[Array, Array, Sequence[int], list[Array]], Array] = lambda table, row, shifts, weights: table
+    sample: Callable[..., Array] = lambda otherwise, lattice, places, *arrays: otherwise(*arrays)
     add_to: Callable[[Array, Array], Array] = add
     whole: Callable[[Planning, Backend, Program, Layout, Steps], Steps | None] | None = None
     keep: Callable[..., Any] = _call
@@ -258,7 +259,6 @@ def standard_backend(name: str, xp: Any, **own: Any) -> Backend:
         "forward": partial(primitives.forward, xp),
         "inverse": partial(primitives.inverse, xp),
         "take_rows": take_rows,
-        "sum_rows": partial(primitives.sum_rows, own.get("take_rows", take_rows)),
         "scalar_on": lambda kind: xp.zeros(()),
     }
     backend = Backend(name, xp, **(fields | own))

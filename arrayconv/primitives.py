@@ -146,14 +146,6 @@ def sum_products(pairs: Iterable[tuple[Array, Array]]) -> Array:
     return total
 
 
-def sum_rows(
-    take_rows: Callable[[Array, Array], Array], table: Array, row: Array, shifts: Sequence[int], weights: list[Array]
-) -> Array:
-    """``weight[:, None] * table[row + shift]``, added up in order."""
-    pairs = zip(shifts, weights, strict=True)
-    return sum_products((weight[:, None], take_rows(table, row + shift if shift else row)) for shift, weight in pairs)
-
-
 #: Taps above which windows are not stacked at once, and those of one axis doubled: a traced graph grows with slices.
 MOST_STACKED = 32
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import cmath
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from operator import index
 from types import ModuleType
 from typing import Any
@@ -18,7 +18,8 @@ from ..backend import Native, namespace, standard_backend
 from .torch_gradient import close
 from .torch_native import native_execute, native_prepare, native_unsupported, pad
 from .torch_recorded import whole
-from .torch_values import has_values, is_plain
+from .torch_samples import sample
+from .torch_values import has_values, is_plain, keep
 from .torch_wgrad import wgrad_execute, wgrad_prepare, wgrad_unsupported
 
 Tensor = torch.Tensor
@@ -27,10 +28,6 @@ XP = namespace("torch")
 
 #: torch has no sums and products of these types; a wider signed type has the same low bits.
 WIDER = {"uint16": "int32", "uint32": "int64", "uint64": "int64"}
-
-
-def _call(function: Callable[..., Any], *key: Any) -> Any:
-    return function(*key)
 
 
 def from_numpy(array: np.ndarray[Any, Any], like: Tensor) -> Tensor:
@@ -154,37 +151,6 @@ def take_rows(table: Tensor, index: Tensor) -> Tensor:
     return torch.index_select(table, 0, index.to(torch.int64))
 
 
-def sum_rows(table: Tensor, row: Tensor, shifts: Sequence[int], weights: list[Tensor]) -> Tensor:
-    """One pass over all corners, which keeps no rows apart, in floating types of 32 and 64 bits.
-
-    Its weights, which have one origin, have no second derivative, so it is not for recorded ones.
-    """
-    total: Tensor
-    if table.dtype not in (torch.float32, torch.float64) or not (is_plain(table) and is_plain(weights[0])):
-        total = primitives.sum_rows(take_rows, table, row, shifts, weights)
-        return total
-    factors = torch.stack(weights, dim=1)
-    shift, starts = keep(_bags, tuple(shifts), *factors.shape, row.dtype, row.device)
-    index = (row[:, None] + shift).reshape(-1)
-    total, *_ = torch.embedding_bag(table, index, starts, per_sample_weights=factors.reshape(-1))  # mode 0: the sum
-    return total
-
-
-def _bags(shifts: tuple[int, ...], count: int, size: int, dtype: torch.dtype, device: torch.device) -> Any:
-    """The shifts, and where each of ``count`` bags starts."""
-    starts = torch.arange(0, count * size, size, dtype=dtype, device=device)
-    return torch.tensor(shifts, dtype=dtype, device=device), starts
-
-
-_kept = lru_cache(maxsize=16)(_call)
-
-
-def keep(function: Callable[..., Any], *key: Any) -> Any:
-    """Not what a compiler, a transform or a mode would make of it."""
-    is_traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-    return (_call if is_traced or torch._C._len_torch_dispatch_stack() else _kept)(function, *key)
-
-
 def wait(array: Tensor) -> None:
     """Kernels of an accelerator run behind the call's back."""
     if torch._C._functorch.is_functorch_wrapped_tensor(array):
@@ -259,7 +225,7 @@ BACKEND = standard_backend(
     peek=peek,
     view=peek,
     take_rows=take_rows,
-    sum_rows=sum_rows,
+    sample=sample,
     add_to=add_to,
     whole=whole,
     sum_each=partial(primitives.sum_each, XP),

@@ -1,6 +1,10 @@
-"""Whether a tensor is no more than its numbers, which may then be looked at."""
+"""Whether a tensor is no more than its numbers, which may then be looked at, and kept."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
 
 import torch
 from torch.autograd.forward_ad import unpack_dual
@@ -25,3 +29,16 @@ def is_plain(array: Tensor) -> bool:
     if not has_values(array) or (torch.is_grad_enabled() and array.requires_grad):
         return False
     return unpack_dual(array).tangent is None
+
+
+def _call(function: Callable[..., Any], *key: Any) -> Any:
+    return function(*key)
+
+
+_kept = lru_cache(maxsize=16)(_call)
+
+
+def keep(function: Callable[..., Any], *key: Any) -> Any:
+    """Not what a compiler, a transform or a mode would make of it."""
+    is_traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    return (_call if is_traced or torch._C._len_torch_dispatch_stack() else _kept)(function, *key)

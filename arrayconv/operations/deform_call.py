@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 from ..arguments import read_word
 from ..backend import Backend, dtype_name, library_backend
 from ..geometry import Geometry
+from ..lattice import make_lattice
 from ..layout import Layout, identity_or
 from ..planner import ACCUMULATORS, current_settings
 from ..primitives import concat, full, split_ranges
 from ..program import ITEM_SIZES, Settings
 from .conv import channel_shape, read_conv, read_ranks
 from .linear import WORDS, Options, promote, read_dtype
-from .sampling import Grid, make_table, pull_tile, row_table, run_tile, table_rows
+from .sampling import Grid, pull_tile, row_table, run_tile, table_rows
 
 Array = Any
 Shape = tuple[int, ...]
@@ -156,6 +157,8 @@ def _pull(known: tuple[str, DeformCall], arrays: tuple[Arrays, Array]) -> Arrays
 
 def cut(array: Array, images: range, outputs: range) -> Array:
     """The part of ``array (first, N, L, ...)`` that a tile needs."""
+    if array.shape[1:3] == (len(images), len(outputs)):
+        return array
     return array[:, images.start : images.stop, outputs.start : outputs.stop, ...]
 
 
@@ -192,7 +195,7 @@ def plan_deform(chosen: Settings, library: str, result: Any, *given: Any) -> Def
     wide = max(real, dtype_name(dtypes.offset), key=ITEM_SIZES.__getitem__)
     fields = read_fields(shapes, geometry, options.channels)
     compute, precise, coordinate = (backend.dtype(kind) for kind in (name, real, wide))
-    grid = Grid(geometry, fields, compute, precise, coordinate, make_table(geometry, fields))
+    grid = Grid(geometry, fields, compute, precise, coordinate, make_lattice(geometry, fields))
     item, room = ITEM_SIZES[name], chosen.workspace
     return DeformCall(
         grid,

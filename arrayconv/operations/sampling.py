@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from ..backend import Backend
 from ..geometry import Geometry
+from ..lattice import Lattice, Places
 from ..primitives import placement, sum_equal_rows, sum_products
 
 Array = Any
@@ -34,7 +35,7 @@ class Grid(NamedTuple):
     compute: Any
     real: Any
     coordinate: Any
-    table: Table
+    lattice: Lattice
 
     @property
     def positions(self) -> int:
@@ -63,46 +64,7 @@ class Grid(NamedTuple):
 
     def rows(self, images: int) -> int:
         """Rows of the table that hold x."""
-        return images * self.table.image
-
-
-class Table(NamedTuple):
-    """How x lies in the table of its rows, one an element and field, among zeros; in numbers of rows.
-
-    ``widths`` are the zeros beside each axis and ``pitches`` its size with them, ``steps`` the way from an element to
-    the next along each axis, ``shifts`` that from the first corner of a cell to each, ``image`` that to the next image,
-    and ``start`` that to the first element.
-    From an offset of ``reach`` on, every position lies outside.
-    """
-
-    widths: tuple[tuple[int, int], ...]
-    pitches: tuple[int, ...]
-    steps: tuple[int, ...]
-    shifts: tuple[int, ...]
-    image: int
-    start: int
-    reach: int
-
-
-def make_table(geometry: Geometry, fields: int) -> Table:
-    """Two zeros after an axis serve corners on both sides of it: those before it are those after the element before
-    along the axis before. The first axis has its own, and a third, where the other axes' come before them.
-    """
-    widths = tuple((0 if axis else 3, 2) for axis in range(geometry.ndim))
-    pitches = tuple(low + n + high for n, (low, high) in zip(geometry.sizes, widths, strict=True))
-    steps = tuple(fields * prod(pitches[axis + 1 :]) for axis in range(geometry.ndim))
-    shifts = tuple(sum(map(mul, bits, steps)) for bits in product((0, 1), repeat=geometry.ndim))
-    reach = max(abs(axis.low) + axis.output * axis.stride + axis.window + axis.size for axis in geometry.axes)
-    return Table(widths, pitches, steps, shifts, fields * prod(pitches), widths[0][0] * steps[0], 2 * reach + 8)
-
-
-class Places(NamedTuple):
-    """What depends on shapes alone: the integer position of each tap, ``(D, 1, outputs, 1, taps)``, and the row where
-    each image and field starts, ``(images, 1, fields, 1)``.
-    """
-
-    base: Array
-    start: Array
+        return images * self.lattice.image
 
 
 class Cells(NamedTuple):
@@ -134,15 +96,15 @@ class Corner(NamedTuple):
 
 def row_table(backend: Backend, grid: Grid, x: Array) -> Array:
     """``x (images, *sizes, C)`` among zeros as rows ``(images * pitches * fields, channels)``."""
-    padded = backend.pad(backend.cast(x, grid.compute), [*grid.table.widths, (0, 0)])
+    padded = backend.pad(backend.cast(x, grid.compute), [*grid.lattice.widths, (0, 0)])
     return backend.xp.reshape(padded, (grid.rows(x.shape[0]), grid.channels))
 
 
 def table_rows(backend: Backend, grid: Grid, table: Array) -> Array:
     """The transpose of `row_table`."""
-    images = table.shape[0] // grid.table.image
-    padded = backend.xp.reshape(table, (images, *grid.table.pitches, grid.channel_count))
-    return backend.pad(padded, [*((-low, -high) for low, high in grid.table.widths), (0, 0)])
+    images = table.shape[0] // grid.lattice.image
+    padded = backend.xp.reshape(table, (images, *grid.lattice.pitches, grid.channel_count))
+    return backend.pad(padded, [*((-low, -high) for low, high in grid.lattice.widths), (0, 0)])
 
 
 def with_finite(backend: Backend, table: Array) -> Array:
@@ -157,28 +119,34 @@ def with_finite(backend: Backend, table: Array) -> Array:
 
 def find_places(backend: Backend, grid: Grid, images: int, outputs: range, device: Any) -> Places:
     """``outputs`` counts positions row by row."""
-    xp, geometry, table, bases = backend.xp, grid.geometry, grid.table, []
+    xp, geometry, lattice, bases = backend.xp, grid.geometry, grid.lattice, []
     new = {"dtype": _index_type(backend, grid, images)} | ({} if device is None else {"device": device})
     positions = unravel(xp.arange(outputs.start, outputs.stop, **new), geometry.out)
     taps = list(product(*map(range, geometry.window)))
     for i, (axis, position) in enumerate(zip(geometry.axes, positions, strict=True)):
         steps = [tap[i] * axis.window_dilation - axis.low for tap in taps]
         bases.append((position * axis.stride)[:, None] + xp.asarray(steps, **new))
-    image = xp.arange(images, **new) * table.image + table.start
+    image = xp.arange(images, **new) * lattice.image + lattice.start
     return Places(
         xp.stack(bases)[:, None, :, None, :], image[:, None, None, None] + xp.arange(grid.fields, **new)[:, None]
     )
 
 
-def find_cells(backend: Backend, grid: Grid, offset: Array, outputs: range, *, is_finite: bool) -> Cells:
+def own_places(backend: Backend, grid: Grid, outputs: range, offset: Array) -> Places:
+    """`find_places` for the offsets of a tile, which a library may have kept."""
+    device = placement(offset).get("device")
+    places: Places = backend.keep(find_places, backend, grid, offset.shape[1], outputs, device)
+    return places
+
+
+def find_cells(backend: Backend, grid: Grid, places: Places, offset: Array, *, is_finite: bool) -> Cells:
     """For ``offset (D, images, outputs, fields, taps)``.
 
     An offset is cut off where every position is outside anyway, so that it has an integer; a NaN stays in the weights.
     """
-    xp, table, (ndim, *shape) = backend.xp, grid.table, offset.shape
-    places = backend.keep(find_places, backend, grid, shape[0], outputs, placement(offset).get("device"))
+    xp, lattice, (ndim, *shape) = backend.xp, grid.lattice, offset.shape
     offset = xp.reshape(backend.cast(offset, grid.coordinate), (ndim, prod(shape)))
-    offset = xp.clip(offset, -float(table.reach), float(table.reach))
+    offset = xp.clip(offset, -float(lattice.reach), float(lattice.reach))
     below = xp.floor(offset)
     upper = backend.cast(offset - below, grid.real)
     lower = 1.0 - upper
@@ -186,22 +154,22 @@ def find_cells(backend: Backend, grid: Grid, offset: Array, outputs: range, *, i
         below = xp.where(xp.isnan(below), xp.zeros_like(below), below)
     whole = xp.reshape(backend.cast(below, places.base.dtype), (ndim, *shape)) + places.base
     row = places.start
-    for i, (axis, step) in enumerate(zip(grid.geometry.axes, table.steps, strict=True)):
-        at = xp.clip(whole[i, ...], -2, axis.size)
+    for i, (size, step) in enumerate(zip(lattice.sizes, lattice.steps, strict=True)):
+        at = xp.clip(whole[i, ...], -2, size)
         row = row + (at if step == 1 else at * step)
     return Cells(xp.reshape(row, (prod(shape),)), [(lower[i, :], upper[i, :]) for i in range(ndim)])
 
 
 def corners(grid: Grid, cells: Cells) -> Iterator[Corner]:
     """The 2**D of them."""
-    for bits, shift in zip(product((0, 1), repeat=grid.geometry.ndim), grid.table.shifts, strict=True):
+    for bits, shift in zip(product((0, 1), repeat=grid.geometry.ndim), grid.lattice.shifts, strict=True):
         yield Corner(bits, shift, [pair[bit] for pair, bit in zip(cells.weights, bits, strict=True)])
 
 
 def _index_type(backend: Backend, grid: Grid, images: int) -> Any:
     """Asked when it is used: JAX's 64-bit types can be switched."""
     wide = backend.dtype("int64")
-    fits = max(2 * grid.table.reach, grid.rows(images)) < 2**31
+    fits = max(2 * grid.lattice.reach, grid.rows(images)) < 2**31
     return backend.dtype("int32") if fits or wide is None else wide
 
 
@@ -253,18 +221,17 @@ def column_samples(backend: Backend, grid: Grid, columns: Array) -> Array:
 
 
 def sample(
-    backend: Backend, grid: Grid, outputs: range, is_finite: bool, table: Array, offset: Array, *mask: Array
+    backend: Backend, grid: Grid, places: Places, is_finite: bool, table: Array, offset: Array, *mask: Array
 ) -> Array:
     """``(M, channels)`` from `row_table`; where all arrays are finite, zero weights need no care."""
-    xp, cells = backend.xp, find_cells(backend, grid, offset, outputs, is_finite=is_finite)
+    xp, cells = backend.xp, find_cells(backend, grid, places, offset, is_finite=is_finite)
     own = list(corners(grid, cells))
     weights = shares = [corner.weight for corner in own]
     for factor in mask:
         factor = xp.reshape(backend.cast(factor, grid.real), cells.row.shape)
         shares = [weight * factor for weight in weights]
-    if is_finite:
-        return backend.sum_rows(table, cells.row, grid.table.shifts, shares)
-    apart, table = table.shape[0], with_finite(backend, table)
+    apart = 0 if is_finite else table.shape[0]
+    table = table if is_finite else with_finite(backend, table)
     rows = [corner_rows(xp, cells, corner, weight, apart) for corner, weight in zip(own, weights, strict=True)]
     terms = zip(shares, rows, strict=True)
     return sum_products((share[:, None], backend.take_rows(table, row)) for share, row in terms)
@@ -281,7 +248,9 @@ def run_tile(
     mask: Array | None = None,
 ) -> Array:
     """``y (images, O, outputs)``, or with channels "last" its transpose, from ``kernel`` in `Grid.kernel_shape`."""
-    simple, careful = (partial(sample, backend, grid, outputs, is_finite) for is_finite in (True, False))
+    places = own_places(backend, grid, outputs, offset)
+    plain, careful = (partial(sample, backend, grid, places, is_finite) for is_finite in (True, False))
+    simple = partial(backend.sample, plain, grid.lattice, places)
     arrays = (table, offset) if mask is None else (table, offset, mask)
     multiply = partial(multiply_samples, backend, grid, kernel, offset.shape[1:3], channels)
     if backend.compiled is not None:  # XLA shares no product out that lies within a branch
@@ -339,7 +308,7 @@ def pull_tile(
     xp = backend.xp
     dy = xp.reshape(dy, (dy.shape[0], dy.shape[1] * dy.shape[2], dy.shape[3]))
     back = column_samples(backend, grid, backend.matmul(dy, xp.matrix_transpose(kernel)))
-    pull = partial(_pull_samples, backend, grid, outputs, total, back, mask)
+    pull = partial(_pull_samples, backend, grid, own_places(backend, grid, outputs, offset), total, back, mask)
     total, samples, d_offset, d_mask = backend.if_finite(partial(pull, True), partial(pull, False), table, offset)
     columns = xp.matrix_transpose(sample_columns(backend, grid, samples))
     d_mask = None if mask is None else xp.reshape(d_mask, mask.shape)
@@ -349,7 +318,7 @@ def pull_tile(
 def _pull_samples(
     backend: Backend,
     grid: Grid,
-    outputs: range,
+    places: Places,
     total: Array,
     back: Array,
     mask: Array | None,
@@ -358,7 +327,7 @@ def _pull_samples(
     offset: Array,
 ) -> tuple[Array, Array, Array, Array]:
     """The table's cotangent, the samples, and the cotangents of the offset and of a mask, flat."""
-    xp, cells = backend.xp, find_cells(backend, grid, offset, outputs, is_finite=is_finite)
+    xp, cells = backend.xp, find_cells(backend, grid, places, offset, is_finite=is_finite)
     apart = 0 if is_finite else table.shape[0]
     table = table if is_finite else with_finite(backend, table)
     factor = None if mask is None else xp.reshape(backend.cast(mask, grid.real), cells.row.shape)
