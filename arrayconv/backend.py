@@ -358,10 +358,12 @@ def dtype_name(dtype: Any) -> str:
     return name
 
 
-def signed_backend(x: Array, kernel: Array, bias: Array | None) -> Backend | None:
-    """The backend that knows all these arrays by type, if their signatures say all that a plan depends on."""
+def sign_arrays(x: Array, kernel: Array, bias: Array | None) -> tuple[Backend, Hashable] | None:
+    """The backend that knows these arrays by type, and their signatures, if these say all that a plan depends on."""
     backend = _BY_TYPE.get(type(x))
     if backend is None or backend.signature is None or _BY_TYPE.get(type(kernel)) is not backend:
         return None
-    is_strange = bias is not None and _BY_TYPE.get(type(bias)) is not backend
-    return None if is_strange or backend.is_compiling() else backend
+    if (bias is not None and _BY_TYPE.get(type(bias)) is not backend) or backend.is_compiling():
+        return None
+    sign = backend.signature
+    return backend, (sign(x), sign(kernel)) if bias is None else (sign(x), sign(kernel), sign(bias))

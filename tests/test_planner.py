@@ -23,9 +23,11 @@ from arrayconv import planner
 from arrayconv.algorithms import ALGORITHMS, phases
 from arrayconv.backend import library_backend
 from arrayconv.geometry import Geometry, WindowDimension
+from arrayconv.operations import plan as plans
 from arrayconv.operations.table import OPERATIONS
 from arrayconv.planner import current_settings, make_problem, make_program, options
 from arrayconv.program import Problem
+from arrayconv.testing import reference
 
 if TYPE_CHECKING:
     from conftest import Library
@@ -156,6 +158,22 @@ def test_a_plan_is_pickled_and_copied(library: Library) -> None:
     for other in (pickle.loads(pickle.dumps(plan)), copy.deepcopy(plan)):
         assert other == plan and other.backend is plan.backend
         np.testing.assert_array_equal(library.to_numpy(other(*arrays)), library.to_numpy(plan(*arrays)))
+
+
+def test_arrays_like_those_before_are_not_checked_again(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not like them is, whatever came before."""
+    plan, rng = ac.plan(ac.conv, *SHAPES, (6,), library=library.name, padding="same"), np.random.default_rng(0)
+    arrays = [library.asarray(rng.integers(0, 9, shape).astype("float32")) for shape in plan.shapes]
+    first = library.to_numpy(plan(*arrays))
+    np.testing.assert_array_equal(first, reference(ac.conv, *map(library.to_numpy, arrays), padding="same"))
+    if library.name in ("numpy", "torch"):
+        with monkeypatch.context() as patch:
+            patch.setattr(plans, "gather_arrays", None)
+            np.testing.assert_array_equal(library.to_numpy(plan(*arrays)), first)
+    with pytest.raises(ValueError, match="planned for shapes"):
+        plan(*arrays[:2])
+    with pytest.raises(TypeError, match="plan: x must be a float32 array"):
+        plan(library.asarray(np.ones(SHAPES[0])), *arrays[1:])
 
 
 # What a plan refuses

@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import as_strided
 from ..backend import Native, standard_backend
 from ..primitives import split_ranges, window_counts
 from .blas import CROWD
-from .numpy_native import native_execute, native_prepare, native_unsupported, pad
+from .numpy_native import native_execute, native_prepare, native_unsupported, pad, whole
 from .numpy_transforms import forward, inverse
 from .workers import WORKERS
 
@@ -140,6 +140,7 @@ BACKEND = standard_backend(
     native=Native(native_unsupported, native_prepare, native_execute, has_layers=False),
     sum_products=sum_products,
     add_to=lambda y, bias: np.add(y, bias, out=y),
+    whole=whole,
     empty=np.empty,
     unless_finite=unless_finite,
     if_finite=if_finite,

@@ -7,12 +7,14 @@ from typing import Any, cast
 
 import numpy as np
 
+from ..backend import Backend, Planning, Steps
+from ..layout import Layout
 from ..primitives import Widths, crop
-from ..program import Problem
+from ..program import Problem, Program
 
 Array = np.ndarray[Any, Any]
 
-#: `numpy.convolve`, whose types know no array of any type.
+#: `numpy.convolve` or `numpy.correlate`, whose types know no array of any type.
 Convolve = Callable[[Array, Array, str], Array]
 
 
@@ -43,10 +45,13 @@ def native_unsupported(problem: Problem) -> str | None:
 
 
 def native_prepare(problem: Problem) -> tuple[str, Widths]:
-    """The mode, and the zeros that it doesn't add."""
+    """The mode, and the zeros that it doesn't add: "same" begins in the middle of the kernel, if x is no shorter."""
     (axis,) = problem.geometry.axes
-    if axis.low == axis.high == axis.kernel - 1:
+    middle, last = axis.kernel // 2, axis.kernel - 1
+    if axis.low == axis.high == last:
         return "full", ((0, 0),)
+    if (axis.low, axis.high) == (middle, last - middle) and axis.size >= axis.kernel:
+        return "same", ((0, 0),)
     return "valid", ((axis.low, axis.high),)
 
 
@@ -60,3 +65,25 @@ def native_execute(own: tuple[str, Widths], x: Array, kernel: Array) -> Array:
         return convolve(x[0, 0], taps[0], mode)[None, None]
     each = len(kernel) // x.shape[1]
     return np.asarray([[convolve(image[i // each], row, mode) for i, row in enumerate(taps)] for image in x])
+
+
+def whole(planning: Planning, backend: Backend, program: Program, layout: Layout, otherwise: Steps) -> Steps | None:
+    """The call of one signal and one kernel before ``layout``, which has either as it lies or flips it: all but a
+    microsecond of a short one is the way to it.
+    """
+    problem, geometry = program.problem, program.geometry
+    if program.algorithm != "native" or problem.accumulator != problem.dtype:
+        return None
+    if geometry.batch * geometry.groups * geometry.outputs != 1:
+        return None
+    mode, widths = native_prepare(problem)
+    is_padded, is_flipped = any(map(any, widths)), bool(layout.flipped)
+    is_plain = not (is_flipped or problem.is_complex)  # `numpy.correlate` conjugates its kernel
+    function = cast("Convolve", np.correlate if is_plain else np.convolve)
+    taps = slice(None, None, 1 if is_plain or is_flipped else -1)
+
+    def call(x: Array, kernel: Array, bias: Array | None = None) -> Array:
+        y = function((pad(x, widths) if is_padded else x).reshape(-1), kernel.reshape(-1)[taps], mode)
+        return (y if bias is None else np.add(y, bias, out=y))[None, None]
+
+    return call

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ..algorithms import prepare_all
 from ..arguments import Pairs, is_sequence, read_int, read_padding, read_per_axis, read_word, resolve
-from ..backend import Backend, Steps, dtype_name, library_backend, signed_backend
+from ..backend import Backend, Steps, dtype_name, library_backend, sign_arrays
 from ..boundary import BOUNDARIES, Run, check_depth, runs
 from ..gather import gather_arrays
 from ..geometry import Geometry, WindowDimension, dilated
@@ -96,12 +96,9 @@ def known_call(
 
     What `read_call` finds is kept where the signatures of the arrays say all, and it took them as they are.
     """
-    backend, key, arrays = signed_backend(x, kernel, bias), None, (x, kernel, bias)
-    if backend is not None:
-        sign = backend.signature
-        assert sign is not None
-        signs = (sign(x), sign(kernel)) if bias is None else (sign(x), sign(kernel), sign(bias))
-        key = (read, op, backend, signs, dtype, options, transposed, current_settings())
+    signed, key, arrays = sign_arrays(x, kernel, bias), None, (x, kernel, bias)
+    if signed is not None:
+        key = (read, op, signed, dtype, options, transposed, current_settings())
         try:
             known = _CALLS.get(key)
         except TypeError:  # an option or a dtype that is unhashable, which `read_call` refuses

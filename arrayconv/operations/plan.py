@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import inf, prod
+from operator import is_
 from typing import Any
 
 from ..algorithms import ALGORITHMS
 from ..arguments import is_sequence, read_ints
-from ..backend import Backend, dtype_name, get_backend, installed_libraries, library_backend
+from ..backend import Backend, Steps, dtype_name, get_backend, installed_libraries, library_backend, sign_arrays
 from ..gather import gather_arrays
 from ..planner import current_settings, options
 from ..program import ITEM_SIZES, Program
@@ -20,8 +22,15 @@ from .table import bind, find_operation, linear_options
 Array = Any
 
 
+class _Bound:
+    """A slot that is no field: by the signatures of arrays that were checked once, what runs arrays like them."""
+
+    __slots__ = ("bound",)
+    bound: dict[Hashable, Steps]
+
+
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(_Bound):
     """A planned call: printed, it is the planner's table; called with arrays of its shapes, it runs.
 
     Attributes:
@@ -40,6 +49,13 @@ class Plan:
     call: LinearCall
     backend: Backend
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bound", {})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = self.operation, self.shapes, self.dtypes, self.output_shape, self.program, self.call, self.backend
+        return Plan, fields
+
     @property
     def dtype(self) -> str:
         """Of the result."""
@@ -52,6 +68,18 @@ class Plan:
 
     def __call__(self, x: Array, kernel: Array, bias: Array | None = None) -> Array:
         """The operation on arrays of the planned library, shapes and dtypes; NumPy constants are adopted."""
+        signed = sign_arrays(x, kernel, bias)
+        steps = None if signed is None else self.bound.get(signed)
+        if steps is None:
+            arrays = self._gather(x, kernel, bias)
+            steps = partial(self.call.run, self.backend)
+            if signed is not None and all(map(is_, arrays, (x, kernel, bias))):
+                steps = self.bound[signed] = self.call.bind(self.backend, *arrays)
+            x, kernel, bias = arrays
+        return steps(x, kernel) if bias is None else steps(x, kernel, bias)
+
+    def _gather(self, x: Array, kernel: Array, bias: Array | None) -> list[Array]:
+        """The arrays of the plan's library, if they are like those that it was made for."""
         given = [(name, array) for name, array in zip(_NAMES, (x, kernel, bias), strict=True) if array is not None]
         for (name, array), dtype in zip(given, self.dtypes, strict=False):
             owner = get_backend(array).name if hasattr(array, "dtype") else None
@@ -67,7 +95,7 @@ class Plan:
             raise TypeError(
                 f"plan: one array at least must be of {self.backend.name}, got {backend.name} only; plan again"
             )
-        return self.call.run(self.backend, *arrays)
+        return arrays
 
     def __str__(self) -> str:
         problem, geometry = self.program.problem, self.program.geometry
