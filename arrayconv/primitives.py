@@ -52,21 +52,27 @@ def pad_zero(xp: Any, x: Array, widths: Widths) -> Array:
 
 
 def crop(x: Array, widths: Widths) -> tuple[Array, Widths]:
-    """x without what negative widths of the last axes take away, and the zeros that are left to add.
+    """x without what negative widths of the last axes take away, and the zeros that are left to add."""
+    if all(low >= 0 and high >= 0 for low, high in widths):
+        return x, widths
+    parts, rest = crop_parts(x.shape[x.ndim - len(widths) :], widths)
+    return x[(..., *parts)], rest
+
+
+def crop_parts(sizes: Sequence[int], widths: Widths) -> tuple[list[slice], Widths]:
+    """What is left of each axis, and the zeros to add.
 
     A crop deeper than x eats into the zeros of the other side: ``(5, -4)`` of 3 elements leaves 4 zeros.
     """
-    if all(low >= 0 and high >= 0 for low, high in widths):
-        return x, widths
     parts, rest = [], []
-    for n, (low, high) in zip(x.shape[x.ndim - len(widths) :], widths, strict=True):
+    for n, (low, high) in zip(sizes, widths, strict=True):
         start = min(n, max(0, -low))
         stop = max(start, n - max(0, -high))
         parts.append(slice(start, stop))
         added = n + low + high - (stop - start)
         before = min(max(0, low), added)
         rest.append((before, added - before))
-    return x[(..., *parts)], rest
+    return parts, rest
 
 
 def forward(xp: Any, x: Array, lengths: Sequence[int]) -> Array:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
 
 from ..backend import Backend, Planning, Steps
 from ..layout import Layout
-from ..primitives import Widths, crop
+from ..primitives import Widths, crop_parts
 from ..program import Problem, Program
 
 Array = np.ndarray[Any, Any]
@@ -20,16 +21,26 @@ Convolve = Callable[[Array, Array, str], Array]
 
 def pad(x: Array, widths: Widths) -> Array:
     """Zero padding of the last axes into one fresh buffer; crops alone are a view."""
-    x, widths = crop(x, widths)
-    if not any(low or high for low, high in widths):
-        return x
     first = x.ndim - len(widths)
-    inner = x.shape[first:]
-    sizes = [n + low + high for n, (low, high) in zip(inner, widths, strict=True)]
-    out = np.zeros((*x.shape[:first], *sizes), dtype=x.dtype)
-    middle: Any = tuple(slice(low, low + n) for n, (low, _) in zip(inner, widths, strict=True))
-    out[(..., *middle)] = x
+    parts, sizes, middle = frame(x.shape[first:], tuple(widths))
+    if parts is not None:
+        x = x[parts]
+    if middle is None:
+        return x
+    out: Array = np.zeros(x.shape[:first] + sizes, x.dtype)
+    out[middle] = x
     return out
+
+
+@lru_cache(maxsize=1024)  # of a small call it would be a tenth
+def frame(sizes: tuple[int, ...], widths: tuple[tuple[int, int], ...]) -> tuple[Any, tuple[int, ...], Any]:
+    """What is left of x, the sizes with its zeros, and where it lies among them; None where that is all."""
+    parts, rest = crop_parts(sizes, widths)
+    left = [len(range(n)[part]) for n, part in zip(sizes, parts, strict=True)]
+    out = tuple([n + low + high for n, (low, high) in zip(left, rest, strict=True)])
+    middle = (..., *[slice(low, low + n) for n, (low, _) in zip(left, rest, strict=True)])
+    is_cut = any(low < 0 or high < 0 for low, high in widths)
+    return (..., *parts) if is_cut else None, out, middle if any(map(any, rest)) else None
 
 
 def native_unsupported(problem: Problem) -> str | None:
