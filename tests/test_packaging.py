@@ -60,6 +60,7 @@ OWNERS = {
         "backends.torch",
         "backends.torch_gradient",
         "backends.torch_native",
+        "backends.torch_pool",
         "backends.torch_recorded",
         "backends.torch_samples",
         "backends.torch_values",

@@ -17,6 +17,7 @@ from .. import primitives
 from ..backend import Native, namespace, standard_backend
 from .torch_gradient import close
 from .torch_native import native_execute, native_prepare, native_unsupported, pad
+from .torch_pool import max_windows
 from .torch_recorded import whole
 from .torch_samples import sample
 from .torch_values import has_values, is_plain, keep
@@ -226,6 +227,7 @@ BACKEND = standard_backend(
     view=peek,
     take_rows=take_rows,
     sample=sample,
+    max_windows=max_windows,
     add_to=add_to,
     whole=whole,
     sum_each=partial(primitives.sum_each, XP),

@@ -61,12 +61,19 @@ def beats(xp: Any, new: Array, best: Array) -> Array:
 
 
 def window_max(backend: Backend, axes: Sequence[WindowDimension], x: Array) -> Array:
-    """The first maximum of every window; not by xp.maximum, which splits the gradient of a tie."""
-    xp = backend.xp
-    x = pad_runs(xp, x, [nearest(axis) for axis in axes])
-    for i, axis in last_first(x, axes):
-        x = windowed(lambda best, new: xp.where(beats(xp, new, best), new, best), x, i, axis)
-    return x
+    """The first maximum of every window; not by xp.maximum, which splits the gradient of a tie, where there may be one.
+
+    Values alone have no order to keep, and along the first axis whole rows are compared.
+    """
+
+    def fold(larger: Callable[[Array, Array], Array] | None) -> Array:
+        xp = backend.xp
+        y = pad_runs(xp, x, [nearest(axis) for axis in axes])
+        for i, axis in last_first(x, axes)[:: 1 if larger is None else -1]:
+            y = windowed(larger or (lambda best, new: xp.where(beats(xp, new, best), new, best)), y, i, axis)
+        return y
+
+    return backend.max_windows(fold, axes, x)
 
 
 def pull_window_max(backend: Backend, axes: Sequence[WindowDimension], x: Array, dy: Array) -> Array:
