@@ -13,6 +13,7 @@ from operator import add
 from typing import Any
 
 from ..backend import Backend, dtype_name
+from ..boundary import Run
 from ..geometry import WindowDimension, dilated
 from ..primitives import along, dilate, pad_runs, pad_runs_transpose
 from .pool_axes import nearest
@@ -67,29 +68,32 @@ def window_max(backend: Backend, axes: Sequence[WindowDimension], x: Array) -> A
     """
 
     def fold(larger: Callable[[Array, Array], Array] | None) -> Array:
-        xp = backend.xp
-        y = pad_runs(xp, x, [nearest(axis) for axis in axes])
+        xp, y = backend.xp, x
         for i, axis in last_first(x, axes)[:: 1 if larger is None else -1]:
+            y = pad_runs(xp, y, along_axis(y, i, axis))
             y = windowed(larger or (lambda best, new: xp.where(beats(xp, new, best), new, best)), y, i, axis)
         return y
 
     return backend.max_windows(fold, axes, x)
 
 
+def along_axis(x: Array, i: int, axis: WindowDimension) -> list[tuple[Run, ...]]:
+    """`nearest` of one axis: those after it, whose windows may be one element already, are as they are."""
+    return [nearest(axis), *(((0, n, 1),) for n in x.shape[i + 1 :])]
+
+
 def pull_window_max(backend: Backend, axes: Sequence[WindowDimension], x: Array, dy: Array) -> Array:
     """The transpose of `window_max` at x: each cotangent goes to the element that won its window."""
-    pieces = [nearest(axis) for axis in axes]
-    padded = pad_runs(backend.xp, x, pieces)
-    dx = _route(backend, dy, padded, last_first(x, axes))
-    return pad_runs_transpose(backend.xp, dx, pieces, [axis.size for axis in axes])
+    return _route(backend, dy, x, last_first(x, axes))
 
 
 def _route(backend: Backend, dy: Array, x: Array, axes: Sequence[tuple[int, WindowDimension]]) -> Array:
-    """`pull_window_max` of the padded x, along the axes that are left."""
+    """`pull_window_max` along the axes that are left."""
     if not axes:
         return dy
     (i, axis), *inner = axes
-    xp, later, wins = backend.xp, taps(x, i, axis), []
+    xp, pieces, wins = backend.xp, along_axis(x, i, axis), []
+    later = taps(pad_runs(xp, x, pieces), i, axis)
     best = next(later)
     for new in later:
         wins.append(beats(xp, new, best))
@@ -99,7 +103,8 @@ def _route(backend: Backend, dy: Array, x: Array, axes: Sequence[tuple[int, Wind
     for win in reversed(wins):  # the last element that beat those before it is the winner
         shares.append(xp.where(win, dy, zero))
         dy = xp.where(win, zero, dy)
-    return interleave(backend, [dy, *reversed(shares)], i, axis)
+    dx = interleave(backend, [dy, *reversed(shares)], i, axis)
+    return pad_runs_transpose(xp, dx, pieces, x.shape[i:])
 
 
 def interleave(backend: Backend, shares: Sequence[Array], i: int, axis: WindowDimension) -> Array:
