@@ -132,8 +132,11 @@ def interleave(backend: Backend, shares: Sequence[Array], i: int, axis: WindowDi
 def window_sum(backend: Backend, axes: Sequence[WindowDimension], x: Array) -> Array:
     """The sum of every window; along `Pooling.transposed` its own transpose."""
     x = dilate(backend.xp, x, [axis.base_dilation for axis in axes])
-    x = backend.pad(x, [(axis.low, axis.high) for axis in axes])
-    for i, axis in last_first(x, axes):
+    widths, nothing = [(axis.low, axis.high) for axis in axes], [(0, 0)] * len(axes)
+    if backend.compiled is not None:  # XLA pads and adds in one loop; others copy less of what is summed already
+        x, widths = backend.pad(x, widths), nothing
+    for k, (i, axis) in enumerate(last_first(x, axes)[::-1]):
+        x = backend.pad(x, [widths[k], *nothing[k + 1 :]])
         if axis.output == 1 < axis.kernel:  # one window, as in global pooling, however long
             x = x[along(i, slice(0, axis.window, axis.window_dilation))]
             x = backend.xp.sum(x, axis=i, keepdims=True, dtype=x.dtype)
