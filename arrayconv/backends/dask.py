@@ -176,7 +176,7 @@ def pad(x: Array, widths: Sequence[tuple[int, int]]) -> Array:
 
 def run_pad(x: Array, runs: Any, value: Any) -> Array:
     """One block of `pad_runs`, in a worker."""
-    return primitives.pad_runs(get_backend(x).xp, x, runs, value)
+    return get_backend(x).pad_runs(x, runs, value)
 
 
 def pad_runs_transpose(dy: Array, runs: Sequence[Sequence[Run]], sizes: Sequence[int]) -> Array:
@@ -195,7 +195,7 @@ def pad_runs_transpose(dy: Array, runs: Sequence[Sequence[Run]], sizes: Sequence
 
 def run_pad_transpose(dy: Array, runs: Any, sizes: Any) -> Array:
     """One block of `pad_runs_transpose`, in a worker."""
-    return primitives.pad_runs_transpose(get_backend(dy).xp, dy, runs, sizes)
+    return get_backend(dy).pad_runs_transpose(dy, runs, sizes)
 
 
 def read_all(

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from .. import primitives
 from ..backend import Native, standard_backend
+from ..frames import Runs, pad_into
 from ..primitives import split_ranges, window_counts
 from .blas import CROWD
 from .numpy_native import native_execute, native_prepare, native_unsupported, pad, whole
@@ -30,6 +32,16 @@ vars(XP).update(vars(np), reshape=lambda x, shape: x.reshape(shape), permute_dim
 def owns(array: Any) -> bool:
     """ndarrays, memory maps too; masked arrays and matrices mean something else by ``*`` and indexing."""
     return isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray | np.matrix)
+
+
+def pad_runs(x: Array, runs: Runs, value: Any = 0) -> Array:
+    padded = pad_into(np.empty, flip, x, runs, value)
+    return np.asarray(primitives.pad_runs(XP, x, runs, value)) if padded is None else np.asarray(padded)
+
+
+def flip(array: Array, axis: int) -> Array:
+    """`numpy.flip` takes ten times as long to come to the same view."""
+    return array[(*(slice(None),) * axis, slice(None, None, -1))]
 
 
 def windows(x: Array, window: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Array:
@@ -152,6 +164,7 @@ BACKEND = standard_backend(
     cast=lambda array, dtype: array.astype(dtype, copy=False),
     admit=lambda array: array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("=")),
     pad=pad,
+    pad_runs=pad_runs,
     windows=windows,
     band=band,
     matmul=matmul,

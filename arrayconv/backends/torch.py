@@ -15,8 +15,10 @@ from torch.utils.checkpoint import checkpoint
 
 from .. import primitives
 from ..backend import Native, namespace, standard_backend
+from ..frames import Runs, pad_into
 from .torch_gradient import close
 from .torch_native import native_execute, native_prepare, native_unsupported, pad
+from .torch_pad import own_pad
 from .torch_pool import max_windows
 from .torch_recorded import whole
 from .torch_samples import sample
@@ -71,6 +73,15 @@ def admit(array: Tensor) -> Tensor:
     if array.layout != torch.strided:
         raise TypeError(f"is a sparse tensor ({array.layout}); arrayconv takes dense ones: call its to_dense() first")
     return array
+
+
+def pad_runs(x: Tensor, runs: Runs, value: Any = 0) -> Tensor:
+    """By torch's own call where it has one, or into a buffer where nothing follows x."""
+    padded = None if torch.compiler.is_compiling() else own_pad(x, runs, value)
+    if padded is None and is_plain(x):
+        padded = pad_into(torch.empty, torch.Tensor.flip, x, runs, value)
+    joined: Tensor = primitives.pad_runs(XP, x, runs, value) if padded is None else padded
+    return joined
 
 
 def windows(x: Tensor, window: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Tensor:
@@ -205,6 +216,7 @@ BACKEND = standard_backend(
     admit=admit,
     copy=lambda array: array.clone(),
     pad=pad,
+    pad_runs=pad_runs,
     windows=windows,
     matmul=matmul,
     native=Native(native_unsupported, native_prepare, native_execute),

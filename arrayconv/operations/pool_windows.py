@@ -15,7 +15,7 @@ from typing import Any
 from ..backend import Backend, dtype_name
 from ..boundary import Run
 from ..geometry import WindowDimension, dilated
-from ..primitives import along, dilate, pad_runs, pad_runs_transpose
+from ..primitives import along, dilate
 from .pool_axes import nearest
 
 Array = Any
@@ -70,7 +70,7 @@ def window_max(backend: Backend, axes: Sequence[WindowDimension], x: Array) -> A
     def fold(larger: Callable[[Array, Array], Array] | None) -> Array:
         xp, y = backend.xp, x
         for i, axis in last_first(x, axes)[:: 1 if larger is None else -1]:
-            y = pad_runs(xp, y, along_axis(y, i, axis))
+            y = backend.pad_runs(y, along_axis(y, i, axis))
             y = windowed(larger or (lambda best, new: xp.where(beats(xp, new, best), new, best)), y, i, axis)
         return y
 
@@ -93,7 +93,7 @@ def _route(backend: Backend, dy: Array, x: Array, axes: Sequence[tuple[int, Wind
         return dy
     (i, axis), *inner = axes
     xp, pieces, wins = backend.xp, along_axis(x, i, axis), []
-    later = taps(pad_runs(xp, x, pieces), i, axis)
+    later = taps(backend.pad_runs(x, pieces), i, axis)
     best = next(later)
     for new in later:
         wins.append(beats(xp, new, best))
@@ -104,7 +104,7 @@ def _route(backend: Backend, dy: Array, x: Array, axes: Sequence[tuple[int, Wind
         shares.append(xp.where(win, dy, zero))
         dy = xp.where(win, zero, dy)
     dx = interleave(backend, [dy, *reversed(shares)], i, axis)
-    return pad_runs_transpose(xp, dx, pieces, x.shape[i:])
+    return backend.pad_runs_transpose(dx, pieces, x.shape[i:])
 
 
 def interleave(backend: Backend, shares: Sequence[Array], i: int, axis: WindowDimension) -> Array:
