@@ -129,6 +129,7 @@ class Backend:
     - ``take_rows(table, index)`` is ``table[index]`` for indices that are within the table;
     - ``sample(otherwise, lattice, places, table, offset, *mask)`` is ``otherwise(table, offset, *mask)``, the samples
       of a table's rows (`lattice.py`, `operations/sampling.py`), or a faster way to them;
+    - ``is_writable(x)``: whether new arrays beside x may be written, and views of them, since nothing follows x;
     - ``max_windows(fold, axes, x)`` are the maxima of windows over x's last axes: ``fold(larger)`` by an elementwise
       maximum that is NaN where either is, or ``fold(None)`` where something follows x;
     - ``add_to(y, bias)`` is their sum, in the memory of y, of which the caller lets go;
@@ -188,6 +189,7 @@ class Backend:
     sum_each: Callable[[Sequence[Array], Array, Sequence[int]], list[Array]] | None = None
     take_rows: Callable[[Array, Array], Array] = lambda table, index: table
     sample: Callable[..., Array] = lambda otherwise, lattice, places, *arrays: otherwise(*arrays)
+    is_writable: Callable[[Array], bool] = _never
     max_windows: Callable[..., Array] = lambda fold, axes, x: fold(None)
     add_to: Callable[[Array, Array], Array] = add
     whole: Callable[[Planning, Backend, Program, Layout, Steps], Steps | None] | None = None

@@ -172,6 +172,7 @@ BACKEND = standard_backend(
     inverse=inverse,
     native=Native(native_unsupported, native_prepare, native_execute, has_layers=False),
     sum_products=sum_products,
+    is_writable=lambda x: True,
     max_windows=lambda fold, axes, x: fold(np.maximum),
     add_to=lambda y, bias: np.add(y, bias, out=y),
     whole=whole,

@@ -239,6 +239,7 @@ BACKEND = standard_backend(
     view=peek,
     take_rows=take_rows,
     sample=sample,
+    is_writable=is_plain,
     max_windows=max_windows,
     add_to=add_to,
     whole=whole,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from math import prod
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from ..backend import Backend, dtype_name
 from ..gather import gather_arrays
 from ..geometry import WindowDimension
 from ..planner import ACCUMULATORS
+from ..primitives import MOST_STACKED, full, placement, tap_slice
 from .call import Pullback, as_dtype
 from .column_blocks import fold_blocks, unfold_blocks
 from .conv import channel_shape
@@ -25,7 +27,8 @@ LAYOUTS = ("first", "last")
 class Columns(NamedTuple):
     """The two shapes that `unfold` and `fold` go between: ints only.
 
-    Both directions go axis by axis, so they take ``sum(window)`` slices at most, not ``prod(window)``.
+    Both directions go axis by axis, so they take ``sum(window)`` slices at most, not ``prod(window)``; where arrays can
+    be written, columns are one copy of a view, and those of few taps are added up in place.
     """
 
     lead: Shape
@@ -40,6 +43,10 @@ class Columns(NamedTuple):
     @property
     def out(self) -> Shape:
         return tuple([axis.output for axis in self.axes])
+
+    @property
+    def padded(self) -> Shape:
+        return tuple([axis.padded for axis in self.axes])
 
     @property
     def split_shape(self) -> Shape:
@@ -67,6 +74,10 @@ class Columns(NamedTuple):
         xp = backend.xp
         if backend.has_blocks and 0 not in x.shape:
             return unfold_blocks(xp, self, x)
+        if backend.is_writable(x):
+            columns = xp.empty(self.split_shape, dtype=x.dtype, **placement(x))
+            columns[...] = self._windows(backend, x)
+            return xp.reshape(columns, self.shape)
         x = pad_axes(xp, x, self.positions(0)[1], [(axis.low, axis.high) for axis in self.axes])
         for i, axis in enumerate(self.axes):
             x = take_taps(xp, x, axis, *self.positions(i))
@@ -78,10 +89,36 @@ class Columns(NamedTuple):
         if backend.has_blocks and 0 not in (*columns.shape, *[axis.size for axis in self.axes]):
             return fold_blocks(xp, self, columns)
         y = xp.reshape(backend.cast(columns, accumulator(backend, columns)), self.split_shape)
-        for i, axis in reversed(tuple(enumerate(self.axes))):
-            y = add_taps(xp, y, axis, *self.positions(i))
+        if prod(self.window) <= MOST_STACKED and backend.is_writable(y):
+            y = self._add_up(xp, y)
+        else:
+            for i, axis in reversed(tuple(enumerate(self.axes))):
+                y = add_taps(xp, y, axis, *self.positions(i))
         y = pad_axes(xp, y, self.positions(0)[1], [(-axis.low, -axis.high) for axis in self.axes])
         return backend.cast(y, columns.dtype)
+
+    def _windows(self, backend: Backend, x: Array) -> Array:
+        """Of the padded x, in `split_shape`; a view."""
+        xp, first, ndim = backend.xp, len(self.lead), len(self.axes)
+        lead, is_last = tuple(range(first)), self.channels == "last"
+        if is_last:
+            x = xp.permute_dims(x, (*lead, first + ndim, *range(first, first + ndim)))
+        x = backend.pad(x, [(axis.low, axis.high) for axis in self.axes])
+        steps = [(axis.stride, axis.window_dilation) for axis in self.axes]
+        x = backend.windows(x, self.window, *zip(*steps, strict=True))
+        out, window = range(first + 1, first + 1 + ndim), range(first + 1 + ndim, first + 1 + 2 * ndim)
+        return xp.permute_dims(x, (*lead, *out, *window, first) if is_last else (*lead, first, *window, *out))
+
+    def _add_up(self, xp: Any, y: Array) -> Array:
+        """Columns in `split_shape` into the padded x, one tap after the other."""
+        strides, dilations = ([getattr(axis, step) for axis in self.axes] for step in ("stride", "window_dilation"))
+        is_last, every = self.channels == "last", (slice(None),)
+        total = full(xp, y, channel_shape(self.lead, self.channel_count, self.padded, self.channels))
+        for taps in product(*map(range, self.window)):
+            place = tap_slice(taps, self.out, strides, dilations)
+            part = total[(*place, *every) if is_last else place]
+            part += y[(..., *taps, *every) if is_last else (..., *taps, *every * len(self.axes))]
+        return total
 
 
 def accumulator(backend: Backend, array: Array) -> Any:
