@@ -68,13 +68,30 @@ def window_max(backend: Backend, axes: Sequence[WindowDimension], x: Array) -> A
     """
 
     def fold(larger: Callable[[Array, Array], Array] | None) -> Array:
+        whole: list[int] = []
         xp, y = backend.xp, x
         for i, axis in last_first(x, axes)[:: 1 if larger is None else -1]:
             y = backend.pad_runs(y, along_axis(y, i, axis))
-            y = windowed(larger or (lambda best, new: xp.where(beats(xp, new, best), new, best)), y, i, axis)
-        return y
+            if larger is not None and is_whole(axis):
+                y = one_window(y, i, axis)
+                whole.append(i)
+            else:
+                y = windowed(larger or (lambda best, new: xp.where(beats(xp, new, best), new, best)), y, i, axis)
+        return xp.max(y, axis=tuple(whole), keepdims=True) if whole else y
 
     return backend.max_windows(fold, axes, x)
+
+
+def is_whole(axis: WindowDimension) -> bool:
+    """Whether there is one window, as in global pooling, however long."""
+    return axis.output == 1 < axis.kernel
+
+
+def one_window(x: Array, i: int, axis: WindowDimension) -> Array:
+    """Its elements."""
+    if axis.window_dilation == 1 and axis.window == x.shape[i]:
+        return x
+    return x[along(i, slice(0, axis.window, axis.window_dilation))]
 
 
 def along_axis(x: Array, i: int, axis: WindowDimension) -> list[tuple[Run, ...]]:
@@ -135,11 +152,12 @@ def window_sum(backend: Backend, axes: Sequence[WindowDimension], x: Array) -> A
     widths, nothing = [(axis.low, axis.high) for axis in axes], [(0, 0)] * len(axes)
     if backend.compiled is not None:  # XLA pads and adds in one loop; others copy less of what is summed already
         x, widths = backend.pad(x, widths), nothing
+    whole = []
     for k, (i, axis) in enumerate(last_first(x, axes)[::-1]):
         x = backend.pad(x, [widths[k], *nothing[k + 1 :]])
-        if axis.output == 1 < axis.kernel:  # one window, as in global pooling, however long
-            x = x[along(i, slice(0, axis.window, axis.window_dilation))]
-            x = backend.xp.sum(x, axis=i, keepdims=True, dtype=x.dtype)
+        if is_whole(axis):
+            x = one_window(x, i, axis)
+            whole.append(i)
         else:
             x = windowed(add, x, i, axis)
-    return x
+    return backend.xp.sum(x, axis=tuple(whole), keepdims=True, dtype=x.dtype) if whole else x
