@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from importlib import import_module
 from operator import add
 from typing import Any, NamedTuple, Protocol
@@ -118,8 +118,8 @@ class Backend:
     - ``unless_finite(compute, otherwise, x)`` is ``compute(x)`` where all of it is finite, else ``otherwise(x)``; where
       looking at values is not allowed or not cheap, it is ``otherwise(x)``;
     - ``if_finite(compute, otherwise, *arrays)`` is ``compute(*arrays)`` where all of the arrays are finite, else
-      ``otherwise(*arrays)``, which it may be anyway; with ``shown``, what is not finite in what was read of them shows
-      in the result of ``compute``, which may be looked at in their place;
+      ``otherwise(*arrays)``, which it may be anyway; what is not finite in what was read of them shows
+      in ``shown`` of the result of ``compute``, if that is given, which may be looked at in their place;
     - ``workers`` run the tiles of an algorithm that leaves cores idle in the library's own loops, ``multipliers``
       those of matrix products, each of which they keep to one core;
     - ``short_lines``: the library's Fourier transforms of many short lines are better than a long one, since they
@@ -211,7 +211,7 @@ class Backend:
     fold: Callable[..., Any] = _call
     recompute: Callable[..., Array] = _call
     unless_finite: Callable[..., Array] = lambda compute, otherwise, x: otherwise(x)
-    if_finite: Callable[..., Any] = lambda compute, otherwise, *arrays, shown=False: otherwise(*arrays)
+    if_finite: Callable[..., Any] = lambda compute, otherwise, *arrays, shown=None: otherwise(*arrays)
     cache: int | None = None
     workers: Workers | None = None
     multipliers: Workers | None = None
@@ -231,7 +231,7 @@ class Backend:
     view: Callable[[Array], np.ndarray[Any, Any] | None] = lambda array: None
     wait: Callable[[Array], Any] = _same
 
-    @property
+    @cached_property  # NumPy takes two microseconds to say no
     def has_blocks(self) -> bool:
         """Whether arrays come in chunks that only their library's own ``map_blocks`` reaches."""
         return hasattr(self.xp, "map_blocks")

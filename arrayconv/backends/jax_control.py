@@ -114,7 +114,7 @@ def _all_finite_mapped(size: int, mapped: Any, arrays: list[Array]) -> tuple[Arr
     return all_finite(arrays), False
 
 
-def if_finite(compute: Callable[..., Any], otherwise: Callable[..., Any], *arrays: Array, shown: bool = False) -> Any:
+def if_finite(compute: Callable[..., Any], otherwise: Callable[..., Any], *arrays: Array, shown: Any = None) -> Any:
     """On CPUs, by the arrays; the branches keep nothing but their arguments for a gradient."""
     if jax.default_backend() != "cpu":
         return otherwise(*arrays)

@@ -139,7 +139,7 @@ def unless_finite(compute: Compute, otherwise: Compute, x: Array) -> Array:
     return y if np.isfinite(y).all() else otherwise(x)
 
 
-def if_finite(compute: Callable[..., Any], otherwise: Callable[..., Any], *arrays: Array, shown: bool = False) -> Any:
+def if_finite(compute: Callable[..., Any], otherwise: Callable[..., Any], *arrays: Array, shown: Any = None) -> Any:
     """By the arrays: NumPy would warn of what is not finite."""
     return (compute if all(np.isfinite(array).all() for array in arrays) else otherwise)(*arrays)
 

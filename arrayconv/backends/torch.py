@@ -177,17 +177,19 @@ def is_finite(array: Tensor) -> bool:
 
 
 def unless_finite(compute: Compute, otherwise: Compute, x: Tensor) -> Tensor:
-    y: Tensor = if_finite(compute, otherwise, x, shown=True)
+    y: Tensor = if_finite(compute, otherwise, x, shown=lambda y: y)
     return y
 
 
-def if_finite(compute: Callable[..., Any], otherwise: Callable[..., Any], *arrays: Tensor, shown: bool = False) -> Any:
+def if_finite(
+    compute: Callable[..., Any], otherwise: Callable[..., Any], *arrays: Tensor, shown: Compute | None = None
+) -> Any:
     if not all(map(has_values, arrays)):
         return otherwise(*arrays)
-    if not shown:
+    if shown is None:
         return (compute if all(map(is_finite, arrays)) else otherwise)(*arrays)
     y = compute(*arrays)
-    return y if is_finite(y) else otherwise(*arrays)
+    return y if is_finite(shown(y)) else otherwise(*arrays)
 
 
 def add_to(y: Tensor, bias: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import product
 from math import prod
 from typing import Any, NamedTuple
@@ -136,6 +137,17 @@ def read_axes(op: str, sizes: Shape, window: Shape, options: Options) -> tuple[W
     return window_axes(op, sizes, window, options)[1]
 
 
+def find_unfold(*key: Any) -> Columns:
+    """`read_unfold`, remembered."""
+    return read_unfold(*key)
+
+
+def find_fold(*key: Any) -> Columns:
+    """`read_fold`, remembered."""
+    return read_fold(*key)
+
+
+@lru_cache(maxsize=4096)
 def read_unfold(shape: Shape, window: Any, stride: Any, padding: Any, dilation: Any, channels: Any) -> Columns:
     """The arguments of `unfold`, checked."""
     options = Options(stride, padding, dilation, channels=read_word("unfold", "channels", channels, LAYOUTS))
@@ -151,6 +163,7 @@ def read_unfold(shape: Shape, window: Any, stride: Any, padding: Any, dilation: 
     return Columns(lead, count, read_axes("unfold", sizes, window, options), options.channels)
 
 
+@lru_cache(maxsize=4096)
 def read_fold(
     shape: Shape, spatial_shape: Any, window: Any, stride: Any, padding: Any, dilation: Any, channels: Any
 ) -> Columns:
@@ -277,7 +290,7 @@ def gather_unfold(x: Array, window: Any, **options: Any) -> tuple[Backend, Array
     backend, (x,) = gather_arrays("unfold", ("x",), (x,))
     given = {"window": window, **DEFAULTS, **options}
     key = [freeze("unfold", name, value) for name, value in given.items()]
-    return backend, x, backend.fold(read_unfold, tuple(x.shape), *key)
+    return backend, x, backend.fold(find_unfold, tuple(x.shape), *key)
 
 
 def gather_fold(columns: Array, spatial_shape: Any, window: Any, **options: Any) -> tuple[Backend, Array, Columns]:
@@ -285,7 +298,7 @@ def gather_fold(columns: Array, spatial_shape: Any, window: Any, **options: Any)
     backend, (columns,) = gather_arrays("fold", ("columns",), (columns,))
     given = {"spatial_shape": spatial_shape, "window": window, **DEFAULTS, **options}
     key = [freeze("fold", name, value) for name, value in given.items()]
-    return backend, columns, backend.fold(read_fold, tuple(columns.shape), *key)
+    return backend, columns, backend.fold(find_fold, tuple(columns.shape), *key)
 
 
 def pull_unfold(x: Array, window: Any, **options: Any) -> tuple[Array, Pullback]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import chain
 from math import prod
 from typing import Any
@@ -46,6 +47,12 @@ def relayout(shape: Shape, source: list[str], target: list[str], length: dict[st
     return Layout(shape, tuple(length[name] for name in source), axes, merged=merged)
 
 
+def find_pixels(*key: Any) -> Layout:
+    """`read_pixels`, remembered."""
+    return read_pixels(*key)
+
+
+@lru_cache(maxsize=4096)
 def read_pixels(op: str, shape: Shape, factor: Any, channels: Any) -> Layout:
     """The arguments of both shuffles as the way from x to the result."""
     read_word(op, "channels", channels, LAYOUTS)
@@ -98,7 +105,7 @@ def move(op: str, x: Array, factor: Any, channels: Any) -> tuple[Backend, Array,
     """Either shuffle: (backend, x, result)."""
     backend, (x,) = gather_arrays(op, ("x",), (x,))
     key = freeze(op, "factor", factor), freeze(op, "channels", channels)
-    layout = backend.fold(read_pixels, op, tuple(x.shape), *key)
+    layout = backend.fold(find_pixels, op, tuple(x.shape), *key)
     if backend.has_blocks and 0 not in x.shape:
         factors = factor if isinstance(factor, Sequence) else (factor,) * (x.ndim - 2)
         grows = op == "pixel_shuffle"
