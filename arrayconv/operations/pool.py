@@ -183,12 +183,11 @@ def pull_lp_pool(x: Array, window: Sequence[int], *, p: float = 2, **options: An
     xp = backend.xp
     wide, dtype = widened(backend, x)
     is_complex = "complex" in dtype_name(dtype)
-    size = xp.abs(wide)
-    powers = wide * wide if p == 2 and not is_complex else power(xp, size, p)
+    powers = wide * wide if p == 2 and not is_complex else power(xp, xp.abs(wide), p)
     y = power(xp, backend.map_windows(backend, window_sum, pooling.axes, powers), 1 / p)
 
     def pullback(dy: Array) -> tuple[Array, ...]:
-        dy = backend.cast(dy, y.dtype) * power(xp, y, 1 - p)
+        dy, size = backend.cast(dy, y.dtype) * power(xp, y, 1 - p), xp.abs(wide)
         if is_complex:  # JAX's convention: the cotangent of abs(x) comes back times conj(x) / |x|
             slope = xp.conj(wide) * power(xp, size, p - 2)
         else:
