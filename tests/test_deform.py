@@ -152,16 +152,18 @@ def test_numpy_constants_are_adopted(library: Library) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("reach", [0.0, 1.5])
-def test_what_is_not_finite_stays_local(library: Library, value: float, reach: float) -> None:
-    """A sample beside it, in the padding or exactly on a neighbour, does not touch it."""
-    case = Case((7, 6), (3, 2), with_mask=True, options={"padding": 2})
+@pytest.mark.parametrize("groups", [1, 2])
+def test_what_is_not_finite_stays_local(library: Library, value: float, reach: float, groups: int) -> None:
+    """A sample beside it, in the padding or exactly on a neighbour, does not touch it; nor a group without it."""
+    case = Case((7, 6), (3, 2), groups=groups, with_mask=True, options={"padding": 2})
     given = arrays(case, reach=reach)
     if reach == 0:
         given["offset"] = np.floor(given["offset"])
-    given["x"][0, 1, 0, 5] = given["x"][1, 2, 3, 2] = value
+    given["x"][0, 2, 0, 5] = given["x"][1, 3, 3, 2] = value
+    options = {**case.options, "groups": groups}
     with np.errstate(invalid="ignore"):
-        expected = reference(**given, **case.options)
-        y = library.to_numpy(call(library, given, **case.options))
+        expected = reference(**given, **options)
+        y = library.to_numpy(call(library, given, **options))
     assert 0 < np.isfinite(expected).sum() < expected.size
     np.testing.assert_array_equal(np.isfinite(y), np.isfinite(expected))
     touched = ~np.isfinite(expected)
