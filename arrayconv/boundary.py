@@ -11,8 +11,9 @@ The words and their meaning are `numpy.pad`'s; the maps hold at any depth, howev
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
+from typing import NamedTuple
 
 IndexMap = Callable[[int, int], int | None]
 
@@ -96,3 +97,22 @@ def runs(boundary: str, n: int, low: int, high: int) -> tuple[Run, ...]:
             turn = 0 if first is None or second is None else second - first
             found.append((first, stop - start, 1 if first is not None and stop - start == 1 else turn))
     return tuple(found)
+
+
+class Middle(NamedTuple):
+    """Where x itself lies in its padded axis, the first element of it that is left, and how many are."""
+
+    offset: int
+    start: int
+    length: int
+
+
+def middle_of(runs: Sequence[Run]) -> Middle | None:
+    """The longest run in x's own order."""
+    offsets = accumulate((length for _, length, _ in runs), initial=0)
+    found = [
+        Middle(offset, start, length)
+        for offset, (start, length, step) in zip(offsets, runs, strict=False)
+        if start is not None and step == 1
+    ]
+    return max(found, key=lambda own: own.length, default=None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
 
-from .boundary import Run
+from .boundary import Run, middle_of
 from .geometry import WindowDimension
 
 Chunks = tuple[int, ...]
@@ -45,19 +45,11 @@ def meeting(axis: WindowDimension, part: range) -> range:
 
 def unpadded_chunks(runs: Sequence[Run], chunks: Chunks, size: int) -> list[range]:
     """The axis before its padding, ``size`` long, cut where the padded one is."""
-    stops, offset = [], 0
-    for run in runs:
-        start, length, _ = run
-        if run is _middle(runs) and start is not None:
-            stops = [start + edge - offset for edge in accumulate(chunks) if offset < edge < offset + length]
-            break
-        offset += length
-    return cut(size, stops)
-
-
-def _middle(runs: Sequence[Run]) -> Run | None:
-    """The run that is x itself, whole or cropped."""
-    return max((run for run in runs if run[2] == 1 and run[0] is not None), key=lambda run: run[1], default=None)
+    middle = middle_of(runs)
+    if middle is None:
+        return cut(size, ())
+    offset, start, length = middle
+    return cut(size, [start + edge - offset for edge in accumulate(chunks) if offset < edge < offset + length])
 
 
 #: What a part of a result needs of an axis, in order, and how it is read from just that.
@@ -66,16 +58,12 @@ Reading = tuple[tuple[range, ...], tuple[Run, ...]]
 
 def padded_chunks(runs: Sequence[Run], chunks: Chunks) -> list[range]:
     """The padded axis cut where x is, its border joined to the first and last chunk while it is shorter than one."""
-    size, longest, offset = sum(length for _, length, _ in runs), max(chunks), 0
+    size, longest, middle = sum(length for _, length, _ in runs), max(chunks), middle_of(runs)
     stops: list[int] = []
-    for run in runs:
-        start, length, _ = run
-        if run is _middle(runs) and start is not None:
-            before, after = offset, size - offset - length
-            stops = [offset + edge - start for edge in accumulate(chunks) if start < edge < start + length]
-            stops += _even(0, before, longest) + _even(size - after, size, longest)
-            break
-        offset += length
+    if middle is not None:
+        offset, start, length = middle
+        stops = [offset + edge - start for edge in accumulate(chunks) if start < edge < start + length]
+        stops += _even(0, offset, longest) + _even(offset + length, size, longest)
     return cut(size, stops or _even(0, size, longest))
 
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from .boundary import Run
+from .boundary import Run, middle_of
 
 Array = Any
 Runs = Sequence[tuple[Run, ...]]
@@ -57,12 +57,12 @@ def pad_into(
 def make_frame(shape: tuple[int, ...], runs: tuple[tuple[Run, ...], ...]) -> Frame | None:
     """The pieces of an axis span those before it with their padding, and of those after it x alone."""
     first, edges = len(shape) - len(runs), list[Edge]()
-    middles = [middle_of(own) for own in runs]
-    if any(middle is None for middle in middles):
+    middles = [middle for middle in map(middle_of, runs) if middle is not None]
+    if len(middles) < len(runs):
         return None
     sizes = [sum(length for _, length, _ in own) for own in runs]
-    index = [slice(offset, offset + length) for offset, (_, length, _) in filter(None, middles)]
-    left = [slice(start, (start or 0) + length) for _, (start, length, _) in filter(None, middles)]
+    index = [slice(offset, offset + length) for offset, _, length in middles]
+    left = [slice(start, start + length) for _, start, length in middles]
     inside = tuple(index)
     for axis, own in enumerate(runs):
         for offset, run in zip(accumulate((length for _, length, _ in own), initial=0), own, strict=False):
@@ -77,13 +77,6 @@ def make_frame(shape: tuple[int, ...], runs: tuple[tuple[Run, ...], ...]) -> Fra
             edges.append(Edge((..., *index[:axis], target, *index[axis + 1 :]), own_source, backwards))
         index[axis] = slice(0, sizes[axis])
     return Frame((*shape[:first], *sizes), (..., *inside), (..., *left), tuple(edges)) if edges else None
-
-
-def middle_of(runs: tuple[Run, ...]) -> tuple[int, Run] | None:
-    """The longest run of x in its own order, and where it lies."""
-    offsets = accumulate((length for _, length, _ in runs), initial=0)
-    found = [own for own in zip(offsets, runs, strict=False) if own[1][0] is not None and own[1][2] == 1]
-    return max(found, key=lambda own: own[1][1], default=None)
 
 
 def source_of(run: Run, left: slice, offset: int) -> slice | None:

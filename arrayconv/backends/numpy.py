@@ -36,7 +36,8 @@ def owns(array: Any) -> bool:
 
 def pad_runs(x: Array, runs: Runs, value: Any = 0) -> Array:
     padded = pad_into(np.empty, flip, x, runs, value)
-    return np.asarray(primitives.pad_runs(XP, x, runs, value)) if padded is None else np.asarray(padded)
+    joined: Array = primitives.pad_runs(XP, x, runs, value) if padded is None else padded
+    return joined
 
 
 def flip(array: Array, axis: int) -> Array:

@@ -36,7 +36,7 @@ def pad(x: Array, widths: Widths) -> Array:
 def frame(sizes: tuple[int, ...], widths: tuple[tuple[int, int], ...]) -> tuple[Any, tuple[int, ...], Any]:
     """What is left of x, the sizes with its zeros, and where it lies among them; None where that is all."""
     parts, rest = crop_parts(sizes, widths)
-    left = [len(range(n)[part]) for n, part in zip(sizes, parts, strict=True)]
+    left = [part.stop - part.start for part in parts]
     out = tuple([n + low + high for n, (low, high) in zip(left, rest, strict=True)])
     middle = (..., *[slice(low, low + n) for n, (low, _) in zip(left, rest, strict=True)])
     is_cut = any(low < 0 or high < 0 for low, high in widths)

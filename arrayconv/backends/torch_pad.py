@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from ..boundary import Run, runs
+from ..boundary import Run, middle_of, runs
 from ..frames import MOST_RUNS, Runs
 from .torch_recorded import is_recorded
 from .torch_values import is_plain
@@ -62,9 +62,7 @@ def find_mode(sizes: tuple[int, ...], pieces: tuple[tuple[Run, ...], ...]) -> tu
 
 def widths_of(n: int, pieces: tuple[Run, ...]) -> tuple[int, int] | None:
     """What lies before and after the axis; None where it is not there as a whole."""
-    before = 0
-    for start, length, step in pieces:
-        if (start, length, step) == (0, n, 1):
-            return before, sum(length for _, length, _ in pieces) - n - before
-        before += length
-    return None
+    middle = middle_of(pieces)
+    if middle is None or middle[1:] != (0, n):
+        return None
+    return middle.offset, sum(length for _, length, _ in pieces) - n - middle.offset

@@ -52,8 +52,8 @@ def find_pool(axes: tuple[WindowDimension, ...]) -> Pool | None:
         return None
     for ceil in (False, True):
         if all(axis.output == torch_windows(axis, ceil) for axis in axes):
-            steps = [tuple(getattr(axis, name) for axis in axes) for name in ("kernel", "stride", "low")]
-            return Pool(functions[len(axes)], (*steps, tuple(axis.window_dilation for axis in axes), ceil))
+            names = ("kernel", "stride", "low", "window_dilation")
+            return Pool(functions[len(axes)], (*(tuple(getattr(axis, name) for axis in axes) for name in names), ceil))
     return None
 
 

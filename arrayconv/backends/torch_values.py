@@ -31,14 +31,14 @@ def is_plain(array: Tensor) -> bool:
     return unpack_dual(array).tangent is None
 
 
-def _call(function: Callable[..., Any], *key: Any) -> Any:
+@lru_cache(maxsize=16)
+def _kept(function: Callable[..., Any], *key: Any) -> Any:
     return function(*key)
-
-
-_kept = lru_cache(maxsize=16)(_call)
 
 
 def keep(function: Callable[..., Any], *key: Any) -> Any:
     """Not what a compiler, a transform or a mode would make of it."""
     is_traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-    return (_call if is_traced or torch._C._len_torch_dispatch_stack() else _kept)(function, *key)
+    if is_traced or torch._C._len_torch_dispatch_stack():
+        return function(*key)
+    return _kept(function, *key)

@@ -46,6 +46,11 @@ class Columns(NamedTuple):
         return tuple([axis.output for axis in self.axes])
 
     @property
+    def steps(self) -> tuple[Shape, Shape]:
+        """Strides and dilations."""
+        return tuple([axis.stride for axis in self.axes]), tuple([axis.window_dilation for axis in self.axes])
+
+    @property
     def padded(self) -> Shape:
         return tuple([axis.padded for axis in self.axes])
 
@@ -105,18 +110,16 @@ class Columns(NamedTuple):
         if is_last:
             x = xp.permute_dims(x, (*lead, first + ndim, *range(first, first + ndim)))
         x = backend.pad(x, [(axis.low, axis.high) for axis in self.axes])
-        steps = [(axis.stride, axis.window_dilation) for axis in self.axes]
-        x = backend.windows(x, self.window, *zip(*steps, strict=True))
+        x = backend.windows(x, self.window, *self.steps)
         out, window = range(first + 1, first + 1 + ndim), range(first + 1 + ndim, first + 1 + 2 * ndim)
         return xp.permute_dims(x, (*lead, *out, *window, first) if is_last else (*lead, first, *window, *out))
 
     def _add_up(self, xp: Any, y: Array) -> Array:
         """Columns in `split_shape` into the padded x, one tap after the other."""
-        strides, dilations = ([getattr(axis, step) for axis in self.axes] for step in ("stride", "window_dilation"))
         is_last, every = self.channels == "last", (slice(None),)
         total = full(xp, y, channel_shape(self.lead, self.channel_count, self.padded, self.channels))
         for taps in product(*map(range, self.window)):
-            place = tap_slice(taps, self.out, strides, dilations)
+            place = tap_slice(taps, self.out, *self.steps)
             part = total[(*place, *every) if is_last else place]
             part += y[(..., *taps, *every) if is_last else (..., *taps, *every * len(self.axes))]
         return total

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from math import inf, prod
 from operator import is_
@@ -22,15 +22,8 @@ from .table import bind, find_operation, linear_options
 Array = Any
 
 
-class _Bound:
-    """A slot that is no field: by the signatures of arrays that were checked once, what runs arrays like them."""
-
-    __slots__ = ("bound",)
-    bound: dict[Hashable, Steps]
-
-
 @dataclass(frozen=True, slots=True)
-class Plan(_Bound):
+class Plan:
     """A planned call: printed, it is the planner's table; called with arrays of its shapes, it runs.
 
     Attributes:
@@ -48,11 +41,10 @@ class Plan(_Bound):
     program: Program
     call: LinearCall
     backend: Backend
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "bound", {})
+    _bound: dict[Hashable, Steps] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
+        """Without what runs arrays like those that were checked once, by their signatures."""
         fields = self.operation, self.shapes, self.dtypes, self.output_shape, self.program, self.call, self.backend
         return Plan, fields
 
@@ -69,12 +61,12 @@ class Plan(_Bound):
     def __call__(self, x: Array, kernel: Array, bias: Array | None = None) -> Array:
         """The operation on arrays of the planned library, shapes and dtypes; NumPy constants are adopted."""
         signed = sign_arrays(x, kernel, bias)
-        steps = None if signed is None else self.bound.get(signed)
+        steps = None if signed is None else self._bound.get(signed)
         if steps is None:
             arrays = self._gather(x, kernel, bias)
             steps = partial(self.call.run, self.backend)
             if signed is not None and all(map(is_, arrays, (x, kernel, bias))):
-                steps = self.bound[signed] = self.call.bind(self.backend, *arrays)
+                steps = self._bound[signed] = self.call.bind(self.backend, *arrays)
             x, kernel, bias = arrays
         return steps(x, kernel) if bias is None else steps(x, kernel, bias)
 

@@ -70,13 +70,14 @@ def window_max(backend: Backend, axes: Sequence[WindowDimension], x: Array) -> A
     def fold(larger: Callable[[Array, Array], Array] | None) -> Array:
         whole: list[int] = []
         xp, y = backend.xp, x
+        combine = larger or (lambda best, new: xp.where(beats(xp, new, best), new, best))
         for i, axis in last_first(x, axes)[:: 1 if larger is None else -1]:
             y = backend.pad_runs(y, along_axis(y, i, axis))
             if larger is not None and is_whole(axis):
                 y = one_window(y, i, axis)
                 whole.append(i)
             else:
-                y = windowed(larger or (lambda best, new: xp.where(beats(xp, new, best), new, best)), y, i, axis)
+                y = windowed(combine, y, i, axis)
         return xp.max(y, axis=tuple(whole), keepdims=True) if whole else y
 
     return backend.max_windows(fold, axes, x)

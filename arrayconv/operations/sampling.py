@@ -107,14 +107,16 @@ def table_rows(backend: Backend, grid: Grid, table: Array) -> Array:
     return backend.pad(padded, [*((-low, -high) for low, high in grid.lattice.widths), (0, 0)])
 
 
-def with_finite(backend: Backend, table: Array) -> Array:
-    """The table, and once more with zeros for what is not finite.
+def with_finite(backend: Backend, table: Array, is_finite: bool) -> tuple[Array, int]:
+    """The table, and once more with zeros for what is not finite, so many rows on; none where all of it is finite.
 
     A corner of weight zero reads the copy: ``0 * nan`` would carry a NaN into samples that do not touch it. (Leaving
     that corner out would do as well for the value, but not for its derivative.)
     """
+    if is_finite:
+        return table, 0
     xp = backend.xp
-    return xp.concat([table, xp.where(xp.isfinite(table), table, xp.zeros_like(table))], axis=0)
+    return xp.concat([table, xp.where(xp.isfinite(table), table, xp.zeros_like(table))], axis=0), table.shape[0]
 
 
 def find_places(backend: Backend, grid: Grid, images: int, outputs: range, device: Any) -> Places:
@@ -230,8 +232,7 @@ def sample(
     for factor in mask:
         factor = xp.reshape(backend.cast(factor, grid.real), cells.row.shape)
         shares = [weight * factor for weight in weights]
-    apart = 0 if is_finite else table.shape[0]
-    table = table if is_finite else with_finite(backend, table)
+    table, apart = with_finite(backend, table, is_finite)
     rows = [corner_rows(xp, cells, corner, weight, apart) for corner, weight in zip(own, weights, strict=True)]
     terms = zip(shares, rows, strict=True)
     return sum_products((share[:, None], backend.take_rows(table, row)) for share, row in terms)
@@ -334,8 +335,7 @@ def _pull_samples(
 ) -> tuple[Array, Array, Array, Array]:
     """The table's cotangent, the samples, and the cotangents of the offset and of a mask, flat."""
     xp, cells = backend.xp, find_cells(backend, grid, places, offset, is_finite=is_finite)
-    apart = 0 if is_finite else table.shape[0]
-    table = table if is_finite else with_finite(backend, table)
+    table, apart = with_finite(backend, table, is_finite)
     factor = None if mask is None else xp.reshape(backend.cast(mask, grid.real), cells.row.shape)
     samples, d_mask, slopes = None, xp.zeros_like(cells.weights[0][0]), [None] * grid.geometry.ndim
     for corner in corners(grid, cells):
