@@ -185,6 +185,16 @@ class Geometry(_Shapes):
         return Geometry, self._key()
 
     @property
+    def is_padded(self) -> bool:
+        """Whether x gets zeros, or is cropped."""
+        return any(axis.low or axis.high for axis in self.axes)
+
+    @property
+    def padded_size(self) -> int:
+        """Elements of x with its zeros."""
+        return self.batch * self.groups * self.inputs * prod([axis.padded for axis in self.axes])
+
+    @property
     def multiply_adds(self) -> int:
         """Products of the whole call; those with inserted zeros are not counted."""
         zeros = prod([axis.base_dilation for axis in self.axes])

@@ -1,16 +1,13 @@
-"""The record that every algorithm is, and the tiles in which most of them work."""
+"""The record that every algorithm is, and the sizes of the tiles in which most of them work."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache, partial
-from itertools import product
+from collections.abc import Callable
 from math import prod
 from typing import Any, NamedTuple
 
 from ..backend import Backend, Workers
-from ..geometry import Geometry, WindowDimension
-from ..primitives import join, split_ranges
+from ..geometry import Geometry
 from ..program import Problem, Program
 from .rates import Counts, rates_of, seconds_of
 
@@ -125,7 +122,7 @@ def in_floats(problem: Problem) -> float:
 
 def padded(geometry: Geometry, size: float) -> float:
     """Floats of x that are copied to get zeros, ``size`` of them an element."""
-    return prod(geometry.x_shape) * size if any(axis.low or axis.high for axis in geometry.axes) else 0.0
+    return prod(geometry.x_shape) * size if geometry.is_padded else 0.0
 
 
 def shared(crew: Workers | None, tiles: float) -> str:
@@ -159,7 +156,7 @@ def run(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
     """A program on canonical arrays, by the algorithm that it names."""
     algorithm = ALGORITHMS[program.algorithm]
     y = algorithm.execute(program, backend, x, kernel)
-    return backend.opaque(y) if algorithm.is_sum else y
+    return backend.opaque(y) if algorithm.is_sum and getattr(program.prepared, "sweep", None) is None else y
 
 
 def base_dilated(problem: Problem) -> str | None:
@@ -229,86 +226,11 @@ def groups_of(geometry: Geometry, unit: int, block: tuple[int, ...], budget: int
     return -(-groups // -(-groups // room))
 
 
-class Tile(NamedTuple):
-    """A block of batch, groups and outputs: where it lies in y, what it reads of x, which groups these are, the zeros
-    around that, its own geometry.
-    """
-
-    target: tuple[slice, ...]
-    source: tuple[slice, ...]
-    groups: slice
-    widths: tuple[tuple[int, int], ...] | None
-    geometry: Geometry
-    details: Any
-
-
-class Tiling(NamedTuple):
-    """All tiles, the last axis fastest, and how many there are along each axis of y."""
-
-    counts: tuple[int, ...]
-    tiles: tuple[Tile, ...]
-
-
-#: Tiles of a result that no memory holds; a list of them wouldn't fit either.
-MOST_TILES = 2**22
-
-
 def tiles_of(geometry: Geometry, block: tuple[int, ...], groups: int | None = None) -> int:
     """Tiles of ``block`` and so many groups, or all."""
     whole = (geometry.batch, *geometry.out)
     count = prod([-(-count // n) for count, n in zip(whole, block, strict=True)])
     return count if groups is None else count * -(-geometry.groups // groups)
-
-
-def padded_axis(axis: WindowDimension) -> WindowDimension:
-    """The same window over an input that holds its padding."""
-    if not axis.low and not axis.high:
-        return axis
-    return WindowDimension(axis.padded, axis.kernel, axis.stride, 0, 0, axis.window_dilation, axis.base_dilation)
-
-
-def make_tiling(
-    problem: Problem,
-    block: tuple[int, ...],
-    prepare: Callable[[Geometry], Any],
-    *,
-    pads: bool = True,
-    groups: int | None = None,
-) -> Tiling:
-    """Tiles of ``block`` and so many groups, or all; ``prepare`` derives details from a tile's own geometry.
-
-    `run_tiled` adds a tile's zeros first, so that its own geometry has no padding; without ``pads`` it keeps it.
-    """
-    geometry = problem.geometry
-    if tiles_of(geometry, block, groups) > MOST_TILES:
-        raise ValueError(
-            f"a result of {geometry.y_shape} takes more than {MOST_TILES} tiles of {block}; pad less, or admit larger "
-            f"tiles by settings(workspace=...)"
-        )
-    images, *outputs = (split_ranges(n, step) for n, step in zip((geometry.batch, *geometry.out), block, strict=True))
-    known: dict[WindowDimension, WindowDimension] = {}  # inner pieces of an axis are alike
-
-    def cut(axis: WindowDimension, out: range) -> tuple[slice, slice, WindowDimension]:
-        source, own = axis.block(out, range(axis.kernel))
-        return slice(out.start, out.stop), source, known.setdefault(own, own)
-
-    @cache
-    def shared(count: int, groups: int, axes: tuple[WindowDimension, ...]) -> tuple[Any, Geometry, Any]:
-        """What tiles that are alike have in common."""
-        widths = tuple([(axis.low, axis.high) for axis in axes]) if pads else ()
-        axes = tuple(map(padded_axis, axes)) if pads else axes
-        own = Geometry(count, groups, geometry.inputs, geometry.outputs, axes)
-        return widths if any(map(any, widths)) else None, own, prepare(own)
-
-    pieces = [[cut(axis, out) for out in ranges] for axis, ranges in zip(geometry.axes, outputs, strict=True)]
-    channels = split_ranges(geometry.groups, groups or max(1, geometry.groups))
-    tiles = []
-    for some, own, *rest in product(images, channels, *pieces):
-        targets, sources, axes = zip(*rest, strict=True)
-        batch, every = slice(some.start, some.stop), slice(own.start, own.stop)
-        y, x = (slice(n * own.start, n * own.stop) for n in (geometry.outputs, geometry.inputs))
-        tiles.append(Tile((batch, y, *targets), (batch, x, *sources), every, *shared(len(some), len(own), axes)))
-    return Tiling(tuple(map(len, (images, channels, *outputs))), tuple(tiles))
 
 
 def prepared(program: Program, backend: Backend) -> Any:
@@ -328,68 +250,3 @@ def prepare_all(program: Program, backend: Backend) -> None:
     for part in (*program.parts, program.otherwise):
         if part is not None:
             prepare_all(part, backend)
-
-
-def tile_input(program: Program, backend: Backend, tile: Tile, x: Array) -> Array:
-    """What a tile reads of x, with its zeros, in the accumulator's type."""
-    problem, x = program.problem, x[tile.source]
-    if problem.accumulator != problem.dtype:
-        x = backend.cast(x, backend.dtype(problem.accumulator))
-    return x if tile.widths is None else backend.pad(x, tile.widths)
-
-
-Compute = Callable[[Tile, Array, Array], Array]
-
-
-def tile_kernel(program: Program, tile: Tile, kernel: Array) -> Array:
-    """The rows of a tile's groups, which its leading axis holds one after the other."""
-    groups = program.geometry.groups
-    if tile.geometry.groups == groups:
-        return kernel
-    each = kernel.shape[0] // groups
-    return kernel[each * tile.groups.start : each * tile.groups.stop, ...]
-
-
-def each_on(crew: Workers | None, function: Callable[[Any], None], items: Sequence[Any], most: int) -> None:
-    """``function`` of every item, by the crew if there is one, and of so many at the same time."""
-    if crew is not None:
-        crew.each(function, items, most)
-    else:
-        for item in items:
-            function(item)
-
-
-def each_tile(program: Program, backend: Backend, place: Callable[[Tile], None], tiles: Sequence[Tile]) -> None:
-    """``place`` every tile, as many at once as the program is planned for."""
-    each_on(ALGORITHMS[program.algorithm].crew(backend), place, tiles, program.at_once)
-
-
-def run_tiled(program: Program, backend: Backend, x: Array, kernel: Array, compute: Compute) -> Array:
-    """``compute(tile, x, kernel)`` for every tile, whose x is cropped, padded and in the accumulator's type; joined.
-
-    The kernel's leading axis is as long as there are groups, or a multiple of that.
-    """
-    problem = program.problem
-    tiling: Tiling = prepared(program, backend)
-    counts, tiles = tiling
-    is_wide = problem.accumulator != problem.dtype
-    result, wide = x.dtype, backend.dtype(problem.accumulator) if is_wide else None
-    if is_wide:
-        kernel = backend.cast(kernel, wide)
-
-    def one(tile: Tile, x: Array, kernel: Array) -> Array:
-        y = compute(tile, tile_input(program, backend, tile, x), tile_kernel(program, tile, kernel))
-        return backend.cast(y, result) if is_wide else y
-
-    if len(tiles) == 1:
-        return one(tiles[0], x, kernel)
-    if backend.empty is None:
-        parts = [backend.recompute(partial(one, tile), x, kernel) for tile in tiles]
-        return join(backend.xp, parts, counts, tuple(range(x.ndim)))
-    y = backend.empty(problem.geometry.y_shape, result)
-
-    def place(tile: Tile) -> None:
-        y[tile.target] = one(tile, x, kernel)
-
-    each_tile(program, backend, place, tiles)
-    return y

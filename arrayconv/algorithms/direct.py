@@ -17,23 +17,21 @@ from ..primitives import tap_slice
 from ..program import Problem, Program
 from .algorithm import (
     Algorithm,
-    Tile,
-    Tiling,
     base_dilated,
     beyond_cache,
     block_shape,
+    budget_of,
     cache_budget,
     fresh,
     in_floats,
     loops_on,
-    make_tiling,
     padded,
     pieces,
     positions,
-    run_tiled,
     shared,
 )
 from .rates import Counts
+from .tiles import Tile, Tiling, make_tiling, run_tiled
 
 Array = Any
 
@@ -49,10 +47,52 @@ def unsupported(problem: Problem, backend: Backend) -> str | None:
 
 
 def unit(problem: Problem, backend: Backend) -> int:
-    """Bytes a position: the padded inputs, a product and the sum."""
+    """Bytes a position of a tile: the padded inputs twice, and those of `laid`; a product and the sum."""
     geometry = problem.geometry
-    spread = prod(axis.stride for axis in geometry.axes)
-    return geometry.groups * (2 * geometry.inputs * spread + 2 * geometry.outputs) * problem.itemsize
+    inputs = (2 + laid(problem, backend)) * geometry.inputs * prod([axis.stride for axis in geometry.axes])
+    return geometry.groups * (inputs + 2 * geometry.outputs) * problem.itemsize
+
+
+#: Passes from which the first one may be so short that it is given x as a copy.
+MANY = 13
+
+
+def laid(problem: Problem, backend: Backend) -> int:
+    """Copies of x that a sum in passes reads: of one with a stride a copy without, by way of another."""
+    geometry, passes = problem.geometry, backend.passes(problem.geometry.terms)
+    return 0 if passes == 1 else int(passes >= MANY) + 2 * int(geometry.axes[-1].stride > 1)
+
+
+def fused(problem: Problem, backend: Backend) -> int:
+    """Bytes of a call as a whole where a compiler fuses it: x with its zeros and `laid`, and the result where a line is
+    parted. It reads any other x where it lies.
+    """
+    geometry = problem.geometry
+    held = (laid(problem, backend) + geometry.is_padded) * geometry.padded_size
+    return (held + (prod(geometry.y_shape) if geometry.ndim == 1 else 0)) * problem.itemsize
+
+
+def is_fused(problem: Problem, backend: Backend, block: tuple[int, ...]) -> bool:
+    """Whether it is one block that holds no more than that."""
+    whole = (problem.geometry.batch, *problem.geometry.out)
+    return backend.sum_slices is not None and block == whole
+
+
+def fixed(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
+    """What is held beyond the share of all positions."""
+    if not is_fused(problem, backend, block):
+        return 0
+    return fused(problem, backend) - prod(block) * unit(problem, backend)
+
+
+def tiles_and_sweep(problem: Problem, backend: Backend) -> tuple[float, float]:
+    """About how many tiles there are, and floats of x that a sweep over them copies on the way."""
+    each = unit(problem, backend)
+    if backend.sum_slices is None:
+        return pieces(problem, backend, each), 0.0
+    if fused(problem, backend) <= budget_of(problem):
+        return 1.0, 0.0
+    return positions(problem.geometry) * each / SWEPT, prod(problem.geometry.x_shape) * in_floats(problem)
 
 
 #: Products of a compiled loop from which threads share it, and have to be woken.
@@ -65,8 +105,9 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     y_size, strided = prod(geometry.y_shape), geometry.axes[-1].stride > 1
     products = positions(geometry) * geometry.groups * geometry.outputs * geometry.terms * size
     kind = "product" if geometry.ndim > 1 else "product 1d"
-    tiles, passes = pieces(problem, backend, unit(problem, backend)), backend.passes(geometry.terms)
-    word, copied = shared(backend.workers, tiles), padded(geometry, size)
+    passes, copied = backend.passes(geometry.terms), padded(geometry, size)
+    tiles, swept = tiles_and_sweep(problem, backend)
+    word = shared(backend.workers, tiles)
     if passes == 1:
         split = 0
         own = {"slice": geometry.terms * tiles, f"{word}strided {kind}" if strided else word + kind: products}
@@ -79,7 +120,7 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     return {
         "call": 1.0,
         **own,
-        "fresh": fresh(size, y_size) + fresh(size, 2 * split) + fresh(1.0, copied),
+        "fresh": fresh(size, y_size) + (swept or fresh(size, 2 * split) + fresh(1.0, copied)),
         "run": products / max(1, geometry.out[-1]),
         "input": prod(geometry.x_shape) * size,
         "padded": copied,
@@ -117,12 +158,21 @@ def terms(geometry: Geometry) -> tuple[Term, ...]:
     )
 
 
+#: Bytes of the tiles in which what is not fused as a whole is swept.
+SWEPT = 2**23
+
+
 def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
-    return block_shape(problem.geometry, unit(problem, backend), cache_budget(problem, backend, budget))
+    geometry, whole = problem.geometry, (problem.geometry.batch, *problem.geometry.out)
+    if is_fused(problem, backend, whole):
+        if fused(problem, backend) <= budget:
+            return whole
+        budget = min(budget, SWEPT)
+    return block_shape(geometry, unit(problem, backend), cache_budget(problem, backend, budget))
 
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
-    return make_tiling(problem, block, terms)
+    return make_tiling(problem, backend, block, terms)
 
 
 def weights(backend: Backend, geometry: Geometry, kernel: Array) -> Array:
@@ -157,4 +207,6 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     return run_tiled(program, backend, x, kernel, compute)
 
 
-DIRECT = Algorithm("direct", unsupported, counts, execute, unit, prepare, block=block, crew=loops_on, is_sum=True)
+DIRECT = Algorithm(
+    "direct", unsupported, counts, execute, unit, prepare, block=block, fixed=fixed, crew=loops_on, is_sum=True
+)

@@ -16,26 +16,14 @@ from ..backend import Backend
 from ..geometry import WindowDimension
 from ..primitives import dilate
 from ..program import ROUNDED, Problem, Program
-from .algorithm import (
-    Algorithm,
-    Tile,
-    Tiling,
-    base_dilated,
-    budget_of,
-    count_of,
-    loops_on,
-    make_tiling,
-    prepared,
-    run_tiled,
-    tile_kernel,
-    tiles_of,
-)
+from .algorithm import Algorithm, base_dilated, budget_of, count_of, loops_on, prepared, tiles_of
 from .fft_blocks import block, fits, fixed, groups, rows_of
 from .fft_tiles import Details, around, details, is_wrapped, lengths_of, lines_of, wraps_of
 from .guard import guarded
 from .native_counts import ranks
 from .rates import Counts
 from .sweep import Sweep, make_sweep, read_by, run_swept
+from .tiles import Tile, Tiling, make_tiling, run_tiled, tile_kernel
 
 Array = Any
 
@@ -78,7 +66,7 @@ def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tilin
     geometry = problem.geometry
     own = partial(details, lines_of(backend, geometry, block), wraps_of(backend, geometry, block))
     if backend.sweep is None or tiles_of(geometry, block) < 2:
-        return make_tiling(problem, block, own, pads=False, groups=groups(problem, backend, block))
+        return make_tiling(problem, backend, block, own, pads=False, groups=groups(problem, backend, block))
     rows, axis = rows_of(problem, backend, block), geometry.axes[-1]
     sweep = make_sweep(geometry, block, rows)
     tile = sweep.piece if rows == 1 else make_sweep(geometry, block).piece

@@ -16,8 +16,6 @@ from .algorithm import (
     ALGORITHMS,
     CACHED,
     Algorithm,
-    Tile,
-    Tiling,
     base_dilated,
     beyond_cache,
     block_shape,
@@ -27,20 +25,20 @@ from .algorithm import (
     fresh,
     groups_of,
     in_floats,
-    make_tiling,
     padded,
     pieces,
     positions,
     prepared,
     products_on,
-    run_tiled,
     shared,
     shared_block,
     tiles_of,
 )
 from .gemm_buffers import SPARSE, buffered_details, execute_buffered
+from .gemm_cuts import is_viewed
 from .gemm_stacks import STACKED
 from .rates import Counts
+from .tiles import Tile, Tiling, make_tiling, run_tiled
 
 Array = Any
 
@@ -77,11 +75,6 @@ def is_taps_first(geometry: Geometry) -> bool:
     positions_run = axis.output if axis.stride < SPARSE else 1
     taps_run = axis.kernel if axis.window_dilation < SPARSE else 1
     return positions_run >= taps_run
-
-
-def is_viewed(geometry: Geometry) -> bool:
-    """Columns of one tap without a stride are x itself."""
-    return geometry.taps == 1 and all(axis.stride == 1 for axis in geometry.axes)
 
 
 def block_lines(geometry: Geometry, is_first: bool) -> int:
@@ -173,7 +166,7 @@ def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tilin
     step = groups(problem, backend, block)
     is_buffered = backend.empty is not None and tiles_of(problem.geometry, block, step) > 1
     own = partial(buffered_details if is_buffered else details, is_taps_first(problem.geometry))
-    return make_tiling(problem, block, own, groups=step)
+    return make_tiling(problem, backend, block, own, groups=step)
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from ..backend import Backend
 from ..geometry import Geometry, WindowDimension
 from ..program import Program
-from .algorithm import Tile, each_tile, prepared, tile_input
+from .algorithm import prepared
+from .tiles import Tile, each_tile, tile_input
 
 Array = Any
 

@@ -90,9 +90,10 @@ class Split(NamedTuple):
 
     def held(self, geometry: Geometry) -> int:
         """Elements of one image and group."""
-        copies = 2 if step_of(geometry) > 1 else 1  # padded, and laid apart
+        copies = int(geometry.is_padded) + int(step_of(geometry) > 1)  # which is laid apart
         padded = copies * geometry.inputs * prod([axis.padded for axis in geometry.axes])
-        return padded + self.columns + geometry.outputs * (self.taps * self.places + prod(geometry.out))
+        columns = 0 if is_viewed(geometry) else self.columns
+        return padded + columns + geometry.outputs * (self.taps * self.places + prod(geometry.out))
 
 
 @lru_cache(maxsize=1024)  # what a call holds, what it costs and how it runs all ask for it
@@ -122,6 +123,11 @@ def split_at(geometry: Geometry, block: tuple[int, ...]) -> Split:
 def is_whole(geometry: Geometry) -> bool:
     """Columns of one tap are a slice of x, of all images at once."""
     return geometry.taps == 1
+
+
+def is_viewed(geometry: Geometry) -> bool:
+    """Columns of one tap without a stride are x itself, with its zeros."""
+    return is_whole(geometry) and all(axis.stride == 1 for axis in geometry.axes)
 
 
 class Parts(NamedTuple):
@@ -226,7 +232,7 @@ def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
     held, copied = prod(rows) * each, max(1, image_bytes(problem))
     together = parts_of(geometry).images * held
     images = (budget - together) // copied if together < budget else budget // (held + copied)
-    return (max(1, min(geometry.batch, images)), *rows[1:])
+    return (-(-geometry.batch // -(-geometry.batch // max(1, images))), *rows[1:])
 
 
 def rows_of(problem: Problem, room: int) -> tuple[int, ...]:

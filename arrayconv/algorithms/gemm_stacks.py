@@ -20,7 +20,7 @@ from ..backend import Backend
 from ..geometry import Geometry, WindowDimension
 from ..primitives import apart, beside, pad_zero, tap_slice
 from ..program import Problem, Program
-from .algorithm import Algorithm, Tiling, make_tiling, prepared, run_tiled
+from .algorithm import Algorithm, prepared
 from .gemm_cuts import (
     Parts,
     block,
@@ -39,7 +39,7 @@ from .gemm_cuts import (
     unit,
     unsupported,
 )
-from .sweep import Sweep, make_sweep, run_swept
+from .tiles import Tiling, make_tiling, run_tiled
 
 Array = Any
 
@@ -88,41 +88,28 @@ def details(taps_first: bool, summed: bool, parts: Parts, geometry: Geometry) ->
     )
 
 
-class Swept(NamedTuple):
-    """Parts of images, and the details of each."""
-
-    sweep: Sweep
-    details: Stacks
-
-
-def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling | Swept:
+def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
     """All tiles in one order, since they share the kernel's rows."""
     geometry, step = problem.geometry, groups(problem, backend, block)
     taps_first, parts = is_taps_first(geometry), parts_of(geometry)
-    if is_swept(problem, block) and step == geometry.groups:
-        sweep = make_sweep(geometry, block)
-        return Swept(sweep, details(True, split_at(geometry, block).taps > 0, parts, sweep.piece))
-    own = partial(details, taps_first, taps_first and split_of(geometry).taps > 0, parts)
-    return make_tiling(problem, block, own, pads=False, groups=step)
+    split = split_at(geometry, block) if is_swept(problem, block) and step == geometry.groups else split_of(geometry)
+    own = partial(details, taps_first, taps_first and split.taps > 0, parts)
+    return make_tiling(problem, backend, block, own, pads=False, groups=step)
 
 
-def details_of(made: Tiling | Swept) -> Stacks:
+def details_of(made: Tiling) -> Stacks:
     """Of the first tile, which has the order of all."""
-    own: Stacks = made.details if isinstance(made, Swept) else made.tiles[0].details
+    own: Stacks = made.tiles[0].details
     return own
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
     """``rows (G, t O, I r)``: t taps are summed after the product, r are in the columns."""
-    xp, problem, geometry = backend.xp, program.problem, program.geometry
-    made = prepared(program, backend)
-    shape = (geometry.groups, geometry.outputs, geometry.inputs, len(details_of(made).sums) or 1, -1)
+    xp, geometry, own = backend.xp, program.geometry, details_of(prepared(program, backend))
+    shape = (geometry.groups, geometry.outputs, geometry.inputs, len(own.sums) or 1, -1)
     rows = xp.permute_dims(xp.reshape(kernel, shape), (0, 3, 1, 2, 4))
     rows = xp.reshape(rows, (geometry.groups, shape[3] * geometry.outputs, geometry.terms // shape[3]))
     taps_first = is_taps_first(geometry)
-    if isinstance(made, Swept):
-        rows = backend.cast(rows, backend.dtype(problem.accumulator))
-        return run_swept(problem, made.sweep, backend, x, partial(image, backend, made.details, rows))
 
     def compute(tile: Any, x: Array, rows: Array) -> Array:
         own: Stacks = tile.details

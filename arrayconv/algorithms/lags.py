@@ -19,9 +19,10 @@ from ..backend import Backend
 from ..geometry import Geometry, WindowDimension
 from ..primitives import concat, split_ranges, tap_slice
 from ..program import Problem, Program
-from .algorithm import Algorithm, Tile, Tiling, base_dilated, in_floats, make_tiling, run_tiled
+from .algorithm import Algorithm, base_dilated, in_floats
 from .guard import guarded
 from .rates import Counts
+from .tiles import Tile, Tiling, make_tiling, run_tiled
 
 Array = Any
 
@@ -158,14 +159,12 @@ def partial(geometry: Geometry) -> int:
 def fixed(problem: Problem, backend: Backend, block: tuple[int, ...] = ()) -> int:
     """Bytes of the padded images; of a part, padded and as rows, its products at one place, all sums."""
     geometry = problem.geometry
-    is_padded = any(axis.low or axis.high for axis in geometry.axes)
-    padded = geometry.batch * geometry.groups * geometry.inputs * prod(axis.padded for axis in geometry.axes)
     step, rows = steps(geometry)
     own = part_of(geometry, range(min(step, geometry.groups)), range(rows)).geometry
     lags = lags_of(own)
     sums = prod(lags.out) * own.groups * own.batch * lags.reach * own.outputs * lags.own
     held = 2 * sum(moved(own)) + partial(own) + 2 * sums + 2 * prod(geometry.y_shape)
-    return (held + (padded if is_padded else 0)) * problem.itemsize
+    return (held + (geometry.padded_size if geometry.is_padded else 0)) * problem.itemsize
 
 
 def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
@@ -206,7 +205,7 @@ def least(problem: Problem, backend: Backend) -> Counts:
 
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
-    return make_tiling(problem, block, parts_of)
+    return make_tiling(problem, backend, block, parts_of)
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:

@@ -16,19 +16,9 @@ from ..backend import Backend
 from ..geometry import Geometry
 from ..primitives import HELD, split_ranges, tap_slice
 from ..program import Problem, Program
-from .algorithm import (
-    Algorithm,
-    Tile,
-    Tiling,
-    base_dilated,
-    block_shape,
-    budget_of,
-    in_floats,
-    make_tiling,
-    positions,
-    run_tiled,
-)
+from .algorithm import Algorithm, base_dilated, block_shape, budget_of, in_floats, positions
 from .rates import Counts
+from .tiles import Tile, Tiling, make_tiling, run_tiled
 
 Array = Any
 
@@ -79,8 +69,7 @@ def fixed(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
     """Bytes of the padded images, and of the products that are held at once."""
     geometry = problem.geometry
     channels = block[0] * geometry.groups * geometry.inputs
-    is_padded = any(axis.low or axis.high for axis in geometry.axes)
-    padded = channels * prod(axis.padded for axis in geometry.axes) if is_padded else 0
+    padded = channels * prod(axis.padded for axis in geometry.axes) if geometry.is_padded else 0
     return (padded + min(HELD, channels * geometry.outputs * geometry.taps)) * problem.itemsize
 
 
@@ -121,7 +110,7 @@ def passes(geometry: Geometry) -> tuple[tuple[Any, ...], ...]:
 
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
-    return make_tiling(problem, block, passes)
+    return make_tiling(problem, backend, block, passes)
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:

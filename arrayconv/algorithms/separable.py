@@ -17,21 +17,11 @@ import numpy as np
 from ..backend import Backend, library_backend
 from ..geometry import Geometry, WindowDimension
 from ..program import Problem, Program
-from .algorithm import (
-    Algorithm,
-    Tile,
-    Tiling,
-    base_dilated,
-    block_shape,
-    cache_budget,
-    in_floats,
-    make_tiling,
-    run,
-    run_tiled,
-)
+from .algorithm import Algorithm, base_dilated, block_shape, cache_budget, in_floats, run
 from .guard import guarded
 from .products import Product, products
 from .rates import Counts, rates_of, seconds_of
+from .tiles import Tile, Tiling, make_tiling, run_tiled
 from .values import hidden, shown
 
 Array = Any
@@ -204,7 +194,7 @@ def rank(problem: Problem, backend: Backend, seconds: float) -> int:
 
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
-    return make_tiling(problem, block, details, pads=False)
+    return make_tiling(problem, backend, block, details, pads=False)
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:

@@ -22,7 +22,7 @@ class Sweep(NamedTuple):
     places: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
 
 
-def make_sweep(geometry: Geometry, block: tuple[int, ...], rows: int = 1) -> Sweep:
+def make_sweep(geometry: Geometry, block: tuple[int, ...], rows: int = 1, *, pads: bool = False) -> Sweep:
     """Pieces of ``block``, ``(batch, *out)``, as many ``rows`` of them along the last axis as are run together.
 
     The last piece of an axis begins earlier than after its neighbour, or makes results past the end. A piece begins
@@ -30,7 +30,7 @@ def make_sweep(geometry: Geometry, block: tuple[int, ...], rows: int = 1) -> Swe
     """
     own = (*block[:-1], rows * block[-1])
     totals = tuple(max(pair) for pair in zip(own, (geometry.batch, *geometry.out), strict=True))
-    piece = piece_of(geometry, block, rows)
+    piece = piece_of(geometry, block, rows, pads=pads)
     first = [part.low - axis.low for part, axis in zip(piece.axes, geometry.axes, strict=True)]
     places = []
     for image, *out in product(*([min(i, m - n) for i in range(0, m, n)] for n, m in zip(own, totals, strict=True))):
@@ -39,12 +39,12 @@ def make_sweep(geometry: Geometry, block: tuple[int, ...], rows: int = 1) -> Swe
     return Sweep(piece, (totals[0], geometry.y_shape[1], *totals[1:]), tuple(places))
 
 
-def piece_of(geometry: Geometry, block: tuple[int, ...], rows: int = 1) -> Geometry:
+def piece_of(geometry: Geometry, block: tuple[int, ...], rows: int = 1, *, pads: bool = False) -> Geometry:
     """Of every piece of a sweep."""
     axes = []
     for axis, n, count in zip(geometry.axes, block[1:], (*(1,) * (geometry.ndim - 1), rows), strict=True):
         cut = replace(axis, size=read_by(axis, count * n), low=0, high=0)
-        axes.append(axis if n == axis.output else cut)
+        axes.append(axis if n == axis.output and not pads else cut)
     return replace(geometry, batch=block[0], axes=tuple(axes))
 
 

@@ -20,8 +20,6 @@ from ..program import Problem, Program
 from .algorithm import (
     ALGORITHMS,
     Algorithm,
-    Tile,
-    Tiling,
     base_dilated,
     block_shape,
     budget_of,
@@ -29,11 +27,10 @@ from .algorithm import (
     count_of,
     groups_of,
     in_floats,
-    make_tiling,
+    positions,
     prepare_all,
     products_on,
     run,
-    run_tiled,
     shared_block,
 )
 from .gemm import CACHES, product_counts
@@ -41,6 +38,7 @@ from .guard import guarded
 from .interleave import unfold
 from .native_counts import convolution_counts
 from .rates import Counts
+from .tiles import Tile, Tiling, make_tiling, run_tiled
 
 Array = Any
 
@@ -149,7 +147,14 @@ def unsupported(problem: Problem, backend: Backend) -> str | None:
         return reason
     if (held := fixed(problem, backend)) > problem.settings.workspace // 2:
         return f"the banded kernel takes {held} bytes; settings(workspace=...) admits more"
+    if backend.sweep is not None and inner(problem, backend) == "native" and is_cut(problem, backend, held):
+        return f"{backend.name}'s own convolution is slow in a loop over tiles; settings(workspace=...) admits one tile"
     return None
+
+
+def is_cut(problem: Problem, backend: Backend, held: int) -> bool:
+    """Whether one tile would hold too much beside the banded kernel."""
+    return positions(problem.geometry) * unit(problem, backend) > budget_of(problem) - held
 
 
 def fixed(problem: Problem, backend: Backend, block: tuple[int, ...] = ()) -> int:
@@ -228,7 +233,7 @@ def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tilin
         prepare_all(program, backend)
         return program
 
-    return make_tiling(problem, block, details, pads=False, groups=groups(problem, backend, block))
+    return make_tiling(problem, backend, block, details, pads=False, groups=groups(problem, backend, block))
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:

@@ -22,23 +22,10 @@ from ..backend import Backend
 from ..geometry import Geometry
 from ..primitives import split_ranges
 from ..program import NORMWISE, Problem, Program
-from .algorithm import (
-    Algorithm,
-    Tile,
-    Tiling,
-    base_dilated,
-    cache_budget,
-    count_of,
-    each_on,
-    in_floats,
-    make_tiling,
-    prepared,
-    products_on,
-    run_tiled,
-    shared_block,
-)
+from .algorithm import Algorithm, base_dilated, cache_budget, count_of, in_floats, prepared, products_on, shared_block
 from .guard import guarded
 from .rates import Counts, rates_of
+from .tiles import Tile, Tiling, each_on, make_tiling, run_tiled
 from .winograd_transforms import POINTS, TAPS, Bands, bands, cut, even, growth, kernel_band
 
 Array = Any
@@ -190,7 +177,7 @@ def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tilin
     def details(geometry: Geometry) -> Details:
         return Details(m, kernel, tuple(bands(m, count, length, problem.accumulator) for count in geometry.out))
 
-    return make_tiling(problem, block, details)
+    return make_tiling(problem, backend, block, details)
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:

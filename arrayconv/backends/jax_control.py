@@ -20,6 +20,8 @@ def sweep(
     """A loop that writes into its result: XLA would run many pieces at once, and hold the memory of them all.
 
     A piece that reaches beyond x is moved inside, and back by a slice of its zero-padded self: no copy of x is padded.
+    Each of these is a loop of its own, since XLA shares none that ends in an update, and fuses slices at places that it
+    does not know into loops without vectors (3 channels of 2160 x 3840, 3 x 3 taps: 51 ms, and 27 so).
     """
     sources, targets = (np.asarray(corners, np.int32) for corners in zip(*places, strict=True))
     held = np.minimum(size, x.shape)
@@ -32,8 +34,9 @@ def sweep(
         piece = lax.dynamic_slice(x, start, held.tolist())
         if low.any() or high.any():
             widths = [(int(before), int(after), 0) for before, after in zip(low, high, strict=True)]
-            piece = lax.dynamic_slice(lax.pad(piece, jnp.zeros((), x.dtype), widths), shift, size)
-        return lax.dynamic_update_slice(y, function(piece), target), None
+            piece = settle(lax.pad(settle(piece), jnp.zeros((), x.dtype), widths))
+            piece = settle(lax.dynamic_slice(piece, shift, size))
+        return lax.dynamic_update_slice(y, settle(function(piece)), target), None
 
     shifts = (sources - starts + low).astype(np.int32)
     y, _ = lax.scan(step, jnp.zeros(shape, x.dtype), (starts, shifts, targets))
