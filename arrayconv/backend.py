@@ -114,7 +114,7 @@ class Backend:
     - ``hold`` gives an array that a compiler computes as it stands, without simplifying what is made of it;
     - ``settle`` gives one that it computes in a loop of its own, and not again wherever an element is read;
     - ``opaque`` gives one that it fuses with what reads it, but by loops of its own only;
-    - ``empty`` makes a buffer that may be written, by ``matmul(a, b, out=buffer)`` too; others join parts;
+    - ``empty`` makes a buffer that may be written, by ``out=`` of `matmul` and `sum_products` too; others join parts;
     - ``unless_finite(compute, otherwise, x)`` is ``compute(x)`` where all of it is finite, else ``otherwise(x)``; where
       looking at values is not allowed or not cheap, it is ``otherwise(x)``;
     - ``if_finite(compute, otherwise, *arrays)`` is ``compute(*arrays)`` where all of the arrays are finite, else
@@ -183,7 +183,7 @@ class Backend:
     hold: Callable[[Array], Array] = _same
     settle: Callable[[Array], Array] = _same
     opaque: Callable[[Array], Array] = _same
-    sum_products: Callable[[list[tuple[Array, Array]]], Array] = primitives.sum_products
+    sum_products: Callable[..., Array] = primitives.sum_products
     sum_slices: Callable[[Array, Sequence[tuple[Any, ...]], Array], Array] | None = None
     passes: Callable[[int], int] = lambda count: 1
     sum_each: Callable[[Sequence[Array], Array, Sequence[int]], list[Array]] | None = None

@@ -22,7 +22,9 @@ from .algorithm import (
     block_shape,
     budget_of,
     cache_budget,
+    count_of,
     fresh,
+    groups_of,
     in_floats,
     loops_on,
     padded,
@@ -168,11 +170,25 @@ def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
         if fused(problem, backend) <= budget:
             return whole
         budget = min(budget, SWEPT)
-    return block_shape(geometry, unit(problem, backend), cache_budget(problem, backend, budget))
+        return block_shape(geometry, unit(problem, backend), budget)
+    each, room = unit(problem, backend), cache_budget(problem, backend, budget)
+    own = block_shape(geometry, each, room)
+    return own if own[-1] == whole[-1] else block_shape(geometry, each // max(1, geometry.groups), room)
+
+
+def groups(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
+    """Few where rows of all would be cut: pieces of many rows lie on many pages (157 groups of 94,406 elements, one
+    tap: 9.1 ms by pieces of all groups, 5.8 so).
+    """
+    geometry = problem.geometry
+    if backend.sum_slices is not None:
+        return geometry.groups
+    room = cache_budget(problem, backend, budget_of(problem) // count_of(backend.workers))
+    return groups_of(geometry, unit(problem, backend), block, room)
 
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
-    return make_tiling(problem, backend, block, terms)
+    return make_tiling(problem, backend, block, terms, groups=groups(problem, backend, block))
 
 
 def weights(backend: Backend, geometry: Geometry, kernel: Array) -> Array:
@@ -184,29 +200,47 @@ def weights(backend: Backend, geometry: Geometry, kernel: Array) -> Array:
     return backend.xp.reshape(kernel, (geometry.terms, *lead, *(1,) * ndim))
 
 
-def add_terms(backend: Backend, geometry: Geometry, terms: Sequence[Term], x: Array, kernel: Array) -> Array:
-    """The sum over a tile, by the backend's own loop where it has one."""
+def add_terms(
+    backend: Backend, geometry: Geometry, terms: Sequence[Term], x: Array, kernel: Array, **out: Array
+) -> Array:
+    """The sum over a tile, by the backend's own loop where it has one; into a buffer, if that is given as ``out``."""
     if backend.sum_slices is not None:
         return backend.sum_slices(x, [term.source for term in terms], weights(backend, geometry, kernel))
-    return backend.sum_products([(x[source], kernel[weight]) for source, weight in terms])
+    return backend.sum_products([(x[source], kernel[weight]) for source, weight in terms], **out)
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
     geometry = program.geometry
-    groups, inputs, outputs = geometry.groups, geometry.inputs, geometry.outputs
+    inputs, outputs = geometry.inputs, geometry.outputs
     if not is_plain(geometry):
-        kernel = backend.xp.reshape(kernel, (groups, outputs, inputs, *geometry.window))
+        kernel = backend.xp.reshape(kernel, (geometry.groups, outputs, inputs, *geometry.window))
 
-    def compute(tile: Tile, x: Array, kernel: Array) -> Array:
+    def compute(tile: Tile, x: Array, kernel: Array, **out: Array) -> Array:
         if is_plain(geometry):
-            return add_terms(backend, geometry, tile.details, x, kernel)
-        x = backend.xp.reshape(x, (tile.geometry.batch, groups, 1, inputs, *tile.geometry.sizes))
-        y = add_terms(backend, geometry, tile.details, x, kernel)
+            return add_terms(backend, geometry, tile.details, x, kernel, **out)
+        own = tile.geometry
+        x = backend.xp.reshape(x, (own.batch, own.groups, 1, inputs, *own.sizes))
+        y = add_terms(backend, geometry, tile.details, x, kernel, **out)
         return backend.xp.reshape(y, tile.geometry.y_shape)
 
-    return run_tiled(program, backend, x, kernel, compute)
+    def into(tile: Tile, x: Array, kernel: Array, y: Array) -> Array:
+        own = tile.geometry
+        shape = own.y_shape if is_plain(own) else (own.batch, own.groups, outputs, *own.out)
+        return compute(tile, x, kernel, out=backend.xp.reshape(y, shape))
+
+    return run_tiled(program, backend, x, kernel, compute, into)
 
 
 DIRECT = Algorithm(
-    "direct", unsupported, counts, execute, unit, prepare, block=block, fixed=fixed, crew=loops_on, is_sum=True
+    "direct",
+    unsupported,
+    counts,
+    execute,
+    unit,
+    prepare,
+    block=block,
+    fixed=fixed,
+    groups=groups,
+    crew=loops_on,
+    is_sum=True,
 )

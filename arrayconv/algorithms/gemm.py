@@ -77,11 +77,19 @@ def is_taps_first(geometry: Geometry) -> bool:
     return positions_run >= taps_run
 
 
-def block_lines(geometry: Geometry, is_first: bool) -> int:
-    """Runs that a library copies in one loop: those along the next axis."""
-    if geometry.ndim > 1:
-        return geometry.out[-2] if is_first else geometry.window[-2]
-    return geometry.window[-1] if is_first else geometry.out[-1]
+def runs(geometry: Geometry, is_first: bool) -> tuple[int, int]:
+    """Neighbours that are copied at once, and how many times that is done in one loop, which is along the next axis.
+
+    Rows that are read as they lie are one run with those after them: positions if they have one tap, taps if they have
+    one position.
+    """
+    run, counts = 1, [*geometry.window, *geometry.out] if is_first else [*geometry.out, *geometry.window]
+    for axis in reversed(geometry.axes):
+        run *= counts.pop()
+        step = axis.stride if is_first else axis.window_dilation
+        if step != 1 or (axis.output if is_first else axis.kernel) != axis.padded:
+            break
+    return run, counts[-1] if counts else 1
 
 
 def product_counts(problem: Problem, backend: Backend, geometry: Geometry, unit: int) -> Counts:
@@ -99,7 +107,7 @@ def product_counts(problem: Problem, backend: Backend, geometry: Geometry, unit:
     viewed = columns if is_viewed(geometry) else 0
     copied = columns - viewed
     axis, is_first = geometry.axes[-1], is_taps_first(geometry)
-    run, step = (axis.output, axis.stride) if is_first else (axis.kernel, axis.window_dilation)
+    (run, lines), step = runs(geometry, is_first), axis.stride if is_first else axis.window_dilation
     word = shared(backend.multipliers, tiles)
     return {
         "call": 1.0,
@@ -110,7 +118,7 @@ def product_counts(problem: Problem, backend: Backend, geometry: Geometry, unit:
         "far column": max(0.0, copied * size - CACHED),
         word + ("column" if step == 1 else "strided column"): copied * size,
         word + "run": copied / max(1, run),
-        **({"block": copied / max(1, run * block_lines(geometry, is_first))} if backend.copies_blocks else {}),
+        **({"block": copied / max(1, run * lines)} if backend.copies_blocks else {}),
         word + "product": columns * geometry.outputs * (1.0 if problem.is_integer else size),
         "padded": padded(geometry, size),
         "output": prod(geometry.y_shape) * size,

@@ -138,10 +138,18 @@ def each_tile(program: Program, backend: Backend, place: Callable[[Tile], None],
     each_on(ALGORITHMS[program.algorithm].crew(backend), place, tiles, program.at_once)
 
 
-def run_tiled(program: Program, backend: Backend, x: Array, kernel: Array, compute: Compute) -> Array:
+def run_tiled(
+    program: Program,
+    backend: Backend,
+    x: Array,
+    kernel: Array,
+    compute: Compute,
+    into: Callable[[Tile, Array, Array, Array], Array] | None = None,
+) -> Array:
     """``compute(tile, x, kernel)`` for every tile, whose x is cropped, padded and in the accumulator's type; joined.
 
-    The kernel's leading axis is as long as there are groups, or a multiple of that.
+    The kernel's leading axis is as long as there are groups, or a multiple of that. ``into(tile, x, kernel, y)`` writes
+    the tile into a buffer of its type instead, where there is one.
     """
     problem = program.problem
     tiling: Tiling = prepared(program, backend)
@@ -165,7 +173,11 @@ def run_tiled(program: Program, backend: Backend, x: Array, kernel: Array, compu
     y = backend.empty(problem.geometry.y_shape, result)
 
     def place(tile: Tile) -> None:
-        y[tile.target] = one(tile, x, kernel)
+        if into is None or is_wide:
+            y[tile.target] = one(tile, x, kernel)
+        else:
+            own = tile_input(program, backend, tile, x), tile_kernel(program, tile, kernel)
+            into(tile, *own, y[tile.target])
 
     each_tile(program, backend, place, tiles)
     return y

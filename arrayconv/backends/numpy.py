@@ -113,10 +113,10 @@ def band(kernel: Array, place: int, block: int, stride: int, dilation: int) -> A
     return out.reshape(outputs * block, *shape)
 
 
-def sum_products(pairs: Sequence[tuple[Array, Array]]) -> Array:
+def sum_products(pairs: Sequence[tuple[Array, Array]], out: Array | None = None) -> Array:
     """Two buffers, however many products."""
     (a, b), *others = pairs
-    total = np.asarray(a * b)
+    total = np.asarray(np.multiply(a, b, out=out))
     if others:
         product = np.empty_like(total)
         for a, b in others:
