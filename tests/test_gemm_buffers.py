@@ -10,11 +10,12 @@ import pytest
 
 import arrayconv as ac
 from arrayconv.algorithms import prepared
+from arrayconv.algorithms.gemm import runs
 from arrayconv.algorithms.gemm_buffers import FEW, phases
 from arrayconv.backend import library_backend
 from arrayconv.backends.numpy import UNPACKED, matmul
 from arrayconv.backends.workers import WORKERS
-from arrayconv.geometry import WindowDimension
+from arrayconv.geometry import Geometry, WindowDimension
 
 if TYPE_CHECKING:
     from conftest import Library
@@ -132,3 +133,32 @@ def test_tiles_give_the_same_from_several_callers() -> None:
     assert len(found) == 4
     for y in found:
         np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize(
+    "axes",
+    [
+        [WindowDimension(9, 3)],
+        [WindowDimension(9, 3, 2)],
+        [WindowDimension(9, 3, 1, 0, 0, 2)],
+        [WindowDimension(9, 3), WindowDimension(5, 1)],
+        [WindowDimension(9, 3), WindowDimension(5, 2)],
+        [WindowDimension(9, 3, 2), WindowDimension(5, 1)],
+        [WindowDimension(9, 3), WindowDimension(5, 1, 2)],
+        [WindowDimension(9, 3, 1, 0, 0, 2), WindowDimension(4, 4)],
+        [WindowDimension(9, 3), WindowDimension(4, 4)],
+        [WindowDimension(7, 2), WindowDimension(9, 1), WindowDimension(5, 1)],
+    ],
+)
+def test_runs_are_elements_as_far_apart_from_each_other(axes: list[WindowDimension], is_first: bool) -> None:
+    """By the places that the windows read one after the other, up to the first that lies elsewhere."""
+    geometry = Geometry(1, 1, 1, 1, tuple(axes))
+    places = np.arange(np.prod(geometry.sizes)).reshape(geometry.sizes)
+    windows = library_backend("numpy").windows(
+        places, geometry.window, [axis.stride for axis in axes], [axis.window_dilation for axis in axes]
+    )
+    shown = windows[(..., *[0] * len(axes))] if is_first else windows[(0,) * len(axes)]
+    steps = np.diff(shown.reshape(-1))
+    broken = np.flatnonzero(steps != steps[0])
+    assert runs(geometry, is_first)[0] == (broken[0] + 1 if len(broken) else shown.size)

@@ -50,6 +50,55 @@ def test_temporary_memory_stays_under_the_workspace(algorithm: str, shapes: Any,
     assert plan.program.workspace > 2**18 and plan.program.block < (len(x), *y.shape[2:])
 
 
+COMPILED = {
+    "image": (((1, 2, 600, 700), (1, 2, 3, 3)), {"padding": "same"}),
+    "strided": (((1, 2, 600, 700), (2, 2, 3, 3)), {"stride": 2, "padding": 1}),
+    "depthwise": (((24, 8, 64, 64), (8, 1, 3, 3)), {"groups": 8, "padding": "same"}),
+    "strided signal": (((1, 1, 400_001), (1, 1, 90)), {"stride": 2}),
+    "causal": (((1, 4, 200_000), (4, 4, 9)), {"padding": "causal"}),
+    "layer": (((16, 16, 64, 64), (16, 16, 3, 3)), {"padding": "same"}),
+    "long window": (((1, 1, 600, 700), (1, 1, 20, 20)), {}),
+}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "name"),
+    [
+        *[("direct", name) for name in COMPILED],
+        *[("gemm", name) for name in COMPILED if name != "long window"],
+        *[("fft", name) for name in ("image", "strided", "depthwise", "layer", "long window")],
+    ],
+)
+def test_what_xla_allocates_stays_under_the_workspace(algorithm: str, name: str) -> None:
+    """A loop holds one tile; of a list of them XLA held the slices of all."""
+    jax = pytest.importorskip("jax")
+    (x_shape, kernel_shape), options = COMPILED[name]
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=x_shape).astype("float32"), rng.normal(size=kernel_shape).astype("float32")
+    with ac.settings(workspace=2**20):
+        plan = ac.plan(ac.conv, x_shape, kernel_shape, algorithm=algorithm, library="jax", **options)
+        run = jax.jit(lambda *own: ac.conv(*own, algorithm=algorithm, **options)).lower(x, kernel).compile()
+    held = run.memory_analysis().temp_size_in_bytes
+    assert plan.program.block < (len(x), *plan.output_shape[2:])
+    assert held <= 2**20, f"{held / 2**20:.2f} MiB"
+    expected = ac.conv(x.astype("float64"), kernel.astype("float64"), algorithm="direct", **options)
+    np.testing.assert_allclose(run(x, kernel), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "taps", "held"),
+    [("direct", 1, 2**12), ("direct", 3, 2**12), ("gemm", 1, 2**12), ("direct", 9, 2**24)],
+)
+def test_what_xla_reads_where_it_lies_is_no_temporary_memory(algorithm: str, taps: int, held: int) -> None:
+    """The last one is a sum in passes, whose rest of a line is joined to it."""
+    jax = pytest.importorskip("jax")
+    x, kernel = np.ones((1, 16, 900_000), "float32"), np.ones((4, 16, taps), "float32")
+    plan = ac.plan(ac.conv, x.shape, kernel.shape, algorithm=algorithm, library="jax")
+    compiled = jax.jit(lambda *own: ac.conv(*own, algorithm=algorithm)).lower(x, kernel).compile()
+    assert plan.program.block == (1, 900_001 - taps)
+    assert compiled.memory_analysis().temp_size_in_bytes <= held
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize(("window", "options"), [((5, 5), {"padding": "same"}), ((31, 3), {"stride": (1, 2)})])
 def test_temporary_memory_of_passes(window: tuple[int, ...], options: Any, dtype: str) -> None:

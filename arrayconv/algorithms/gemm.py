@@ -78,18 +78,20 @@ def is_taps_first(geometry: Geometry) -> bool:
 
 
 def runs(geometry: Geometry, is_first: bool) -> tuple[int, int]:
-    """Neighbours that are copied at once, and how many times that is done in one loop, which is along the next axis.
-
-    Rows that are read as they lie are one run with those after them: positions if they have one tap, taps if they have
-    one position.
+    """How many elements a library copies at once, each as far from the one before, and how many times it does in one
+    loop: those of several axes at once where rows are read as they lie, and along another axis where one has one place.
     """
-    run, counts = 1, [*geometry.window, *geometry.out] if is_first else [*geometry.out, *geometry.window]
+    loops, row = list[tuple[int, int]](), 1
     for axis in reversed(geometry.axes):
-        run *= counts.pop()
-        step = axis.stride if is_first else axis.window_dilation
-        if step != 1 or (axis.output if is_first else axis.kernel) != axis.padded:
-            break
-    return run, counts[-1] if counts else 1
+        count, step = (axis.output, axis.stride) if is_first else (axis.kernel, axis.window_dilation)
+        if count != 1:
+            loops.append((count, step * row))
+        row *= axis.padded
+    loops.append((geometry.window[-1] if is_first else geometry.out[-1], 0))
+    (run, step), *loops = loops
+    while loops and loops[0][1] == step * run:
+        run *= loops.pop(0)[0]
+    return run, loops[0][0] if loops else 1
 
 
 def product_counts(problem: Problem, backend: Backend, geometry: Geometry, unit: int) -> Counts:

@@ -89,11 +89,12 @@ class Split(NamedTuple):
         return self.columns + again + SHARE * geometry.outputs * geometry.terms * self.places
 
     def held(self, geometry: Geometry) -> int:
-        """Elements of one image and group."""
+        """Elements of one image and group: none where XLA multiplies x as it lies, into the result."""
+        if is_viewed(geometry) and not geometry.is_padded:
+            return 0
         copies = int(geometry.is_padded) + int(step_of(geometry) > 1)  # which is laid apart
         padded = copies * geometry.inputs * prod([axis.padded for axis in geometry.axes])
-        columns = 0 if is_viewed(geometry) else self.columns
-        return padded + columns + geometry.outputs * (self.taps * self.places + prod(geometry.out))
+        return padded + self.columns + geometry.outputs * (self.taps * self.places + prod(geometry.out))
 
 
 @lru_cache(maxsize=1024)  # what a call holds, what it costs and how it runs all ask for it
