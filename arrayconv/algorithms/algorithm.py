@@ -154,9 +154,7 @@ ALGORITHMS: dict[str, Algorithm] = {}
 
 def run(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
     """A program on canonical arrays, by the algorithm that it names."""
-    algorithm = ALGORITHMS[program.algorithm]
-    y = algorithm.execute(program, backend, x, kernel)
-    return backend.opaque(y) if algorithm.is_sum and getattr(program.prepared, "sweep", None) is None else y
+    return ALGORITHMS[program.algorithm].execute(program, backend, x, kernel)
 
 
 def base_dilated(problem: Problem) -> str | None:

@@ -205,7 +205,8 @@ def add_terms(
 ) -> Array:
     """The sum over a tile, by the backend's own loop where it has one; into a buffer, if that is given as ``out``."""
     if backend.sum_slices is not None:
-        return backend.sum_slices(x, [term.source for term in terms], weights(backend, geometry, kernel))
+        sources = [term.source for term in terms]
+        return backend.opaque(backend.sum_slices(x, sources, weights(backend, geometry, kernel)))
     return backend.sum_products([(x[source], kernel[weight]) for source, weight in terms], **out)
 
 
