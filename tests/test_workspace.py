@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import arrayconv as ac
+from arrayconv.algorithms import prepared
 from arrayconv.backend import library_backend
 from arrayconv.backends.workers import Workers
 from arrayconv.geometry import Geometry, WindowDimension
@@ -97,6 +98,34 @@ def test_what_xla_reads_where_it_lies_is_no_temporary_memory(algorithm: str, tap
     compiled = jax.jit(lambda *own: ac.conv(*own, algorithm=algorithm)).lower(x, kernel).compile()
     assert plan.program.block == (1, 900_001 - taps)
     assert compiled.memory_analysis().temp_size_in_bytes <= held
+
+
+def test_xla_s_own_convolution_is_in_no_loop() -> None:
+    with (
+        ac.settings(workspace=2**20),
+        pytest.raises(ValueError, match=r"slow in a loop over tiles; settings\(workspace=...\) admits one tile"),
+    ):
+        ac.plan(ac.conv, (1, 2, 600, 700), (1, 2, 3, 3), algorithm="toeplitz", library="jax")
+
+
+def test_a_sweep_s_images_are_shared_out_evenly() -> None:
+    """The last piece of a sweep is as large as all others, and begins earlier."""
+    plan = ac.plan(ac.conv, (64, 64, 56, 56), (64, 64, 3, 3), padding="same", algorithm="gemm", library="jax")
+    assert plan.program.block == (32, 56, 56)
+
+
+@pytest.mark.parametrize("inputs", [1, 2])
+def test_rows_are_not_cut_where_groups_can_be(library: Library, inputs: int) -> None:
+    """NumPy's tiles hold few groups then."""
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(2, 24 * inputs, 400)), rng.normal(size=(48, inputs, 3))
+    options: dict[str, Any] = {"groups": 24, "padding": 1, "algorithm": "direct"}
+    with ac.settings(workspace=2**17):
+        library.check(ac.conv, x.astype("float32"), kernel.astype("float32"), **options)
+        plan = ac.plan(ac.conv, library.make(x), library.make(kernel), **options)
+        made = prepared(plan.program, library_backend(library.name))
+    if library.name == "numpy":
+        assert plan.program.block[-1] == 400 and {tile.geometry.groups for tile in made.tiles} < set(range(24))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
