@@ -112,14 +112,14 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "strided product": 2.55e-10, "strided product 1d": 5.56e-10,
         },
         "reduce": {
-            "call": 2.58e-05, "moved": 3.17e-12, "product": 1.99e-10, "run": 1.19e-08, "slice": 1.54e-05,
-            "strided product": 1.06e-09,
+            "call": 2.58e-05, "moved": 1.61e-11, "product": 1.62e-10, "run": 2.48e-09, "slice": 1.28e-05,
+            "strided product": 1.96e-10,
         },
         "gemm": {
-            "block": 1.22e-08, "call": 1.2e-05, "column": 1.44e-10, "far column": 2.22e-10, "fresh": 5.14e-10,
-            "kernel": 5.04e-10, "matrix": 5.05e-07, "memory": 1.93e-10, "output": 7.16e-11, "padded": 1.98e-11,
-            "product": 1.16e-11, "run": 7.63e-10, "strided column": 2.6e-10, "thin column": 2.81e-11, "tile": 4.78e-05,
-            "viewed column": 7.5e-10,
+            "block": 1.24e-08, "call": 1.12e-05, "column": 2.1e-10, "far column": 7.23e-11, "fresh": 9.04e-10,
+            "kernel": 3.2e-10, "matrix": 3.06e-07, "memory": 8.79e-11, "output": 2.15e-11, "padded": 1.29e-10,
+            "product": 4e-11, "run": 3.86e-10, "strided column": 4.03e-10, "thin column": 2.84e-10, "tile": 1.5e-05,
+            "viewed column": 5e-10,
         },
         "floats": {
             "byte": 2.6e-11, "call": 3e-05, "input": 2e-10, "output": 2e-10, "widened": 1e-10,
