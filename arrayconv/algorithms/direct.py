@@ -74,15 +74,9 @@ def fused(problem: Problem, backend: Backend) -> int:
     return (held + (prod(geometry.y_shape) if geometry.ndim == 1 else 0)) * problem.itemsize
 
 
-def is_fused(problem: Problem, backend: Backend, block: tuple[int, ...]) -> bool:
-    """Whether it is one block that holds no more than that."""
-    whole = (problem.geometry.batch, *problem.geometry.out)
-    return backend.sum_slices is not None and block == whole
-
-
 def fixed(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
-    """What is held beyond the share of all positions."""
-    if not is_fused(problem, backend, block):
+    """What a call that is fused as a whole holds beyond the share of all positions."""
+    if backend.sum_slices is None or block != (problem.geometry.batch, *problem.geometry.out):
         return 0
     return fused(problem, backend) - prod(block) * unit(problem, backend)
 
@@ -166,12 +160,9 @@ SWEPT = 2**23
 
 def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
     geometry, whole = problem.geometry, (problem.geometry.batch, *problem.geometry.out)
-    if is_fused(problem, backend, whole):
-        if fused(problem, backend) <= budget:
-            return whole
-        budget = min(budget, SWEPT)
-        return block_shape(geometry, unit(problem, backend), budget)
     each, room = unit(problem, backend), cache_budget(problem, backend, budget)
+    if backend.sum_slices is not None:
+        return whole if fused(problem, backend) <= budget else block_shape(geometry, each, min(budget, SWEPT))
     own = block_shape(geometry, each, room)
     return own if own[-1] == whole[-1] else block_shape(geometry, each // max(1, geometry.groups), room)
 

@@ -26,7 +26,8 @@ def make_sweep(geometry: Geometry, block: tuple[int, ...], rows: int = 1, *, pad
     """Pieces of ``block``, ``(batch, *out)``, as many ``rows`` of them along the last axis as are run together.
 
     The last piece of an axis begins earlier than after its neighbour, or makes results past the end. A piece begins
-    outside of x where it meets padding, but along an axis that is not cut, which keeps its own.
+    outside of x where it meets padding, but along an axis that is not cut, which keeps its own unless the sweep
+    ``pads`` all of them.
     """
     own = (*block[:-1], rows * block[-1])
     totals = tuple(max(pair) for pair in zip(own, (geometry.batch, *geometry.out), strict=True))
