@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from arrayconv.geometry import Geometry, WindowDimension
+from arrayconv.planner import current_settings
 from arrayconv.program import Problem
 from bench import machine
 
@@ -81,12 +82,11 @@ def read_geometry(fields: dict[str, Any]) -> Geometry:
 def load_rows(path: str | Path) -> list[tuple[Problem, dict[str, float]]]:
     """The problems that ``python -m bench regret --save`` measured, and the seconds of each algorithm.
 
-    A rewrite's key is that of its parts behind its own name, ``phases/gemm``; every other key is an algorithm's name.
+    They have the settings in force: rows of a draw are to be read under its accuracy. A rewrite's key is that of its
+    parts behind its own name, ``phases/gemm``; every other key is an algorithm's name.
     """
+    fields, chosen = ("dtype", "accumulator", "library", "device"), current_settings()
     return [
-        (
-            Problem(read_geometry(row["geometry"]), row["dtype"], row["accumulator"], row["library"], row["device"]),
-            row["seconds"],
-        )
+        (Problem(read_geometry(row["geometry"]), *(row[field] for field in fields), chosen), row["seconds"])
         for row in load(Path(path))["rows"]
     ]

@@ -39,7 +39,7 @@ class Draw(NamedTuple):
     group with multiples of 16. ``thin``: of images. ``network``: see `draw_network`, which has its own work;
     ``transposed`` ones have stride 2, and ``batches`` are of several images and taps. ``signals``: of one axis and
     one channel. ``everyday``: see `draw_everyday`, which has its own work too; ``depthwise`` ones have a group each,
-    and ``transposed`` ones any stride.
+    and ``transposed`` ones any stride. ``accuracy``: what is asked of the algorithms; "normwise" is Winograd's.
     """
 
     work: tuple[float, float]
@@ -56,6 +56,7 @@ class Draw(NamedTuple):
     signals: bool = False
     everyday: bool = False
     depthwise: bool = False
+    accuracy: str = "elementwise"
 
 
 USUAL = Draw((3e5, 4e9), 1e-4, 6e-2)
@@ -66,10 +67,10 @@ USUAL = Draw((3e5, 4e9), 1e-4, 6e-2)
 #: transposed ones.
 DRAWS = {
     "small": Draw((10, 3e5), 1e-6, 1e-3),
-    "normwise": Draw((3e6, 4e9), 1e-4, 6e-2, taps=3),
+    "normwise": Draw((3e6, 4e9), 1e-4, 6e-2, taps=3, accuracy="normwise"),
     "gradient": Draw((3e5, 4e9), 1e-4, 6e-2, gradient=True),
     "grouped": Draw((3e6, 4e9), 1e-4, 6e-2, taps=3, grouped=True),
-    "layers": Draw((3e6, 4e9), 1e-4, 6e-2, taps=3, layers=True),
+    "layers": Draw((3e6, 4e9), 1e-4, 6e-2, taps=3, layers=True, accuracy="normwise"),
     "pointwise": Draw((3e6, 4e9), 1e-4, 6e-2, taps=1, layers=True),
     "thin": Draw((3e6, 2e9), 1e-4, 1e-1, gradient=True, thin=True),
     "network": Draw((0, 0), 1e-4, 6e-2, network=True),
@@ -254,9 +255,8 @@ def draw_any(rng: random.Random, draw: Draw) -> Geometry | None:
 def measure_all(name: str, args: Namespace, sink: data.Sink) -> None:
     """Rows in the order of the draw, which is the same for every library."""
     rng, draw = random.Random(args.seed), DRAWS.get(args.draw, USUAL)
-    accuracy = "normwise" if args.draw == "normwise" else "elementwise"
     with (
-        ac.settings(accuracy=accuracy),
+        ac.settings(accuracy=draw.accuracy),
         tqdm(total=args.count, desc=f"regret {name}", unit="geometry", leave=False, dynamic_ncols=True) as bar,
     ):
         while len(sink.rows) < args.count:

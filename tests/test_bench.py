@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from argparse import Namespace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,22 @@ def test_an_algorithm_is_timed_again_and_the_others_are_kept(tmp_path: Path, mon
     ((_, seconds),) = data.load_rows(tmp_path / "some-numpy.json")
     assert seconds["gemm"] < 1 < mean["gemm"] < 1e9
     assert {**seconds, "gemm": 0.0} == {**row["seconds"], "gemm": 0.0}
+
+
+def test_what_serves_under_a_setting_alone_is_timed_again_under_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data, "RESULTS", tmp_path)
+    monkeypatch.setattr(timing, "REST", 0.0)
+    with ac.settings(accuracy="normwise"):
+        problem = planned.call_problem(ac.plan(ac.conv, (2, 3, 8, 8), (4, 3, 3, 3)).program.geometry, "numpy")
+        row = regret.measure(problem, "numpy", 0.0, draw=regret.Draw((1, 1), 0.0, 10.0))
+    assert row is not None and "winograd" in row["seconds"]
+    data.Sink("normwise-numpy", "regret").add(row)
+    args = Namespace(algorithms=["winograd"], library=["numpy"], data=["normwise"], seconds=0.0, mean=False)
+    assert again.run(args) == 0
+    ((_, seconds),) = data.load_rows(tmp_path / "normwise-numpy.json")
+    assert seconds.keys() == row["seconds"].keys() and seconds["winograd"] != row["seconds"]["winograd"]
 
 
 def test_prices_weigh_what_choices_cost() -> None:
