@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import least_squares
 
+import arrayconv as ac
 from arrayconv.algorithms import ALGORITHMS
 from arrayconv.algorithms import rates as shipped
 from arrayconv.algorithms.algorithm import Algorithm
@@ -99,19 +100,24 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--processor", choices=PROCESSORS, default=processor(), help="whose prices (default: this machine's)"
     )
     parser.add_argument("--library", action="append", choices=LIBRARIES, help="the others' stay (default: all three)")
+    parser.add_argument(
+        "--algorithm", action="append", choices=ac.algorithms(), help=f"its prices alone, of {BASE} (default: all)"
+    )
     names = f"what regret --save was given (default: those of {', '.join(DATA)} that there are, KIND-NAME off {BASE})"
     parser.add_argument("--data", nargs="+", default=(), help=names)
 
 
 def run(args: Namespace) -> int:
-    is_base, wanted = args.processor == BASE, args.library or LIBRARIES
+    is_base, wanted, alone = args.processor == BASE, args.library or LIBRARIES, args.algorithm
+    if alone and not is_base:
+        raise SystemExit(f"fit: --algorithm {alone[0]} is of the processor {BASE}; leave it out or --processor")
     table = {name: dict(rates) for name, rates in own_prices(args.processor).items() if is_base or name not in wanted}
     names = args.data or [name if is_base else f"{args.processor}-{name}" for name in DATA]
     for name in wanted:
         rows = by_table(row for data in names for row in read_rows(data, name))
         for key, own in rows.items():
             if is_base:
-                table[key] = table.get(key, {}) | fit_rows(key, own)
+                table[key] = table.get(key, {}) | (fit_alone(key, own, alone) if alone else fit_rows(key, own))
             elif key == name and (found := near_prices(name, own)):
                 table[name] = found
     for algorithm, rates in (UNMEASURED | table[LENDER]).items() if is_base else ():
@@ -198,7 +204,7 @@ UNMEASURED = {
 
 def fit_rows(name: str, rows: list[Row]) -> Prices:
     """A table: plain algorithms first; a rewrite's own work is what its parts leave unexplained."""
-    library, dtypes = rows[0][0].library, sorted({problem.dtype for problem, _ in rows})
+    library = rows[0][0].library
     backend = library_backend(library)
 
     def is_plain(label: str, problem: Problem) -> bool:
@@ -213,21 +219,39 @@ def fit_rows(name: str, rows: list[Row]) -> Prices:
     found = dict(kept)
     rows = [(problem, {label: t for label, t in times.items() if head(label) not in kept}) for problem, times in rows]
     for algorithm in sorted(ALGORITHMS.values(), key=lambda algorithm: algorithm.parts is not None):
-        counts, seconds, offsets = [], [], []
-        for problem, times in rows:
-            label = next((key for key in times if key.partition("/")[0] == algorithm.name), None)
-            if label is None:
-                continue
-            counts.append(algorithm.counts(problem, backend))
-            seconds.append(times[label])
-            offsets.append(parts_seconds(algorithm, problem, backend, found))
-        if counts:
-            known = units_of(algorithm, library, backend, dtypes)
-            call = inf if name == library else prices(BASE)[library][algorithm.name]["call"]
-            found[algorithm.name] = fit_algorithm(known, counts, np.array(seconds), np.array(offsets), call)
-            report(name, algorithm.name, found[algorithm.name], counts, seconds, offsets)
+        if rates := fit_one(name, algorithm, rows, found):
+            found[algorithm.name] = rates
     refined = refine_choices([row for row in rows if row[1]], backend, found)
     return refined if name == library else {own: rates for own, rates in refined.items() if own not in kept}
+
+
+def fit_one(name: str, algorithm: Algorithm, rows: list[Row], found: Prices) -> dict[str, float] | None:
+    """An algorithm's own prices beside ``found``, those of its parts; None where it was not timed."""
+    library, dtypes = rows[0][0].library, sorted({problem.dtype for problem, _ in rows})
+    backend = library_backend(library)
+    counts, seconds, offsets = [], [], []
+    for problem, times in rows:
+        label = next((key for key in times if key.partition("/")[0] == algorithm.name), None)
+        if label is None:
+            continue
+        counts.append(algorithm.counts(problem, backend))
+        seconds.append(times[label])
+        offsets.append(parts_seconds(algorithm, problem, backend, found))
+    if not counts:
+        return None
+    known = units_of(algorithm, library, backend, dtypes)
+    call = inf if name == library else prices(BASE)[library][algorithm.name]["call"]
+    rates = fit_algorithm(known, counts, np.array(seconds), np.array(offsets), call)
+    report(name, algorithm.name, rates, counts, seconds, offsets)
+    return rates
+
+
+def fit_alone(name: str, rows: list[Row], algorithms: list[str]) -> Prices:
+    """Prices of these by what they took, without a look at choices."""
+    library = rows[0][0].library
+    shipped_rates = prices(BASE)[library] | prices(BASE).get(name, {})
+    fitted = {own: fit_one(name, ALGORITHMS[own], rows, shipped_rates) for own in algorithms}
+    return {own: rates for own, rates in fitted.items() if rates is not None}
 
 
 def units_of(algorithm: Algorithm, library: str, backend: Backend, dtypes: list[str], count: int = 1000) -> set[str]:

@@ -51,8 +51,8 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "call": 6e-05, "look": 2e-05, "moved": 2.5e-10, "pass": 1.5e-06, "product": 8e-12, "tap": 5e-09,
         },
         "winograd": {
-            "call": 2.11e-06, "input": 5.1e-10, "kernel": 1.78e-10, "matrix": 6.06e-07, "moved": 4.47e-10,
-            "output": 4.07e-09, "product": 5.33e-13, "tile": 2.25e-06,
+            "call": 1.44e-06, "input": 6.9e-10, "kernel": 4.53e-10, "matrix": 1.84e-07, "moved": 2.36e-10,
+            "output": 1.07e-10, "product": 4.24e-12, "tile": 0.000106,
         },
         "lags": {
             "call": 1.37e-05, "matrix": 4.68e-08, "moved": 4.95e-10, "moved 3d": 8.3e-10, "partial": 4.87e-10,
@@ -222,8 +222,8 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "call": 0.0001, "look": 3e-05, "moved": 2e-10, "pass": 1.5e-06, "product": 8e-12, "tap": 5e-09,
         },
         "winograd": {
-            "call": 5.65e-06, "input": 1.8e-09, "kernel": 3.32e-10, "matrix": 5.36e-07, "moved": 6.21e-10,
-            "output": 2.2e-09, "product": 7.03e-13, "tile": 2.46e-05,
+            "call": 5.48e-06, "input": 9.73e-10, "kernel": 7.96e-10, "matrix": 1.53e-06, "moved": 6.3e-10,
+            "output": 6.19e-10, "product": 8.67e-13, "tile": 7.95e-05,
         },
         "lags": {
             "call": 5.25e-05, "matrix": 1.44e-07, "moved": 5.88e-10, "moved 3d": 1.12e-09, "partial": 3.61e-10,

@@ -6,7 +6,7 @@ a band that holds the small matrix once for every tile of the axis; written as `
 on the way out, it rotates the axes so that no element is moved in between. For two axes::
 
     x (n, c, h, w) -> (j, tw, n, c, h) -> (j, i, th, tw, n, c)       points i, j and tiles th, tw of the axes h, w
-    times the transformed kernel (j, i, c, o): one product for each pair of points
+    times the transformed kernel (j, i, o, c)^T: one product for each pair of points
     (j, i, th, tw, n, o) -> (j, tw, n, o, h) -> y (n, o, h, w)
 
 The products are larger than their sums and cancel, so an error is relative to the largest possible output, not to each
@@ -135,11 +135,11 @@ def bytes_of(problem: Problem, m: int) -> int:
 def piece(problem: Problem, backend: Backend, budget: int, m: int) -> tuple[int, ...]:
     """Whole tiles: a few rows of every axis but the last, then as much of that and of the batch as the budget takes.
 
-    All of the crew share the transformed kernel.
+    All of the crew share the transformed kernel, which each piece reads from beginning to end: it is no smaller.
     """
-    geometry = problem.geometry
-    budget -= kernel_bytes(problem, m) // count_of(backend.multipliers)
-    budget = cache_budget(problem, backend, budget, CACHES)
+    geometry, read = problem.geometry, kernel_bytes(problem, m)
+    budget -= read // count_of(backend.multipliers)
+    budget = max(cache_budget(problem, backend, budget, CACHES), min(budget, read))
     *others, last = (-(-count // m) for count in geometry.out)
     rows = [m * cut(tiles, SHORT // m) for tiles in others]
     room = max(1, budget // (bytes_of(problem, m) * m * prod(rows)))
@@ -184,11 +184,9 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     xp, geometry, accumulator = backend.xp, program.geometry, program.problem.accumulator
     groups, inputs, outputs = geometry.groups, geometry.inputs, geometry.outputs
     evaluation = backend.from_numpy(prepared(program, backend).tiles[0].details.kernel, kernel)
-    kernel = xp.reshape(backend.cast(kernel, backend.dtype(accumulator)), (groups, outputs, inputs, geometry.taps))
-    kernel = xp.reshape(xp.permute_dims(kernel, (0, 2, 1, 3)), (-1, geometry.taps))
-    kernel = xp.matrix_transpose(kernel)
-    kernel = transformed(program, backend, evaluation, kernel)
-    kernel = xp.reshape(kernel, (-1, groups, inputs, outputs))
+    kernel = xp.reshape(backend.cast(kernel, backend.dtype(accumulator)), (-1, geometry.taps))
+    kernel = transformed(program, backend, evaluation, xp.matrix_transpose(kernel))
+    kernel = xp.matrix_transpose(xp.reshape(kernel, (-1, groups, outputs, inputs)))
 
     def compute(tile: Tile, x: Array, kernel: Array) -> Array:
         return guarded(backend, tile.geometry, x, lambda x: filtered(backend, tile.geometry, tile.details, x, kernel))
