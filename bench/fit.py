@@ -33,7 +33,7 @@ from arrayconv.program import Problem
 from bench.data import RESULTS, load_rows
 from bench.near import near_prices
 from bench.planned import call_problem, head
-from bench.priced import SMALL, SMALL_WEIGHT, Prices, Row, refine_choices, works_of_parts
+from bench.priced import SMALL, SMALL_WEIGHT, Prices, Row, plain, refine_choices, works_of_parts
 from bench.regret import DRAWS, USUAL, draw_geometry
 from bench.workloads import LIBRARIES
 
@@ -207,12 +207,7 @@ def fit_rows(name: str, rows: list[Row]) -> Prices:
     library = rows[0][0].library
     backend = library_backend(library)
 
-    def is_plain(label: str, problem: Problem) -> bool:
-        """Random arrays say nothing of algorithms for special ones, alone or as parts."""
-        works = works_of_parts(ALGORITHMS[head(label)], problem, backend)
-        return not any(own.is_conditional for own in (ALGORITHMS[head(label)], *(own for own, _ in works)))
-
-    rows = [(work, {label: t for label, t in times.items() if is_plain(label, work)}) for work, times in rows]
+    rows = [plain(row, backend) for row in rows]
     measured = Counter(head(label) for _, times in rows for label in times)
     shipped_rates = prices(BASE)[library] | prices(BASE).get(name, {})
     kept = {own: dict(rates) for own, rates in shipped_rates.items() if measured[own] < LEAST}

@@ -14,8 +14,7 @@ import numpy as np
 from arrayconv.algorithms import ALGORITHMS
 from arrayconv.algorithms.rates import BASE, prices
 from arrayconv.backend import Backend, library_backend
-from bench.planned import head
-from bench.priced import Prices, Row, by_algorithm, refine_choices, timed
+from bench.priced import Prices, Row, by_algorithm, plain, refine_choices, timed
 
 #: What a price's move by a factor of e weighs, and parts of the calls of which one at a time judges the others' prices.
 MOVE, FOLDS = 1.0, 5
@@ -24,7 +23,7 @@ MOVE, FOLDS = 1.0, 5
 def near_prices(library: str, rows: list[Row]) -> Prices | None:
     """A library's own prices, None where those of `BASE` are as good."""
     backend, base = library_backend(library), prices(BASE)[library]
-    rows = [row for row in map(without_conditional, rows) if len(row[1]) > 1]
+    rows = [row for row in (plain(row, backend) for row in rows) if len(row[1]) > 1]
     random.Random(0).shuffle(rows)
     before, after = [], []
     for i in range(FOLDS):
@@ -35,19 +34,13 @@ def near_prices(library: str, rows: list[Row]) -> Prices | None:
     return moved(base, rows, backend) if np.mean(after) < 0.9 * np.mean(before) else None
 
 
-def without_conditional(row: Row) -> Row:
-    """Random kernels say nothing of algorithms for special ones."""
-    problem, times = row
-    return problem, {label: own for label, own in times.items() if not ALGORITHMS[head(label)].is_conditional}
-
-
 def moved(base: Prices, rows: list[Row], backend: Backend) -> Prices:
     """Those of conditional algorithms are only scaled."""
     ratios = [log(seconds / estimates(base, row, backend)[name]) for row in rows for name, seconds in own_times(row)]
     factor = float(np.exp(np.median(ratios)))
     start = {name: {unit: factor * price for unit, price in rates.items()} for name, rates in base.items()}
-    plain = {name: rates for name, rates in start.items() if not ALGORITHMS[name].is_conditional}
-    return start | refine_choices(rows, backend, plain, MOVE)
+    others = {name: rates for name, rates in start.items() if not ALGORITHMS[name].is_conditional}
+    return start | refine_choices(rows, backend, others, MOVE)
 
 
 def own_times(row: Row) -> list[tuple[str, float]]:

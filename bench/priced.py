@@ -49,6 +49,18 @@ def timed(problem: Problem, name: str, seconds: float, backend: Backend) -> Time
     return Timed(counts, seconds, own_share(problem.library, problem.device, name))
 
 
+def plain(row: Row, backend: Backend) -> Row:
+    """Without conditional algorithms, alone or as parts: random arrays say nothing of those for special ones."""
+    problem, times = row
+    return problem, {label: own for label, own in times.items() if not _is_conditional(label, problem, backend)}
+
+
+def _is_conditional(label: str, problem: Problem, backend: Backend) -> bool:
+    algorithm = ALGORITHMS[head(label)]
+    works = works_of_parts(algorithm, problem, backend)
+    return any(own.is_conditional for own in (algorithm, *(own for own, _ in works)))
+
+
 def works_of_parts(algorithm: Algorithm, problem: Problem, backend: Backend) -> list[tuple[Algorithm, Problem]]:
     """Who does what for a rewrite, whose parts may be rewrites."""
     works = []
