@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from .geometry import Geometry, WindowDimension
-from .processor import processor
+from .processor import vectors
 
 #: Floats of an image that is worth the search for a way, and taps of the last two axes beyond which any image is.
 SMALL, FEW = 20480, 3
@@ -44,7 +44,7 @@ MOST_PADDING = {"avx512": 6, "avx2": 3}
 
 def is_padding_refused(last: WindowDimension) -> bool:
     """Whether an axis, the last one, has more zeros than fast kernels add."""
-    return last.low > min(MOST_PADDING[processor()], last.output)
+    return last.low > min(MOST_PADDING[vectors()], last.output)
 
 
 #: Input channels of a group from which the slow kernels skip zeros: more zeros than elements are better left to them.
@@ -66,7 +66,7 @@ STRIDED = 7
 def is_stride_refused(geometry: Geometry) -> bool:
     """Whether fast kernels don't add zeros to the last two axes, since they stride."""
     plane = geometry.axes[-2:]
-    return processor() == "avx2" and plane[-1].kernel > STRIDED and any(axis.stride > 1 for axis in plane)
+    return vectors() == "avx2" and plane[-1].kernel > STRIDED and any(axis.stride > 1 for axis in plane)
 
 
 def met(axis: WindowDimension) -> float:

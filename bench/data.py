@@ -85,8 +85,10 @@ def load_rows(path: str | Path) -> list[tuple[Problem, dict[str, float]]]:
     They have the settings in force: rows of a draw are to be read under its accuracy. A rewrite's key is that of its
     parts behind its own name, ``phases/gemm``; every other key is an algorithm's name.
     """
-    fields, chosen = ("dtype", "accumulator", "library", "device"), current_settings()
-    return [
-        (Problem(read_geometry(row["geometry"]), *(row[field] for field in fields), chosen), row["seconds"])
-        for row in load(Path(path))["rows"]
-    ]
+    chosen = current_settings()
+
+    def problem(row: dict[str, Any]) -> Problem:
+        geometry = read_geometry(row["geometry"])
+        return Problem(geometry, row["dtype"], row["accumulator"], row["library"], row["device"], chosen)
+
+    return [(problem(row), row["seconds"]) for row in load(Path(path))["rows"]]

@@ -26,7 +26,7 @@ import arrayconv as ac
 from arrayconv.algorithms import ALGORITHMS
 from arrayconv.algorithms import rates as shipped
 from arrayconv.algorithms.algorithm import Algorithm
-from arrayconv.algorithms.rates import BASE, PROCESSORS, kind_of, own_prices, prices, seconds_of, table_of
+from arrayconv.algorithms.rates import BASE, PROCESSORS, kind_of, own_prices, paces, prices, seconds_of, table_of
 from arrayconv.backend import Backend, library_backend
 from arrayconv.processor import processor
 from arrayconv.program import Problem
@@ -94,6 +94,11 @@ from __future__ import annotations
 SECONDS: dict[str, dict[str, dict[str, float]]] = {{
 '''
 
+PACES = """
+#: Seconds by library for one of the row "{base}"; the prices above are those at its pace.
+PACES: dict[str, float] = {{{paces}}}
+"""
+
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
@@ -112,21 +117,24 @@ def run(args: Namespace) -> int:
     if alone and not is_base:
         raise SystemExit(f"fit: --algorithm {alone[0]} is of the processor {BASE}; leave it out or --processor")
     table = {name: dict(rates) for name, rates in own_prices(args.processor).items() if is_base or name not in wanted}
+    found_paces = dict(paces(args.processor))
     names = args.data or [name if is_base else f"{args.processor}-{name}" for name in DATA]
     for name in wanted:
         rows = by_table(row for data in names for row in read_rows(data, name))
         for key, own in rows.items():
             if is_base:
                 table[key] = table.get(key, {}) | (fit_alone(key, own, alone) if alone else fit_rows(key, own))
-            elif key == name and (found := near_prices(name, own)):
-                table[name] = found
+            elif key == name:
+                found_paces[name], found = near_prices(name, own)
+                table |= {} if found is None else {name: found}
     for algorithm, rates in (UNMEASURED | table[LENDER]).items() if is_base else ():
         for name in LIBRARIES:
             table[name].setdefault(algorithm, rates)
     tables = [{name: rates for name, rates in table.items() if (name in LIBRARIES) is own} for own in (True, False)]
     for name, part in zip(PROCESSORS[args.processor], tables, strict=False):  # of a kind with few data, only the first
         path = Path(shipped.__file__).with_name(f"{name.rpartition('.')[2]}.py")
-        path.write_text(HEADER.format(kind=args.processor) + body(part) + "}\n", encoding="utf-8")
+        end = "" if is_base else PACES.format(base=BASE, paces=pairs(found_paces))
+        path.write_text(HEADER.format(kind=args.processor) + body(part) + "}\n" + end, encoding="utf-8")
         print(f"wrote {path}")
     return 0
 
@@ -156,6 +164,10 @@ def is_complete(problem: Problem, times: dict[str, float]) -> bool:
 
 def unmeasured(*units: str) -> dict[str, float]:
     return {unit: prior(unit) for unit in units}
+
+
+def pairs(numbers: dict[str, float]) -> str:
+    return ", ".join(f'"{name}": {number:.3g}' for name, number in sorted(numbers.items()))
 
 
 def body(table: dict[str, dict[str, dict[str, float]]]) -> str:

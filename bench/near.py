@@ -1,7 +1,8 @@
 """Prices of a kind of processor of which few calls were measured, from those of the kind with many.
 
-All prices are scaled alike, since only choices count, and then moved as little as these calls ask. A library keeps the
-prices that there are where the new ones don't choose better among calls that they were not made from.
+A library is faster or slower there in all that it does, which is its pace; at that pace prices are moved as little as
+these calls ask. A library keeps the prices that there are where the new ones don't choose better among calls that they
+were not made from.
 """
 
 from __future__ import annotations
@@ -17,30 +18,38 @@ from arrayconv.backend import Backend, library_backend
 from bench.priced import Prices, Row, by_algorithm, plain, refine_choices, timed
 
 #: What a price's move by a factor of e weighs, and parts of the calls of which one at a time judges the others' prices.
-MOVE, FOLDS = 1.0, 5
+MOVE, FOLDS = 3.0, 5
 
 
-def near_prices(library: str, rows: list[Row]) -> Prices | None:
-    """A library's own prices, None where those of `BASE` are as good."""
+def near_prices(library: str, rows: list[Row]) -> tuple[float, Prices | None]:
+    """A library's pace beside `BASE`, and its own prices, None where those of `BASE` are as good."""
     backend, base = library_backend(library), prices(BASE)[library]
     rows = [row for row in (plain(row, backend) for row in rows) if len(row[1]) > 1]
+    pace = pace_of(base, rows, backend)
+    rows = [(problem, {label: taken / pace for label, taken in times.items()}) for problem, times in rows]
     random.Random(0).shuffle(rows)
     before, after = [], []
     for i in range(FOLDS):
         judges, others = rows[i::FOLDS], [row for j, row in enumerate(rows) if j % FOLDS != i]
         before += regrets(base, judges, backend)
         after += regrets(moved(base, others, backend), judges, backend)
-    print(f"{library:<6} {len(rows)} calls, by the prices of {BASE}: {spread(before)}; by their own: {spread(after)}")
-    return moved(base, rows, backend) if np.mean(after) < 0.9 * np.mean(before) else None
+    print(
+        f"{library:<6} {len(rows)} calls, {pace:.2f} times the seconds of {BASE}; by its prices: {spread(before)}; "
+        f"by their own: {spread(after)}"
+    )
+    return pace, moved(base, rows, backend) if np.mean(after) < 0.9 * np.mean(before) else None
+
+
+def pace_of(base: Prices, rows: list[Row], backend: Backend) -> float:
+    """Seconds for one that is estimated, in the middle."""
+    ratios = [log(seconds / estimates(base, row, backend)[name]) for row in rows for name, seconds in own_times(row)]
+    return float(np.exp(np.median(ratios)))
 
 
 def moved(base: Prices, rows: list[Row], backend: Backend) -> Prices:
-    """Those of conditional algorithms are only scaled."""
-    ratios = [log(seconds / estimates(base, row, backend)[name]) for row in rows for name, seconds in own_times(row)]
-    factor = float(np.exp(np.median(ratios)))
-    start = {name: {unit: factor * price for unit, price in rates.items()} for name, rates in base.items()}
-    others = {name: rates for name, rates in start.items() if not ALGORITHMS[name].is_conditional}
-    return start | refine_choices(rows, backend, others, MOVE)
+    """Those of conditional algorithms stay."""
+    others = {name: rates for name, rates in base.items() if not ALGORITHMS[name].is_conditional}
+    return base | refine_choices(rows, backend, others, MOVE)
 
 
 def own_times(row: Row) -> list[tuple[str, float]]:

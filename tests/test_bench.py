@@ -175,7 +175,7 @@ def test_what_serves_under_a_setting_alone_is_timed_again_under_it(
     monkeypatch.setattr(data, "RESULTS", tmp_path)
     monkeypatch.setattr(timing, "REST", 0.0)
     with ac.settings(accuracy="normwise"):
-        problem = planned.call_problem(ac.plan(ac.conv, (2, 3, 8, 8), (4, 3, 3, 3)).program.geometry, "numpy")
+        problem = planned.call_problem(ac.plan(ac.conv, (2, 32, 16, 16), (32, 32, 3, 3)).program.geometry, "numpy")
         row = regret.measure(problem, "numpy", 0.0, draw=regret.Draw((1, 1), 0.0, 10.0))
     assert row is not None and "winograd" in row["seconds"]
     data.Sink("normwise-numpy", "regret").add(row)

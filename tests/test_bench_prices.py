@@ -10,7 +10,7 @@ import pytest
 from arrayconv.algorithms.rates import BASE, prices
 from arrayconv.backend import library_backend
 from bench import near, planned, regret
-from bench.priced import Prices, Row
+from bench.priced import Prices, Row, plain
 
 BACKEND = library_backend("torch")
 
@@ -23,7 +23,7 @@ def timed_by(true: Prices, count: int = 40) -> list[Row]:
         if geometry is not None:
             problem = planned.call_problem(geometry, "torch")
             labels = [candidate.label for candidate in planned.candidates(problem, "torch")[1]]
-            row = near.without_conditional((problem, dict.fromkeys(labels, 1.0)))
+            row = plain((problem, dict.fromkeys(labels, 1.0)), BACKEND)
             seconds = near.estimates(true, row, BACKEND)
             rows.append((problem, {label: seconds[planned.head(label)] for label in row[1]}))
     return rows
@@ -33,8 +33,10 @@ def test_a_library_keeps_its_prices_where_their_choices_are_right(capsys: pytest
     """A machine that is half as fast in all that it does makes the same choices."""
     base = prices(BASE)["torch"]
     slow = {name: {unit: 2 * price for unit, price in rates.items()} for name, rates in base.items()}
-    assert near.near_prices("torch", timed_by(slow)) is None
-    assert f"by the prices of {BASE}: regret 1.000" in capsys.readouterr().out
+    pace, own = near.near_prices("torch", timed_by(slow))
+    assert pace == pytest.approx(2)
+    assert own is None
+    assert f"2.00 times the seconds of {BASE}; by its prices: regret 1.000" in capsys.readouterr().out
 
 
 def test_prices_move_to_what_another_machine_is_slow_with() -> None:
@@ -42,7 +44,7 @@ def test_prices_move_to_what_another_machine_is_slow_with() -> None:
     base = prices(BASE)["torch"]
     units = {unit: price * (10 if unit.startswith("blocked") else 1) for unit, price in base["native"].items()}
     rows = timed_by(base | {"native": units})
-    found = near.near_prices("torch", rows)
+    _, found = near.near_prices("torch", rows)
     assert found is not None
     before, after = (np.mean(near.regrets(own, rows, BACKEND)) for own in (base, found))
     assert before > 0.1

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import arrayconv as ac
+from arrayconv import processor
 from arrayconv.algorithms import ALGORITHMS, rates
 from arrayconv.backend import library_backend
 from arrayconv.geometry import Geometry, WindowDimension
 from arrayconv.planner import current_settings, make_problem, options
-from arrayconv.processor import processor
 from arrayconv.program import Problem
 
 
@@ -54,7 +56,44 @@ def test_prices_are_those_of_the_processor_s_vectors(
     vectors: dict[str, list[str]], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(np, "show_config", lambda mode: {"SIMD Extensions": vectors} if vectors else {})
-    assert processor.__wrapped__() == kind
+    assert processor.vectors.__wrapped__() == kind
+
+
+LINUX = "processor\t: 0\nvendor_id\t: {}\ncpu family\t: {}\nmodel\t\t: 17\n"
+
+
+@pytest.mark.parametrize(
+    ("description", "vectors", "kind"),
+    [
+        (LINUX.format("AuthenticAMD", 25), "avx512", "zen4"),
+        (LINUX.format("AuthenticAMD", 25), "avx2", "avx2"),  # Zen 3
+        (LINUX.format("AuthenticAMD", 26), "avx512", "avx512"),  # Zen 5
+        (LINUX.format("GenuineIntel", 6), "avx512", "avx512"),
+        (LINUX.format("GenuineIntel", 25), "avx512", "avx512"),
+        (None, "avx512", "zen4"),
+    ],
+    ids=str,
+)
+def test_wide_vectors_in_two_halves_are_a_kind_of_their_own(
+    description: str | None, vectors: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Linux says in a file, or other systems where there is none."""
+    monkeypatch.setattr(processor, "vectors", lambda: vectors)
+    monkeypatch.setattr(processor, "DESCRIPTION", tmp_path / "cpuinfo")
+    monkeypatch.setattr(processor.platform, "processor", lambda: "AMD64 Family 25 Model 97 Stepping 2, AuthenticAMD")
+    if description is not None:
+        (tmp_path / "cpuinfo").write_text(description, encoding="utf-8")
+    assert processor.processor.__wrapped__() == kind
+    assert kind in rates.PROCESSORS
+
+
+@pytest.fixture(params=rates.PROCESSORS)
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A kind of processor that this machine is taken to be."""
+    monkeypatch.setattr(rates, "processor", lambda: request.param)
+    rates._rates.cache_clear()
+    yield request.param
+    rates._rates.cache_clear()
 
 
 def layer(library: str, dtype: str) -> Problem:
@@ -73,10 +112,12 @@ def layer(library: str, dtype: str) -> Problem:
         ("torch", "complex128", "torch complex"),
     ],
 )
-def test_types_of_other_loops_have_prices_of_their_own(library: str, dtype: str, name: str) -> None:
-    problem = layer(library, dtype)
+def test_types_of_other_loops_have_prices_of_their_own(library: str, dtype: str, name: str, kind: str) -> None:
+    """All at the library's pace on that kind of processor."""
+    problem, pace = layer(library, dtype), rates.paces(kind).get(library, 1.0)
     assert rates.table_of(library, rates.kind_of(problem)) == name
-    assert rates.rates_of(problem, "gemm") == rates.prices(processor())[name]["gemm"]
+    expected = {unit: pace * price for unit, price in rates.prices(kind)[name]["gemm"].items()}
+    assert rates.rates_of(problem, "gemm") == pytest.approx(expected)
 
 
 def test_what_was_not_measured_has_the_prices_of_float32_or_of_numpy() -> None:
@@ -111,13 +152,15 @@ def test_a_rewrite_is_its_own_work_and_its_parts_shares(library: str, name: str)
     (row,) = (own for own in options(problem, backend) if own.name == name)
     own = [ALGORITHMS[part.algorithm].cost(part.problem, backend) for part in row.parts]
     assert own and not any(part.parts for part in row.parts)
-    share = 1.15 if library == "torch" else 1.0
+    share = rates.part_share(library, "cpu", name)
+    assert (share > 1) is (library == "torch")
     assert row.seconds == pytest.approx(ALGORITHMS[name].cost(problem, backend) + share * sum(own))
 
 
-def test_what_is_the_library_s_own_has_a_share() -> None:
+def test_what_is_the_library_s_own_has_a_share(kind: str) -> None:
     """A correlation by torch's gradient of a kernel has one on an accelerator only, where it is the default."""
+    pace = rates.paces(kind).get("torch", 1.0)
     problem = ac.plan(ac.conv, (2, 8, 9, 9), (8, 8, 9, 9), library="torch").program.problem
     for name, device, share in (("native", "cpu", 0.72), ("wgrad", "cpu", 1.0), ("wgrad", "cuda", 1e-4)):
         own = rates.rates_of(replace(problem, device=device), name)
-        assert own["call"] == pytest.approx(share * rates.prices(processor())["torch"][name]["call"])
+        assert own["call"] == pytest.approx(share * pace * rates.prices(kind)["torch"][name]["call"])

@@ -40,7 +40,7 @@ def test_torch_gets_zeros_that_its_fast_kernels_refuse(
     kind: str, size: int, taps: int, low: int, stride: int, added: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More than are computed at once, or than there are outputs; with narrow vectors, zeros of wide strided windows."""
-    monkeypatch.setattr(onednn, "processor", lambda: kind)
+    monkeypatch.setattr(onednn, "vectors", lambda: kind)
     options: dict[str, Any] = {"padding": low, "stride": stride, "library": "torch", "algorithm": "native"}
     for device, expected in (("cpu", added), ("cuda", (False, False))):
         problem = ac.plan(ac.conv, (1, 1, size, size), (1, 1, taps, taps), device=device, **options).program.problem

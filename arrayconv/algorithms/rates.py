@@ -38,7 +38,7 @@ ACCELERATED = {"native": 1e-4, "wgrad": 1e-4}
 #: What a part of a rewrite is taken to cost of its estimate, which is the least of several, and so too low more often
 #: than not. By this share half as many of the measured transposed calls lose to PyTorch's own, and their mean stays;
 #: nothing was gained by one for other rewrites, nor in JAX or NumPy.
-PART_SHARES = {("torch", "cpu", "phases"): 1.15, ("torch", "cpu", "subpixel"): 1.15}
+PART_SHARES = {("torch", "cpu", "phases"): 1.3, ("torch", "cpu", "subpixel"): 1.3}
 
 
 def part_share(library: str, device: str, rewrite: str) -> float:
@@ -54,6 +54,7 @@ def own_share(library: str, device: str, algorithm: str) -> float:
 #: worse (`bench.near`).
 PROCESSORS = {
     "avx512": ("arrayconv.algorithms.fitted", "arrayconv.algorithms.fitted_types"),
+    "zen4": ("arrayconv.algorithms.fitted_zen4",),
     "avx2": ("arrayconv.algorithms.fitted_avx2",),
 }
 
@@ -71,8 +72,15 @@ def own_prices(kind: str) -> Prices:
 
 @cache
 def prices(kind: str) -> Prices:
-    """Seconds a unit, by `table_of` and algorithm, on a kind of processor; a library may have `BASE`'s there too."""
+    """Seconds a unit, by `table_of` and algorithm, at `BASE`'s pace; a library may have its prices there too."""
     return own_prices(kind) if kind == BASE else prices(BASE) | own_prices(kind)
+
+
+@cache
+def paces(kind: str) -> dict[str, float]:
+    """How long a library takes on a kind of processor for what takes it a second on `BASE`: of every type."""
+    found: dict[str, float] = vars(import_module(PROCESSORS[kind][0])).get("PACES", {})
+    return found
 
 
 def kind_of(problem: Problem) -> str:
@@ -97,8 +105,8 @@ def _rates(library: str, kind: str, device: str, algorithm: str) -> Mapping[str,
     tables = prices(processor())
     measured = library if library in tables else "numpy"
     rates = (tables[measured] | tables.get(table_of(measured, kind), {})).get(algorithm, {})
-    share = own_share(library, device, algorithm)
-    return rates if share == 1.0 else {unit: seconds * share for unit, seconds in rates.items()}
+    factor = own_share(library, device, algorithm) * paces(processor()).get(measured, 1.0)
+    return rates if factor == 1.0 else {unit: seconds * factor for unit, seconds in rates.items()}
 
 
 def seconds_of(rates: Mapping[str, float], counts: Counts) -> float:
