@@ -108,6 +108,27 @@ def test_xla_s_own_convolution_is_in_no_loop() -> None:
         ac.plan(ac.conv, (1, 2, 600, 700), (1, 2, 3, 3), algorithm="toeplitz", library="jax")
 
 
+MANY_GROUPS = {
+    "signals": Geometry(4, 205, 1, 1, (WindowDimension(351, 7, 2, 3, 3),)),
+    "one tap": Geometry(40, 30, 4, 4, (WindowDimension(30, 1), WindowDimension(30, 1))),
+    "long windows": Geometry(40, 30, 4, 4, (WindowDimension(40, 30),)),
+}
+
+
+@pytest.mark.parametrize("workspace", [1, 2**13, 2**17])
+@pytest.mark.parametrize("name", MANY_GROUPS)
+def test_xla_is_given_a_loop_over_tiles_however_small(name: str, workspace: int) -> None:
+    """A list of all tiles of some groups took minutes to compile: a few pieces of the groups are one."""
+    backend, listed = library_backend("jax"), {}
+    with ac.settings(workspace=workspace):
+        problem = make_problem(MANY_GROUPS[name], "float32", backend, "cpu", current_settings())
+        for row in options(problem, backend):
+            if row.serves and not row.parts and row.name != "separable":
+                made = prepared(make_program(problem, backend, row.name), backend)
+                listed[row.name] = len(getattr(made, "tiles", ()))
+    assert "gemm" in listed and max(listed.values()) <= 64, listed
+
+
 def test_a_sweep_s_images_are_shared_out_evenly() -> None:
     """The last piece of a sweep is as large as all others, and begins earlier."""
     plan = ac.plan(ac.conv, (64, 64, 56, 56), (64, 64, 3, 3), padding="same", algorithm="gemm", library="jax")

@@ -219,14 +219,15 @@ def is_swept(problem: Problem, block: tuple[int, ...]) -> bool:
 
 
 def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
-    """As many images as fit where a loop holds some at a time, or rows of one; else as much as fits, of few groups
-    first.
+    """As many images as fit where a loop holds some at a time, or rows of one; else all of some groups, or as much as
+    fits of all groups.
     """
     geometry, each = problem.geometry, unit(problem, backend)
     whole = (geometry.batch, *geometry.out)
     if is_whole(geometry) or not is_taps_first(geometry) or not problem.is_on_cpu:
         is_small = places(problem, backend, whole) * each + fixed(problem, backend, whole) <= budget
-        return whole if is_small else block_shape(geometry, each // max(1, geometry.groups), budget)
+        is_small = is_small or block_shape(geometry, each // max(1, geometry.groups), budget) == whole
+        return whole if is_small else block_shape(geometry, each, budget)
     rows = rows_of(problem, min(budget, MOST_BYTES))
     if is_swept(problem, rows):
         return rows
@@ -254,9 +255,17 @@ def rows_of(problem: Problem, room: int) -> tuple[int, ...]:
     return rows
 
 
+#: Pieces of the groups, which are no loop: a compiler sees each.
+MOST_LISTED = 64
+
+
 def groups(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
-    own = at_once(problem.geometry, block) if problem.is_on_cpu else block
-    return groups_of(problem.geometry, unit(problem, backend), own, budget_of(problem))
+    """Of a piece: all, where it is one of a loop's."""
+    geometry = problem.geometry
+    if block != (geometry.batch, *geometry.out):
+        return geometry.groups
+    own = at_once(geometry, block) if problem.is_on_cpu else block
+    return max(-(-geometry.groups // MOST_LISTED), groups_of(geometry, unit(problem, backend), own, budget_of(problem)))
 
 
 def arrays(geometry: Geometry, size: float) -> Counts:

@@ -36,8 +36,8 @@ ACCELERATED = {"native": 1e-4, "wgrad": 1e-4}
 
 
 #: What a part of a rewrite is taken to cost of its estimate, which is the least of several, and so too low more often
-#: than not. By this share half as many of the measured transposed calls lose to PyTorch's own, and their mean stays;
-#: nothing was gained by one for other rewrites, nor in JAX or NumPy.
+#: than not. By this share 13 of 651 measured transposed calls lose to PyTorch's own in place of 31, for half a percent
+#: in the mean; nothing was gained by one for other rewrites, nor in JAX or NumPy.
 PART_SHARES = {("torch", "cpu", "phases"): 1.3, ("torch", "cpu", "subpixel"): 1.3}
 
 
