@@ -7,6 +7,7 @@ of a geometry, if an algorithm were chosen with the probability ``softmax(-log(e
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import log
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,10 +35,16 @@ class Timed(NamedTuple):
 
 
 def refine(
-    prices: Mapping[Unit, float], geometries: list[list[Timed]], weights: list[float], move: float = MOVE
+    prices: Mapping[Unit, float],
+    geometries: list[list[Timed]],
+    weights: list[float],
+    move: float = MOVE,
+    floors: Mapping[Unit, float] | None = None,
 ) -> dict[Unit, float]:
-    """New prices near the given ones, from which they ``move`` at a cost; ``weights`` are those of the geometries."""
-    units = sorted(prices)
+    """New prices near the given ones, from which they ``move`` at a cost, and not below ``floors``; ``weights`` are
+    those of the geometries.
+    """
+    units, least = sorted(prices), dict.fromkeys(prices, 0.0) | dict(floors or {})
     index = {unit: i for i, unit in enumerate(units)}
     rows = [row for geometry in geometries for row in geometry]
     work = np.zeros((len(rows), len(units)))
@@ -50,12 +57,13 @@ def refine(
         np.log([row.share for row in rows]),
         np.repeat(np.arange(len(geometries)), [len(geometry) for geometry in geometries]),
         np.array(weights),
-        np.log([prices[unit] for unit in units]),
+        np.log([max(prices[unit], least[unit]) for unit in units]),
         move,
     )
     # A call itself takes no longer than the quickest that was measured, which the given prices know.
     most = [start if unit == "call" else None for (_, unit), start in zip(units, cost.start, strict=True)]
-    bounds, steps = [(None, high) for high in most], {"maxiter": 400, "maxfun": 800}
+    lowest = [log(least[unit]) if least[unit] > 0 else None for unit in units]
+    bounds, steps = list(zip(lowest, most, strict=True)), {"maxiter": 400, "maxfun": 800}
     best = minimize(cost, cost.start, jac=True, method="L-BFGS-B", bounds=bounds, options=steps)
     return {unit: float(price) for unit, price in zip(units, np.exp(best.x), strict=True)}
 

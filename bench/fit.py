@@ -33,7 +33,7 @@ from arrayconv.program import Problem
 from bench.data import RESULTS, load_rows
 from bench.near import near_prices
 from bench.planned import call_problem, head
-from bench.priced import SMALL, SMALL_WEIGHT, Prices, Row, plain, refine_choices, works_of_parts
+from bench.priced import SMALL, SMALL_WEIGHT, Prices, Row, floor_of, is_product, plain, refine_choices, works_of_parts
 from bench.regret import DRAWS, USUAL, draw_geometry
 from bench.workloads import LIBRARIES
 
@@ -56,26 +56,6 @@ ELEMENT, PRODUCT = 5e-10, 2e-11
 
 #: What prices are fitted from; ``regret`` itself is left to judge them.
 DATA = ("fit", "more", "wide", "usual", "broad", *DRAWS, "integer", "complex", "float64")
-
-#: Words for multiply-adds, and those that make it elements.
-PRODUCTS = {
-    "product",
-    "pointwise",
-    "dense",
-    "blocked",
-    "thick",
-    "thin",
-    "single",
-    "wide",
-    "long",
-    "grouped",
-    "depthwise",
-    "dilated",
-    "swapped",
-    "folded",
-    "unfolded",
-}
-ELEMENTS = {"input", "output", "column"}
 
 #: How strongly a constant is drawn towards its prior: a factor of e counts as much as this relative error of one row.
 PULL = 0.05
@@ -196,9 +176,7 @@ def filled(words: list[str], width: int) -> list[str]:
 
 def prior(unit: str) -> float:
     """By the last word; products are named after what is multiplied, and all else is elements moved."""
-    last = unit.rpartition(" ")[2]
-    is_product = bool(PRODUCTS & set(unit.split())) and last not in ELEMENTS
-    return PRIOR.get(last, PRODUCT if is_product else ELEMENT)
+    return PRIOR.get(unit.rpartition(" ")[2], PRODUCT if is_product(unit) else ELEMENT)
 
 
 #: Geometries that an algorithm was timed on, from which its prices are worth fitting.
@@ -298,7 +276,8 @@ def fit_algorithm(
     upper = start + 8
     upper[units.index("call")] = np.log(min(call, np.sort(seconds)[:QUICKEST][-1]))
     start = np.minimum(start, upper - 0.1)
-    best = least_squares(residuals, start, loss="soft_l1", f_scale=0.3, bounds=(start - 8, upper))
+    lower = np.log([max(price, floor_of(unit)) for unit, price in zip(units, np.exp(start - 8), strict=True)])
+    best = least_squares(residuals, start, loss="soft_l1", f_scale=0.3, bounds=(lower, upper))
     return {unit: float(value) for unit, value in zip(units, np.exp(best.x), strict=True)}
 
 

@@ -20,6 +20,43 @@ Row = tuple[Problem, dict[str, float]]
 #: Calls that take less have smaller weight: a wrong choice among them costs microseconds.
 SMALL, SMALL_WEIGHT = 1e-4, 0.3
 
+#: Words for multiply-adds, and those that make it elements or runs of them.
+PRODUCTS = {
+    "product",
+    "pointwise",
+    "dense",
+    "blocked",
+    "thick",
+    "thin",
+    "single",
+    "wide",
+    "long",
+    "grouped",
+    "depthwise",
+    "dilated",
+    "swapped",
+    "folded",
+    "unfolded",
+}
+ELEMENTS = {"input", "output", "column", "run", "row"}
+
+#: Seconds of a multiply-add at least: half of what it takes in the best matrix product on the machine that was
+#: measured, since whole vectors are counted. What a price has below that belongs to the elements moved beside it, and
+#: long windows would be taken for free (PyTorch, transposed, one channel, 573 taps: 171 ms for 3.5). Of some kinds it
+#: is not known how many are made.
+FASTEST, UNCOUNTED = 2e-12, {"skipping", "spelled"}
+
+
+def is_product(unit: str) -> bool:
+    """Whether multiply-adds are counted."""
+    words = unit.split()
+    return bool(PRODUCTS & set(words)) and words[-1] not in ELEMENTS
+
+
+def floor_of(unit: str) -> float:
+    """What its price is never below."""
+    return FASTEST if is_product(unit) and not UNCOUNTED & set(unit.split()) else 0.0
+
 
 def refine_choices(rows: list[Row], backend: Backend, found: Prices, move: float = MOVE) -> Prices:
     """All prices together, with what the planner's choices cost."""
@@ -29,7 +66,8 @@ def refine_choices(rows: list[Row], backend: Backend, found: Prices, move: float
     ]
     weights = [SMALL_WEIGHT if min(times.values()) < SMALL else 1.0 for _, times in rows]
     prices = {(name, unit): price for name, rates in found.items() for unit, price in rates.items()}
-    refined = refine(prices, geometries, weights, move)
+    floors = {(name, unit): floor_of(unit) for name, unit in prices}
+    refined = refine(prices, geometries, weights, move, floors)
     return {name: {unit: refined[name, unit] for unit in rates} for name, rates in found.items()}
 
 

@@ -7,10 +7,11 @@ import random
 import numpy as np
 import pytest
 
-from arrayconv.algorithms.rates import BASE, prices
+import arrayconv as ac
+from arrayconv.algorithms.rates import BASE, PROCESSORS, prices
 from arrayconv.backend import library_backend
-from bench import near, planned, regret
-from bench.priced import Prices, Row, plain
+from bench import choices, near, planned, regret
+from bench.priced import Prices, Row, floor_of, plain
 
 BACKEND = library_backend("torch")
 
@@ -50,3 +51,28 @@ def test_prices_move_to_what_another_machine_is_slow_with() -> None:
     assert before > 0.1
     assert after < before / 4
     assert {name: set(rates) for name, rates in found.items()} == {name: set(rates) for name, rates in base.items()}
+
+
+@pytest.mark.parametrize("kind", PROCESSORS)
+@pytest.mark.parametrize("library", ["numpy", "torch", "jax"])
+def test_no_product_is_taken_for_free(library: str, kind: str) -> None:
+    for name, rates in prices(kind)[library].items():
+        cheap = {unit: price for unit, price in rates.items() if price < floor_of(unit)}
+        assert not cheap, name
+    assert floor_of("base dilated single 1d") > floor_of("base dilated single 1d output") == floor_of("dense run") == 0
+
+
+def test_a_price_s_floor_holds_against_what_was_measured() -> None:
+    """Ten times the work took as long, so that the price would go to nothing."""
+    rows = [[choices.Timed({("a", "dense"): work, ("a", "call"): 1.0}, 1.0, 1.0)] for work in (1.0, 10.0)]
+    start = {("a", "dense"): 0.1, ("a", "call"): 1.0}
+    free = choices.refine(start, rows, [1.0, 1.0], move=0.01)
+    held = choices.refine(start, rows, [1.0, 1.0], move=0.01, floors={("a", "dense"): 0.05})
+    assert free["a", "dense"] < 0.04
+    assert held["a", "dense"] == pytest.approx(0.05)
+
+
+def test_long_windows_of_a_transposed_signal_are_not_left_to_torch() -> None:
+    """171 ms there, and 4 by phases."""
+    program = ac.plan(ac.conv_transpose, (32, 1, 7098), (1, 1, 573), stride=3, library="torch").program
+    assert program.algorithm in ("phases", "subpixel")
