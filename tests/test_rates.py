@@ -164,3 +164,15 @@ def test_what_is_the_library_s_own_has_a_share(kind: str) -> None:
     for name, device, share in (("native", "cpu", 0.72), ("wgrad", "cpu", 1.0), ("wgrad", "cuda", 1e-4)):
         own = rates.rates_of(replace(problem, device=device), name)
         assert own["call"] == pytest.approx(share * pace * rates.prices(kind)["torch"][name]["call"])
+
+
+@pytest.mark.parametrize(("channels", "side", "expected"), [(64, 56, "gemm"), (128, 28, "winograd")])
+def test_near_ties_go_to_the_smaller_errors(channels: int, side: int, expected: str, kind: str) -> None:
+    """Of NumPy's layers of 3 x 3 taps."""
+    backend, axis = library_backend("numpy"), WindowDimension(side, 3, low=1, high=1)
+    with ac.settings(accuracy="normwise"):
+        problem = make_problem(
+            Geometry(8, 1, channels, channels, (axis, axis)), "float32", backend, "cpu", current_settings()
+        )
+        rows = [row for row in options(problem, backend) if row.serves and row.name in ("gemm", "winograd")]
+    assert min(rows, key=lambda row: row.seconds).name == expected
