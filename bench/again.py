@@ -47,7 +47,8 @@ def run(args: Namespace) -> int:
         for name in args.data:
             path = data.RESULTS / f"{name}-{library}.json"
             if path.exists():
-                with ac.settings(accuracy=DRAWS.get(name, USUAL).accuracy):
+                draw = DRAWS.get(name.rpartition("-")[2], USUAL)  # behind a kind of processor, which may stand first
+                with ac.settings(accuracy=draw.accuracy):
                     renew(path, library, args.algorithms, args.seconds, args.mean)
     print(f"other processes took {neighbours.share():.0%} of the processors' time")
     return 0

@@ -42,7 +42,8 @@ def near_prices(library: str, rows: list[Row]) -> tuple[float, Prices | None]:
 
 def pace_of(base: Prices, rows: list[Row], backend: Backend) -> float:
     """Seconds for one that is estimated, in the middle."""
-    ratios = [log(seconds / estimates(base, row, backend)[name]) for row in rows for name, seconds in own_times(row)]
+    guessed = [estimates(base, row, backend) for row in rows]
+    ratios = [log(taken / own[name]) for row, own in zip(rows, guessed, strict=True) for name, taken in own_times(row)]
     return float(np.exp(np.median(ratios)))
 
 

@@ -169,8 +169,9 @@ def test_an_algorithm_is_timed_again_and_the_others_are_kept(tmp_path: Path, mon
     assert {**seconds, "gemm": 0.0} == {**row["seconds"], "gemm": 0.0}
 
 
+@pytest.mark.parametrize("name", ["normwise", "zen4-normwise"])
 def test_what_serves_under_a_setting_alone_is_timed_again_under_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(data, "RESULTS", tmp_path)
     monkeypatch.setattr(timing, "REST", 0.0)
@@ -178,10 +179,10 @@ def test_what_serves_under_a_setting_alone_is_timed_again_under_it(
         problem = planned.call_problem(ac.plan(ac.conv, (2, 32, 16, 16), (32, 32, 3, 3)).program.geometry, "numpy")
         row = regret.measure(problem, "numpy", 0.0, draw=regret.Draw((1, 1), 0.0, 10.0))
     assert row is not None and "winograd" in row["seconds"]
-    data.Sink("normwise-numpy", "regret").add(row)
-    args = Namespace(algorithms=["winograd"], library=["numpy"], data=["normwise"], seconds=0.0, mean=False)
+    data.Sink(f"{name}-numpy", "regret").add(row)
+    args = Namespace(algorithms=["winograd"], library=["numpy"], data=[name], seconds=0.0, mean=False)
     assert again.run(args) == 0
-    ((_, seconds),) = data.load_rows(tmp_path / "normwise-numpy.json")
+    ((_, seconds),) = data.load_rows(tmp_path / f"{name}-numpy.json")
     assert seconds.keys() == row["seconds"].keys() and seconds["winograd"] != row["seconds"]["winograd"]
 
 

@@ -92,7 +92,7 @@ def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tilin
     """All tiles in one order, since they share the kernel's rows."""
     geometry, step = problem.geometry, groups(problem, backend, block)
     taps_first, parts = is_taps_first(geometry), parts_of(geometry)
-    split = split_at(geometry, block) if is_swept(problem, block) and step == geometry.groups else split_of(geometry)
+    split = split_at(geometry, block) if is_swept(problem, block) else split_of(geometry)
     own = partial(details, taps_first, taps_first and split.taps > 0, parts)
     return make_tiling(problem, backend, block, own, pads=False, groups=step)
 

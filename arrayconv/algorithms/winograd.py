@@ -135,7 +135,7 @@ def bytes_of(problem: Problem, m: int) -> int:
 def piece(problem: Problem, backend: Backend, budget: int, m: int) -> tuple[int, ...]:
     """Whole tiles: a few rows of every axis but the last, then as much of that and of the batch as the budget takes.
 
-    All of the crew share the transformed kernel, which each piece reads from beginning to end: it is no smaller.
+    All of the crew share the transformed kernel. A piece, which reads all of it, is no smaller than that.
     """
     geometry, read = problem.geometry, kernel_bytes(problem, m)
     budget -= read // count_of(backend.multipliers)
