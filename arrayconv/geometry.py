@@ -134,9 +134,24 @@ class _Shapes:
         y_shape: ``(batch, groups * outputs, *out)``.
         taps: kernel elements of one channel.
         terms: products summed into one output, K in the error bound.
+        is_padded: whether x gets zeros, or is cropped.
+        is_base_dilated: whether elements of x lie apart, as in a transposed convolution.
     """
 
-    __slots__ = ("_hash", "kernel_shape", "ndim", "out", "sizes", "taps", "terms", "window", "x_shape", "y_shape")
+    __slots__ = (
+        "_hash",
+        "is_base_dilated",
+        "is_padded",
+        "kernel_shape",
+        "ndim",
+        "out",
+        "sizes",
+        "taps",
+        "terms",
+        "window",
+        "x_shape",
+        "y_shape",
+    )
     ndim: int
     sizes: tuple[int, ...]
     window: tuple[int, ...]
@@ -146,6 +161,8 @@ class _Shapes:
     y_shape: tuple[int, ...]
     taps: int
     terms: int
+    is_padded: bool
+    is_base_dilated: bool
     _hash: int
 
 
@@ -173,6 +190,8 @@ class Geometry(_Shapes):
         put(self, "y_shape", (batch, groups * self.outputs, *out))
         put(self, "taps", taps := prod(window))
         put(self, "terms", self.inputs * taps)
+        put(self, "is_padded", any(axis.low or axis.high for axis in axes))
+        put(self, "is_base_dilated", any(axis.base_dilation > 1 for axis in axes))
         put(self, "_hash", hash(self._key()))
 
     def _key(self) -> tuple[Any, ...]:
@@ -183,11 +202,6 @@ class Geometry(_Shapes):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Geometry, self._key()
-
-    @property
-    def is_padded(self) -> bool:
-        """Whether x gets zeros, or is cropped."""
-        return any(axis.low or axis.high for axis in self.axes)
 
     @property
     def padded_size(self) -> int:
@@ -217,5 +231,5 @@ class Geometry(_Shapes):
 
 def is_unpadded_image(geometry: Geometry) -> bool:
     """Two axes of one group, of which the window stays inside of x: what XLA is slow with."""
-    is_plain = all(axis.low == axis.high == 0 and axis.base_dilation == 1 for axis in geometry.axes)
+    is_plain = not geometry.is_padded and not geometry.is_base_dilated
     return geometry.ndim == 2 and geometry.groups == 1 and geometry.taps > 1 and is_plain

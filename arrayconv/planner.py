@@ -137,8 +137,7 @@ def _program(
     """Tiles within the workspace, and the programs that stand beside or under it; ``rows`` as "auto" has them."""
     algorithm = ALGORITHMS[row.name]
     block = algorithm.blocks(problem, backend, budget_of(problem))
-    at_once = algorithm.at_once(problem, backend, block)
-    workspace, rank, otherwise = algorithm.held(problem, backend, block, at_once), 1, None
+    (at_once, workspace), rank, otherwise = algorithm.held(problem, backend, block), 1, None
     workspace += sum(part.workspace for part in row.parts[:1])
     if algorithm.is_conditional:
         rows = options(problem, backend, beaten=False) if rows is None else rows
@@ -179,6 +178,10 @@ def options(problem: Problem, backend: Backend, requested: str = "auto", *, beat
     return rows
 
 
+#: Why a rewrite is not planned to its end.
+BEATEN = "another algorithm is faster"
+
+
 def _option(
     algorithm: Algorithm, problem: Problem, backend: Backend, wish: str, seconds: float | None, limit: float
 ) -> Option:
@@ -192,6 +195,8 @@ def _option(
     spent = algorithm.cost(problem, backend) if seconds is None else seconds
     if algorithm.parts is None:
         return Option(name, spent, measured=is_measured)
+    if spent > limit:
+        return Option(name, inf, reason=BEATEN)
     parts, share = algorithm.parts(problem), part_share(problem.library, problem.device, name)
     counts = Counter(map(_kind, parts))
     models: dict[object, Program] = {}
@@ -199,7 +204,7 @@ def _option(
     try:
         for part in dict.fromkeys(parts):
             if spent > limit:
-                return Option(name, inf, reason="another algorithm is faster")
+                return Option(name, inf, reason=BEATEN)
             kind = _kind(part)
             own = _like(models[kind], part, backend) if kind in models else None
             program = make_program.__wrapped__(part, backend, wish) if own is None else own

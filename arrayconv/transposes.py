@@ -45,7 +45,7 @@ def wgrad_geometry(geometry: Geometry) -> Geometry | None:
     Where x and y may trade places, the one of less work in `VECTOR`s of channels.
     """
     forward = geometry.kernel_transpose()
-    ways = [own for own in (forward, forward.input_transpose()) if all(axis.base_dilation == 1 for axis in own.axes)]
+    ways = [own for own in (forward, forward.input_transpose()) if not own.is_base_dilated]
     return min(ways, key=vector_products, default=None)
 
 

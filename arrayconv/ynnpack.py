@@ -14,8 +14,7 @@ def is_ynnpack(geometry: Geometry) -> bool:
     """
     channels = geometry.groups * max(geometry.inputs, geometry.outputs)
     is_kept = all(max(axis.output, axis.kernel) <= axis.size for axis in geometry.axes)
-    is_whole = all(axis.base_dilation == 1 for axis in geometry.axes)
-    return geometry.ndim == 2 and channels > FEW and is_kept and is_whole
+    return geometry.ndim == 2 and channels > FEW and is_kept and not geometry.is_base_dilated
 
 
 #: Threads that the prices of `rates.py` were measured with.

@@ -295,6 +295,10 @@ def test_settings_refuse(chosen: dict[str, Any], error: type[Exception], message
     assert current_settings() is before
 
 
+#: With their own prices and, in PyTorch, their own ways.
+DTYPES = "float32", "float32", "float64", "complex64"
+
+
 def draw_problem(rng: random.Random, library: str) -> Problem:
     def size() -> int:
         return round(10 ** rng.uniform(0, 3))
@@ -305,7 +309,7 @@ def draw_problem(rng: random.Random, library: str) -> Problem:
     geometry = Geometry(rng.choice((1, 8)), *channels, (axis,) * rng.choice((1, 2, 3)))
     geometry = rng.choice((geometry, geometry.input_transpose(), geometry.kernel_transpose()))
     with ac.settings(accuracy=rng.choice(("elementwise", "normwise"))):
-        return make_problem(geometry, "float32", library_backend(library), "cpu", current_settings())
+        return make_problem(geometry, rng.choice(DTYPES), library_backend(library), "cpu", current_settings())
 
 
 @pytest.mark.parametrize("name", ["numpy", "torch", "jax"])

@@ -63,9 +63,15 @@ class Algorithm(NamedTuple):
         """Tiles that are computed at once."""
         return count_of(self.crew(backend))
 
-    def held(self, problem: Problem, backend: Backend, block: tuple[int, ...], at_once: int) -> int:
-        """Temporary bytes of a call in pieces of this size, so many of them at the same time."""
-        return self.piece(problem, backend, block) * at_once + self.fixed(problem, backend, block)
+    def held(self, problem: Problem, backend: Backend, block: tuple[int, ...]) -> tuple[int, int]:
+        """Pieces of this size that are computed at the same time, one for each of the crew or as many as fit the
+        budget, and the temporary bytes of them all.
+        """
+        piece, fixed = self.piece(problem, backend, block), self.fixed(problem, backend, block)
+        count = self.workers(backend)
+        if count > 1 and piece > 0:
+            count = max(1, min(count, (budget_of(problem) - fixed) // piece))
+        return count, piece * count + fixed
 
     def piece(self, problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
         """Temporary bytes of one of them."""
@@ -73,14 +79,6 @@ class Algorithm(NamedTuple):
         if self.groups is None:
             return piece
         return -(-piece * self.groups(problem, backend, block) // problem.geometry.groups)
-
-    def at_once(self, problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
-        """Pieces that are computed at the same time: one for each of the crew, or as many as fit the budget."""
-        count = self.workers(backend)
-        piece = self.piece(problem, backend, block) if count > 1 else 0
-        if piece == 0:
-            return count
-        return max(1, min(count, (budget_of(problem) - self.fixed(problem, backend, block)) // piece))
 
     def blocks(self, problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
         """The pieces that fit the budget, of which each worker has its share; what is `fixed` they have together."""
@@ -159,7 +157,7 @@ def run(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
 
 def base_dilated(problem: Problem) -> str | None:
     """The reason of algorithms that leave a base dilation to the rewrite `phases`."""
-    if any(axis.base_dilation != 1 for axis in problem.geometry.axes):
+    if problem.geometry.is_base_dilated:
         return "a base dilation is split into phases first"
     return None
 

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from math import inf, log2, prod
+from math import log2, prod
 from typing import Any, NamedTuple
 
 from ..backend import Backend
-from ..geometry import WindowDimension
 from ..primitives import dilate
 from ..program import ROUNDED, Problem, Program
 from .algorithm import Algorithm, base_dilated, budget_of, count_of, loops_on, prepared, tiles_of
 from .fft_blocks import block, fits, fixed, groups, rows_of
-from .fft_tiles import Details, around, details, is_wrapped, lengths_of, lines_of, wraps_of
+from .fft_tiles import Details, details, lengths_of, lines_of, wraps_of
 from .guard import guarded
 from .native_counts import ranks
 from .rates import Counts
@@ -95,41 +94,19 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     }
 
 
-#: Doublings of the window up to which the overlap of tiles counts in `least`.
-DOUBLINGS = 5
-
-
 def least(problem: Problem, backend: Backend) -> Counts:
-    """Long transforms waste little on the overlap of tiles but take more steps: the best of all lengths, or of those at
-    which an axis is transformed as a whole, without zeros.
-    """
+    """Transforms whose tiles don't overlap, of as few points as the window has."""
     geometry = problem.geometry
     inputs, outputs, axes = geometry.inputs, geometry.outputs, geometry.axes
     window, kernels = prod([axis.window for axis in axes]), geometry.groups * inputs * outputs
-    channels = geometry.batch * geometry.groups * (inputs + outputs)
-
-    def steps(images: float, points: float) -> float:
-        return (channels * images + kernels * points) * log2(points + 1)
-
-    images = prod([points_of(axis) for axis in axes])
-    efforts = [steps(prod([points_of(axis, 2 << i) for axis in axes]), window << i) for i in range(DOUBLINGS)]
-    wholes = [around(axis) / axis.window for axis in axes if is_wrapped(axis, axis.output)]
-    efforts.append(steps(images, window * min([2.0**DOUBLINGS, *wholes])))
+    places = geometry.batch * prod([max(axis.window, axis.output * min(axis.window, axis.stride)) for axis in axes])
+    points = places * geometry.groups * (inputs + outputs) + kernels * window
     return {
         "call": 1.0,
-        f"step{ranks(geometry)}": min(efforts),
-        f"point{ranks(geometry)}": channels * images + kernels * window,
-        "product" if inputs > 1 else "plain product": float(images * geometry.batch * kernels),
+        f"step{ranks(geometry)}": points * log2(window + 1),
+        f"point{ranks(geometry)}": points,
+        "product" if inputs > 1 else "plain product": float(places * kernels),
     }
-
-
-def points_of(axis: WindowDimension, times: float = inf) -> float:
-    """No fewer are transformed along an axis, if a transform is so many windows long: ``L - window + stride`` of L
-    elements are what is new in a tile.
-    """
-    window, step = axis.window, min(axis.window, axis.stride)
-    overlap = 1.0 if times == inf else times * window / ((times - 1) * window + step)
-    return max(window, axis.output * step * overlap)
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:

@@ -142,6 +142,5 @@ FLOATS = Algorithm(
     parts=in_floats("elementwise"),
     fixed=held,
     condition="while no sum rounds",
-    least=counts,
 )
 ROUNDED = FLOATS._replace(name="rounded", parts=in_floats(ROUNDED_ACCURACY))

@@ -23,6 +23,15 @@ def convolution_counts(problem: Problem) -> Counts:
     return LIBRARIES.get(problem.library, torch_counts)(problem)
 
 
+def moved_counts(problem: Problem, inputs: float, kernel: float, outputs: float) -> Counts:
+    """What all ways of a library move of so many floats, without what only some of them do."""
+    if problem.library == "jax":
+        return {"call": 1.0, "input": inputs, "kernel": kernel, "output": outputs}
+    if problem.accumulator in UNFOLDING:
+        return {"call": 1.0, "input": inputs, "output": outputs}
+    return {"call": 1.0, "input": inputs, "kernel": kernel}
+
+
 def wgrad_counts(problem: Problem) -> Counts:
     """Of the gradient of a convolution's kernel: the same work at other prices. Of depthwise layers only those of 3
     taps have a fast routine in oneDNN.
@@ -37,6 +46,9 @@ def wgrad_counts(problem: Problem) -> Counts:
 
 # PyTorch
 
+
+#: Types that oneDNN does not know.
+UNFOLDING = "float64", "complex128"
 
 #: Input channels of a first layer, which are read where they are; more are gathered in vectors.
 FEW = 3
@@ -53,13 +65,13 @@ UNROLLED = 36
 
 def torch_counts(problem: Problem) -> Counts:
     """oneDNN's where it knows the type; a complex convolution is three real ones."""
-    return unfolding_counts(problem) if problem.accumulator in ("float64", "complex128") else onednn_counts(problem)
+    return unfolding_counts(problem) if problem.accumulator in UNFOLDING else onednn_counts(problem)
 
 
 def unfolding_counts(problem: Problem) -> Counts:
     """Loops that copy all windows of an image and multiply matrices, one image and group after the other."""
     geometry, size = problem.geometry, in_floats(problem)
-    is_dilated = is_base_dilated(geometry)
+    is_dilated = geometry.is_base_dilated
     kind = "base dilated" if is_dilated else "whole" if is_plain(geometry) else "dilated"
     kind = f"{kind} unfolded" + " 3d" * (geometry.ndim > 2)
     starts = prod(geometry.sizes if is_dilated else geometry.out)
@@ -84,19 +96,19 @@ def onednn_counts(problem: Problem) -> Counts:
     kind, vectors = onednn_kind(geometry)
     # A base dilation is a transposed convolution's stride: every element of x meets every tap, what is cropped too; and
     # channels are written as they are, others in whole vectors.
-    starts = prod(geometry.sizes if is_base_dilated(geometry) else geometry.out)
+    starts = prod(geometry.sizes if geometry.is_base_dilated else geometry.out)
     if "skipping" in kind:  # a tap meets an element at no more outputs than there are elements
         starts = prod([min(axis.size, axis.output) for axis in geometry.axes])
     pairs = geometry.batch * geometry.inputs * starts * geometry.taps * size
-    if not (is_base_dilated(geometry) or "folded" in kind or "pointwise" in kind):
+    if not (geometry.is_base_dilated or "folded" in kind or "pointwise" in kind):
         pairs *= prod([met(axis) for axis in geometry.axes[:-1]])
     pairs *= 2 if is_alone(geometry, kind) else 1
-    results = (prod(geometry.y_shape) if is_base_dilated(geometry) else positions(geometry) * vectors) * size
+    results = (prod(geometry.y_shape) if geometry.is_base_dilated else positions(geometry) * vectors) * size
     moved = {"input": prod(geometry.x_shape) * size, "kernel": prod(geometry.kernel_shape) * size}
     if kind.startswith("long"):
         moved = {f"{kind} input": moved["input"] + moved["kernel"]}
     if "folded" in kind:
-        channels = geometry.outputs if is_base_dilated(geometry) else geometry.inputs
+        channels = geometry.outputs if geometry.is_base_dilated else geometry.inputs
         moved[f"{kind} column"] = geometry.batch * channels * starts * geometry.taps * size
     if "skipping" in kind:  # windows are copied with their zeros all the same
         moved[f"{kind} column"] = positions(geometry) * geometry.terms * size
@@ -120,7 +132,7 @@ def onednn_kind(geometry: Geometry) -> tuple[str, int]:
     """The first way that serves, and the output channels that it computes."""
     groups, outputs = geometry.groups, geometry.outputs
     channels = groups * in_vectors(outputs)
-    is_dilated, is_simple = is_base_dilated(geometry), is_unfolded(geometry)
+    is_dilated, is_simple = geometry.is_base_dilated, is_unfolded(geometry)
     is_single = groups == geometry.inputs == outputs == 1
     is_sparse = is_dilated and not is_plain(geometry)
     is_folded = is_dilated and groups == 1 and (is_sparse or not is_onednn(geometry))
@@ -180,10 +192,6 @@ def pointwise(geometry: Geometry) -> str:
     """A window of one tap is a matrix product for each group, of what strides leave."""
     is_strided = any(axis.stride > 1 for axis in geometry.axes)
     return "strided " * is_strided + "pointwise" + " grouped" * (geometry.groups > 1)
-
-
-def is_base_dilated(geometry: Geometry) -> bool:
-    return any(axis.base_dilation > 1 for axis in geometry.axes)
 
 
 def is_depthwise(geometry: Geometry) -> bool:
@@ -249,7 +257,7 @@ def eigen_kind(geometry: Geometry) -> str:
     algebraic simplifier).
     """
     is_swapped = geometry.groups == 1 and geometry.taps > prod(geometry.sizes)
-    if is_base_dilated(geometry):
+    if geometry.is_base_dilated:
         kind = "base dilated" + " grouped" * (geometry.groups > 1) + " swapped" * is_swapped
     elif geometry.groups == 1 and geometry.terms * geometry.outputs <= SPELLED_OUT:
         kind = "spelled out dense"

@@ -72,7 +72,7 @@ def parts(geometry: Geometry) -> tuple[Geometry, ...]:
 
 
 def unsupported(problem: Problem, backend: Backend) -> str | None:
-    if all(axis.base_dilation == 1 for axis in problem.geometry.axes):
+    if not problem.geometry.is_base_dilated:
         return "no axis has a base dilation"
     if (count := residues(problem.geometry)) > MOST_PARTS:
         return f"{count} residues; it takes {MOST_PARTS}"
@@ -99,4 +99,4 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     return y[(..., *(slice(0, n) for n in geometry.out))]
 
 
-PHASES = Algorithm("phases", unsupported, counts, execute, parts=problems_of(parts), least=counts)
+PHASES = Algorithm("phases", unsupported, counts, execute, parts=problems_of(parts))

@@ -66,7 +66,7 @@ MOST = 2**16
 
 
 def unsupported(problem: Problem, backend: Backend) -> str | None:
-    if all(axis.base_dilation == 1 for axis in problem.geometry.axes):
+    if not problem.geometry.is_base_dilated:
         return "no axis has a base dilation"
     if (most := max(axis.base_dilation for axis in problem.geometry.axes)) > MOST:
         return f"a base dilation of {most}; it takes {MOST}"

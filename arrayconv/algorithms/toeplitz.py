@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from math import prod
+from math import inf, prod
 from typing import Any
 
 from ..backend import Backend
@@ -36,7 +36,7 @@ from .algorithm import (
 from .gemm import CACHES, product_counts
 from .guard import guarded
 from .interleave import unfold
-from .native_counts import convolution_counts
+from .native_counts import convolution_counts, moved_counts
 from .rates import Counts
 from .tiles import Tile, Tiling, make_tiling, run_tiled
 
@@ -76,45 +76,49 @@ def best_fold(geometry: Geometry, tile: int | None) -> tuple[Fold, Geometry]:
     For `gemm` and its tiles of so many elements the first axis, of which it copies rows, or the last two: their windows
     meet many outputs each.
     """
-    ndim, outputs, found = geometry.ndim, geometry.outputs, []
+    ndim = geometry.ndim
     ways = [(max(0, ndim - 2), ndim, WINDOWS), (0, 1, ROWS)][:ndim] if tile else [(ndim - 1, ndim, NATIVE)]
+    found = []
     for first, stop, half in ways:
         rest, axes = geometry.axes[:first] + geometry.axes[stop:], geometry.axes[first:stop]
         others = prod([axis.output * axis.window for axis in rest])
-        *firsts, last = [band_products(axis) for axis in axes]
-        *highs, wide = [band_spans(axis) for axis in axes]
-        one, high, pairs = (firsts[0], highs[0], PAIRS) if firsts else ((1,), (1,), PAIRS[: len(BLOCKS) - 1])
-        shares = {n: 1 + half / (outputs * n) for n in BLOCKS}
         # packed: the band, ``n`` rows of a span, as often as its columns, a row's products, fill a tile
         pack = PACK * prod([axis.window for axis in rest]) if tile else 0
-        fill = others * geometry.inputs / tile if tile else 0.0
-        efforts = [
-            others * (some := one[i] * last[k]) * shares[n]
-            + pack * high[i] * wide[k] * (n if n > fill * some else fill * some)
-            for i, k, n in pairs
-        ]
-        effort = min(efforts)
-        i, k, _ = pairs[efforts.index(effort)]
-        own = (BLOCKS[i], BLOCKS[k]) if firsts else (BLOCKS[k],)
-        found.append((effort, (1,) * first + own + (1,) * (ndim - stop)))
+        fill = geometry.inputs / tile if tile else 0.0
+        effort, blocks = best_blocks(axes, others, half / geometry.outputs, pack, fill)
+        found.append((effort, (1,) * first + blocks + (1,) * (ndim - stop)))
     fold = min(found)[1]
     return fold, folded(geometry, fold)
 
 
-#: Places in `BLOCKS` of two axes and how many outputs they are at once, more than one; first those of the last axis.
-PAIRS = tuple((i, k, n * m) for i, n in enumerate(BLOCKS) for k, m in enumerate(BLOCKS) if 1 < n * m <= BLOCKS[-1])
+def best_blocks(
+    axes: tuple[WindowDimension, ...], others: int, half: float, pack: int, fill: float
+) -> tuple[float, Fold]:
+    """The least effort, and the blocks of one or two axes with it. Products are no fewer in a larger block, so a
+    search ends where they alone are above the best, at their best rate.
+    """
+    lasts = bands(axes[-1])
+    firsts = bands(axes[0]) if len(axes) > 1 else ((1, 1, 1),)
+    best, share, found = inf, 1 + half / BLOCKS[-1], (1, 1)
+    for n, one, high in firsts:
+        some, packed = others * one, pack * high
+        for m, last, wide in lasts:
+            count, products = n * m, some * last
+            if products * share >= best or count > BLOCKS[-1]:
+                break
+            filled = fill * products
+            effort = products * (1 + half / count) + packed * wide * (count if count > filled else filled)
+            if effort < best and count > 1:
+                best, found = effort, (n, m)
+    return best, found[-len(axes) :]
 
 
-def band_products(axis: WindowDimension) -> list[int]:
-    """Multiply-adds of an axis in each of the blocks: a band's zeros are weighed against a product of few outputs."""
-    output = axis.output
-    return [-(-output // n) * n * span for n, span in zip(BLOCKS, band_spans(axis), strict=True)]
-
-
-def band_spans(axis: WindowDimension) -> list[int]:
-    """Inputs that a block of each size meets."""
-    stride, window = axis.stride, axis.window
-    return [(n - 1) * stride + window for n in BLOCKS]
+def bands(axis: WindowDimension) -> list[tuple[int, int, int]]:
+    """Outputs of a block, the multiply-adds of an axis in such blocks, zeros of the bands among them, and the inputs
+    that one block meets.
+    """
+    output, stride, rest = axis.output, axis.stride, axis.window - axis.stride
+    return [(n, -(-output // n) * n * (span := n * stride + rest), span) for n in BLOCKS]
 
 
 def folded_axis(axis: WindowDimension, block: int) -> WindowDimension:
@@ -215,11 +219,15 @@ def counts(problem: Problem, backend: Backend) -> Counts:
 def least(problem: Problem, backend: Backend) -> Counts:
     """One axis at least has a band of the smallest block."""
     geometry, size = problem.geometry, in_floats(problem)
-    found = {"call": 1.0, "unfolded": prod(geometry.y_shape) * size}
-    if inner(problem, backend) == "gemm":
-        bands = min([((BLOCKS[1] - 1) * axis.stride + axis.window) / axis.kernel for axis in geometry.axes])
-        found["product"] = prod(geometry.y_shape) * geometry.terms * bands * size
-    return found
+    outputs, first = prod(geometry.y_shape) * size, BLOCKS[1]
+    spans = min([((first - 1) * axis.stride + axis.window) / axis.kernel for axis in geometry.axes])
+    bands = prod(geometry.kernel_shape) * first * spans * size
+    if inner(problem, backend) == "native":
+        found = moved_counts(problem, prod(geometry.x_shape) * size, bands, outputs)
+    else:
+        found = {"call": 1.0, "tile": 1.0, "kernel": bands, "output": outputs}
+        found["product"] = outputs * geometry.terms * spans
+    return {**found, "band": bands, "unfolded": outputs}
 
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:

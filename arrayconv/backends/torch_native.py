@@ -54,13 +54,9 @@ def native_unsupported(problem: Problem) -> str | None:
         return f"torch convolves 1 to 3 spatial axes, not {geometry.ndim}"
     if problem.is_integer:
         return "torch's convolution of integers is not exact for every type"
-    if is_dilated(problem) and any(axis.stride != 1 for axis in geometry.axes):
+    if geometry.is_base_dilated and any(axis.stride != 1 for axis in geometry.axes):
         return "torch's transposed convolution takes no stride of the window"
     return None
-
-
-def is_dilated(problem: Problem) -> bool:
-    return any(axis.base_dilation != 1 for axis in problem.geometry.axes)
 
 
 class Convolution(NamedTuple):
@@ -108,7 +104,7 @@ def added_zeros(problem: Problem) -> list[bool]:
 
 
 def native_prepare(problem: Problem) -> Convolution | Transposed:
-    return transposed_of(problem) if is_dilated(problem) else convolution_of(problem)
+    return transposed_of(problem) if problem.geometry.is_base_dilated else convolution_of(problem)
 
 
 def transposed_of(problem: Problem) -> Transposed:

@@ -84,7 +84,7 @@ def ways(problem: Problem) -> tuple[Way, ...]:
     if native_unsupported(problem) is not None or is_lone_volume(geometry):
         return ()
     back, found = geometry.input_transpose(), []
-    if all(axis.base_dilation == 1 for axis in geometry.axes):
+    if not geometry.is_base_dilated:
         found.append(Way(convolution_of(problem), geometry))
     if all(axis.stride == 1 for axis in geometry.axes):
         found.append(Way(transposed_of(problem), back))

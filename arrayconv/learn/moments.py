@@ -242,7 +242,7 @@ def _sum_tile(what: Moments, backend: Backend, tile: Tile, x: Array, y: Array) -
 def _windows(backend: Backend, tile: Tile, x: Array) -> Array:
     """``(G, R, I * E)``: a row for each block."""
     xp, geometry = backend.xp, tile.geometry
-    if any(axis.base_dilation > 1 for axis in geometry.axes):
+    if geometry.is_base_dilated:
         x = dilate(xp, x, [axis.base_dilation for axis in geometry.axes])
     if any(low or high for low, high in tile.widths):
         x = backend.pad(x, tile.widths)
