@@ -17,7 +17,7 @@ from ..primitives import dilate
 from ..program import ROUNDED, Problem, Program
 from .algorithm import Algorithm, base_dilated, budget_of, count_of, loops_on, prepared, tiles_of
 from .fft_blocks import block, fits, fixed, groups, rows_of
-from .fft_tiles import Details, details, lengths_of, lines_of, wraps_of
+from .fft_tiles import Details, around, details, is_wrapped, lengths_of, lines_of, wraps_of
 from .guard import guarded
 from .native_counts import ranks
 from .rates import Counts
@@ -94,18 +94,37 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     }
 
 
+#: Windows between which the length of a transform lies, where `least` weighs overlap against steps.
+RANGES = ((1, 4), (4, 16))
+
+
 def least(problem: Problem, backend: Backend) -> Counts:
-    """Transforms whose tiles don't overlap, of as few points as the window has."""
+    """Long transforms waste little on the overlap of tiles but take more steps: the best of all ranges of lengths, and
+    of those at which an axis is transformed as a whole, without zeros.
+
+    Of L elements of a tile ``L - window + stride`` are new.
+    """
     geometry = problem.geometry
     inputs, outputs, axes = geometry.inputs, geometry.outputs, geometry.axes
-    window, kernels = prod([axis.window for axis in axes]), geometry.groups * inputs * outputs
-    places = geometry.batch * prod([max(axis.window, axis.output * min(axis.window, axis.stride)) for axis in axes])
-    points = places * geometry.groups * (inputs + outputs) + kernels * window
+    taps, kernels = prod([axis.window for axis in axes]), geometry.groups * inputs * outputs
+    steps = [(axis.window, min(axis.window, axis.stride), axis.output) for axis in axes]
+    places = float(geometry.batch) * prod([max(window, output * step) for window, step, output in steps])
+    channels, efforts = geometry.groups * (inputs + outputs), []
+    for low, high in RANGES:
+        images = float(geometry.batch)
+        for window, step, output in steps:
+            length = high * window
+            points = output * step * length / (length - window + step)
+            images *= points if points > window else window
+        efforts.append((channels * images + kernels * taps * low) * log2(taps * low + 1))
+    wholes = [around(axis) / axis.window for axis in axes if is_wrapped(axis, axis.output)]
+    least_whole = min([RANGES[-1][1], *wholes])
+    efforts.append((channels * places + kernels * taps * least_whole) * log2(taps * least_whole + 1))
     return {
         "call": 1.0,
-        f"step{ranks(geometry)}": points * log2(window + 1),
-        f"point{ranks(geometry)}": points,
-        "product" if inputs > 1 else "plain product": float(places * kernels),
+        f"step{ranks(geometry)}": min(efforts),
+        f"point{ranks(geometry)}": channels * places + kernels * taps,
+        "product" if inputs > 1 else "plain product": places * kernels,
     }
 
 

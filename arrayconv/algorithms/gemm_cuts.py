@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 from math import prod
 from typing import NamedTuple
@@ -113,11 +112,10 @@ def split_as(geometry: Geometry, summed: bool) -> Split:
     return Split(first.kernel, places, times_held(taps) * geometry.inputs * taps * places)
 
 
-def split_at(geometry: Geometry, block: tuple[int, ...]) -> Split:
+def split_at(geometry: Geometry, piece: Geometry) -> Split:
     """Of a piece: rows that are summed are no fewer than the taps that make them overlap."""
-    piece = piece_of(geometry, block)
     first, own = geometry.axes[0], piece.axes[0]
-    is_short = block[1] < first.output and own.output < first.window
+    is_short = own.output < min(first.output, first.window)
     return split_as(piece, split_of(geometry).taps > 0 and not is_short)
 
 
@@ -209,7 +207,7 @@ def held_swept(problem: Problem, block: tuple[int, ...]) -> int:
     geometry = problem.geometry
     piece = piece_of(geometry, block)
     read = geometry.inputs * prod(piece.sizes)
-    return block[0] * geometry.groups * (read + split_at(geometry, block).held(piece)) * problem.itemsize
+    return block[0] * geometry.groups * (read + split_at(geometry, piece).held(piece)) * problem.itemsize
 
 
 def is_swept(problem: Problem, block: tuple[int, ...]) -> bool:
@@ -237,12 +235,13 @@ def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
     return (-(-geometry.batch // -(-geometry.batch // max(1, images))), *rows[1:])
 
 
+@lru_cache(maxsize=1024)  # what it costs and how it runs both ask for it
 def rows_of(problem: Problem, room: int) -> tuple[int, ...]:
     """The rows of an image that fit, with what they read beyond their share."""
     geometry = problem.geometry
     if unit_of(problem, split_of(geometry)) * prod(geometry.out) <= room:
         return (1, *geometry.out)
-    geometry = replace(geometry, batch=1)
+    geometry = Geometry(1, geometry.groups, geometry.inputs, geometry.outputs, geometry.axes)
     for split in (split_of(geometry), split_as(geometry, False)):
         each = unit_of(problem, split)
         rows = block_shape(geometry, each, room)
@@ -250,7 +249,7 @@ def rows_of(problem: Problem, room: int) -> tuple[int, ...]:
             return rows
         beyond = held_swept(problem, rows) - prod(rows) * each
         rows = block_shape(geometry, each, room - beyond)
-        if split_at(geometry, rows).taps == split.taps:
+        if split_at(geometry, piece_of(geometry, rows)).taps == split.taps:
             return rows
     return rows
 
@@ -331,7 +330,7 @@ def steps_of(problem: Problem, backend: Backend) -> tuple[int, int, Split]:
     if not is_swept(problem, own):
         taken = parts_of(geometry).images
         return geometry.batch // taken, taken, split
-    return tiles_of(geometry, own), own[0], split_at(geometry, own)
+    return tiles_of(geometry, own), own[0], split_at(geometry, piece_of(geometry, own))
 
 
 #: Multiply-adds of one product from which threads and blocks of caches pay.

@@ -39,6 +39,7 @@ from .gemm_cuts import (
     unit,
     unsupported,
 )
+from .sweep import piece_of
 from .tiles import Tiling, make_tiling, run_tiled
 
 Array = Any
@@ -92,7 +93,7 @@ def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tilin
     """All tiles in one order, since they share the kernel's rows."""
     geometry, step = problem.geometry, groups(problem, backend, block)
     taps_first, parts = is_taps_first(geometry), parts_of(geometry)
-    split = split_at(geometry, block) if is_swept(problem, block) else split_of(geometry)
+    split = split_at(geometry, piece_of(geometry, block)) if is_swept(problem, block) else split_of(geometry)
     own = partial(details, taps_first, taps_first and split.taps > 0, parts)
     return make_tiling(problem, backend, block, own, pads=False, groups=step)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -44,9 +43,10 @@ def piece_of(geometry: Geometry, block: tuple[int, ...], rows: int = 1, *, pads:
     """Of every piece of a sweep."""
     axes = []
     for axis, n, count in zip(geometry.axes, block[1:], (*(1,) * (geometry.ndim - 1), rows), strict=True):
-        cut = replace(axis, size=read_by(axis, count * n), low=0, high=0)
+        steps = axis.window_dilation, axis.base_dilation
+        cut = WindowDimension(read_by(axis, count * n), axis.kernel, axis.stride, 0, 0, *steps)
         axes.append(axis if n == axis.output and not pads else cut)
-    return replace(geometry, batch=block[0], axes=tuple(axes))
+    return Geometry(block[0], geometry.groups, geometry.inputs, geometry.outputs, tuple(axes))
 
 
 def read_by(axis: WindowDimension, count: int) -> int:
