@@ -70,16 +70,18 @@ def is_stride_refused(geometry: Geometry) -> bool:
 
 
 def met(axis: WindowDimension) -> float:
-    """The share of an axis's pairs of outputs and taps that meet an element of x, which has no base dilation.
+    """The share of an axis's pairs of outputs and taps that meet an element of x; with a base dilation, about.
 
     Fast kernels leave out the rows of a window that lie among the zeros, of all axes but the last (``t_overflow`` in
     oneDNN's src/cpu/x64).
     """
     if axis.low <= 0 and axis.high <= 0:
-        return 1.0
+        return 1 / axis.base_dilation
+    loops = sorted([(axis.kernel, axis.window_dilation), (axis.output, axis.stride)])
+    (count, step), (most, stride) = loops
     pairs = 0
-    for tap in range(axis.kernel):
-        first = axis.low - tap * axis.window_dilation  # the place of x's first element from this tap of output 0
-        start, stop = max(0, -(-first // axis.stride)), min(axis.output, -(-(first + axis.size) // axis.stride))
+    for place in range(count):
+        first = axis.low - place * step  # where x's first element lies from the first of the longer loop
+        start, stop = max(0, -(-first // stride)), min(most, -(-(first + axis.base) // stride))
         pairs += max(0, stop - start)
-    return pairs / max(1, axis.output * axis.kernel)
+    return pairs / max(1, axis.output * axis.kernel * axis.base_dilation)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import prod
 
-from ..geometry import Geometry, is_unpadded_image
+from ..geometry import Geometry, WindowDimension, is_unpadded_image
 from ..onednn import is_onednn, is_skipping, is_unfolded, met
 from ..program import Problem
 from ..transposes import VECTOR
@@ -213,11 +213,8 @@ def eigen_counts(problem: Problem, kind: str) -> Counts:
     fills half a vector too); one group after the other.
     """
     geometry, size, groups = problem.geometry, in_floats(problem), problem.geometry.groups
-    batch, outputs, taps = geometry.batch, geometry.outputs, geometry.taps
-    if "swapped" in kind:
-        batch, outputs, taps = outputs, batch, prod(geometry.sizes)
-    places = batch * groups * prod(geometry.out)
-    runs, vectors = places * taps * size, in_vectors(outputs, VECTOR // 2)
+    places = geometry.batch * groups * prod(geometry.out)
+    runs, vectors = places * geometry.taps * size, in_vectors(geometry.outputs, VECTOR // 2)
     columns = runs * geometry.inputs
     copied = {} if geometry.taps == 1 else {f"{kind} run": runs, f"{kind} {column_kind(geometry)}": columns}
     edge = min(prod(geometry.x_shape), prod(geometry.y_shape)) * size if is_unpadded_image(geometry) else 0.0
@@ -252,23 +249,41 @@ SPELLED_OUT = 2
 
 
 def eigen_kind(geometry: Geometry) -> str:
-    """Three axes have a way of their own, and so have elements of a window that don't lie side by side. A window of
-    more elements than the image is moved as the image, and the image as the window (``SwapConvOperands`` in XLA's
-    algebraic simplifier).
-    """
-    is_swapped = geometry.groups == 1 and geometry.taps > prod(geometry.sizes)
+    """Three axes have a way of their own, and so have elements of a window that don't lie side by side."""
     if geometry.is_base_dilated:
-        kind = "base dilated" + " grouped" * (geometry.groups > 1) + " swapped" * is_swapped
+        kind = "base dilated" + " grouped" * (geometry.groups > 1)
     elif geometry.groups == 1 and geometry.terms * geometry.outputs <= SPELLED_OUT:
         kind = "spelled out dense"
     elif geometry.taps == 1:
         kind = pointwise(geometry)
-    elif is_swapped:
-        kind = "swapped"
     else:
         kind = "grouped" if geometry.groups > 1 else "dense"
         kind += " dilated" * (not is_plain(geometry))
     return kind + " 3d" * (geometry.ndim > 2)
+
+
+def is_swapped(geometry: Geometry) -> bool:
+    """Whether XLA moves the image over the window, which has more elements: of all axes that it may swap, and one that
+    has a single element has as many as the window (``SwapConvOperands`` in XLA's algebraic simplifier).
+    """
+    axes = [axis for axis in geometry.axes if not is_kept(axis)]
+    images = [axis.kernel if axis.size == axis.stride == 1 else axis.size for axis in axes]
+    return geometry.groups == 1 and prod([axis.kernel for axis in axes]) > prod(images)
+
+
+def is_kept(axis: WindowDimension) -> bool:
+    """One place of a window as large as the image, or one element of it at each place."""
+    if axis.low or axis.high or axis.window_dilation > 1:
+        return False
+    is_one = axis.kernel == axis.size and axis.stride == axis.base_dilation == 1
+    return is_one or (axis.base_dilation == axis.kernel and axis.stride == axis.kernel - 1)
+
+
+def swapped_counts(problem: Problem) -> Counts:
+    """The image goes over the window backwards, which no fast routine does: plain loops over the pairs that meet."""
+    geometry, size = problem.geometry, in_floats(problem)
+    pairs = prod(geometry.y_shape) * geometry.terms * prod([met(axis) for axis in geometry.axes])
+    return arranged(geometry, size) | {"swapped": pairs * size}
 
 
 def xla_counts(problem: Problem) -> Counts:
@@ -280,6 +295,8 @@ def xla_counts(problem: Problem) -> Counts:
         return {"call": 1.0, f"{kind} product": outputs * geometry.terms, f"{kind} output": outputs}
     if is_ynnpack(geometry) and problem.accumulator == "float32":
         return ynnpack_counts(problem)
+    if is_swapped(geometry):
+        return swapped_counts(problem)
     return eigen_counts(problem, eigen_kind(geometry))
 
 
