@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import LIBRARIES
 
 import arrayconv as ac
-from arrayconv.algorithms import prepared
+from arrayconv.algorithms import ALGORITHMS, prepared, run
+from arrayconv.algorithms.native_counts import is_swapped
 from arrayconv.backend import library_backend
+from arrayconv.geometry import Geometry, WindowDimension
+from arrayconv.planner import current_settings, make_problem, make_program
 
 RNG = np.random.default_rng(0)
 
@@ -48,6 +53,40 @@ def test_what_is_not_finite_stays_in_its_windows(case: str, bad: float) -> None:
     x = RNG.standard_normal(x_shape).astype("float32")
     x[0, 0, -1, -1] = x[1, 1, 0, 0] = bad
     assert LIBRARIES["jax"].check(ac.conv, x, np.ones(kernel_shape, "float32"), algorithm="native", **options)
+
+
+#: Axes of what XLA may swap, and whether it does.
+SWAPPED: dict[str, tuple[tuple[WindowDimension, ...], bool]] = {
+    "larger image": ((WindowDimension(9, 3, low=1, high=1),) * 2, False),
+    "larger window": ((WindowDimension(3, 5, low=3, high=3),) * 2, True),
+    "signal": ((WindowDimension(6, 11, low=5, high=5),), True),
+    "volume": ((WindowDimension(2, 3, low=1, high=1), *(WindowDimension(3, 4, low=2, high=2),) * 2), True),
+    "larger of two": ((WindowDimension(13, 3), WindowDimension(2, 8, low=6, high=6)), False),
+    "one element": ((WindowDimension(1, 5, low=4, high=4),) * 2, False),
+    "one element, a stride": ((WindowDimension(1, 5, 2, 4, 4),) * 2, True),
+    "one element and more": ((WindowDimension(1, 5, low=4, high=4), WindowDimension(3, 4, low=2, high=2)), True),
+    "one place": ((WindowDimension(7, 7), WindowDimension(3, 5, low=2, high=2)), True),
+    "one place, of all": ((WindowDimension(7, 7),) * 2, False),
+    "dilation": ((WindowDimension(9, 10, low=10, high=10, window_dilation=2),) * 2, True),
+    "base dilation": ((WindowDimension(4, 5, low=2, high=2, base_dilation=2),) * 2, True),
+    "larger with its zeros": ((WindowDimension(4, 3, low=2, high=2, base_dilation=2),) * 2, False),
+    "an element at each place": ((WindowDimension(2, 3, 2, base_dilation=3), WindowDimension(4, 3)), False),
+}
+
+
+@pytest.mark.parametrize("case", SWAPPED)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_what_xla_swaps(case: str, groups: int) -> None:
+    """Its own text says so: the window goes backwards. Their costs are those of plain loops."""
+    axes, expected = SWAPPED[case]
+    geometry, backend = Geometry(3, groups, 5, 4, axes), library_backend("jax")
+    problem = make_problem(geometry, "float32", backend, "cpu", current_settings())
+    program = make_program(problem, backend, "native")
+    call = jax.jit(lambda x, kernel: run(program, backend, x, kernel))
+    arrays = (jnp.zeros(shape, "float32") for shape in (geometry.x_shape, geometry.kernel_shape))
+    text = call.lower(*arrays).compile().as_text()
+    assert ("rhs_reversal" in text) == is_swapped(geometry) == (expected and groups == 1)
+    assert ("swapped" in ALGORITHMS["native"].counts(problem, backend)) == is_swapped(geometry)
 
 
 #: Negative padding: x and kernel, and options.
