@@ -20,7 +20,7 @@ from arrayconv.backend import library_backend
 from arrayconv.geometry import Geometry, WindowDimension
 from arrayconv.planner import make_program
 from arrayconv.testing import assert_within_bound
-from arrayconv.ynnpack import THREADS, busiest, filled, is_ynnpack, lanes, task
+from arrayconv.ynnpack import THREADS, busiest, fed, filled, is_ynnpack, lanes, task
 
 RNG = np.random.default_rng(0)
 JAX = LIBRARIES["jax"]
@@ -220,6 +220,44 @@ def test_xla_gets_what_is_filled(outputs: int, computed: int) -> None:
     call = jax.jit(lambda *arrays: ac.conv(*arrays, algorithm="native", padding=1))
     text = call.lower(*(jnp.zeros(shape, "float32") for shape in ((1, 32, 9, 10), (outputs, 32, 3, 3)))).as_text()
     assert f"-> tensor<1x{computed}x9x10xf32>" in text
+
+
+#: Channels in and out, and those in that are read.
+FED = [
+    (3, 24, 4),
+    (3, 33, 3),
+    (3, 64, 3),
+    (3, 72, 4),
+    (3, 96, 3),
+    (4, 24, 4),
+    (5, 32, 8),
+    (7, 40, 8),
+    (9, 40, 9),
+    (10, 40, 12),
+    (10, 24, 10),
+    (7, 90, 8),
+    (9, 128, 9),
+    (11, 112, 12),
+    (9, 136, 12),
+    (18, 3, 20),
+    (33, 17, 36),
+]
+
+
+@pytest.mark.parametrize(("inputs", "outputs", "expected"), FED)
+def test_inputs_that_are_read_by_fours(inputs: int, outputs: int, expected: int) -> None:
+    """Zeros meet zeros alone: what is not finite stays in its windows, and out of a cropped part."""
+    geometry = row_of(20, inputs, outputs)
+    assert fed(geometry) == expected
+    assert fed(replace(geometry, groups=2)) == fed(row_of(20, inputs, outputs, 1)) == inputs
+    x, kernel = RNG.standard_normal((2, inputs, 9, 8)), RNG.standard_normal((outputs, inputs, 3, 3))
+    x[0, -1, 4, 4] = np.nan
+    for options in ({}, {"padding": ((1, 0), (0, 1))}, {"stride": 2}, {"padding": ((-1, 0), (1, 1))}):
+        for dtype in ("float32", "float64"):
+            assert JAX.check(ac.conv, x, kernel, cast=dtype, algorithm="native", **options)
+    call = jax.jit(lambda *arrays: ac.conv(*arrays, algorithm="native"))
+    text = call.lower(*(jnp.zeros(array.shape, "float32") for array in (x, kernel))).as_text()
+    assert f"tensor<{filled(geometry)}x{expected}x3x3xf32>)" in text
 
 
 def test_share_of_the_busiest_thread() -> None:

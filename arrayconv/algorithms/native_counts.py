@@ -13,7 +13,7 @@ from ..geometry import Geometry, WindowDimension, is_unpadded_image
 from ..onednn import is_onednn, is_skipping, is_unfolded, met
 from ..program import Problem
 from ..transposes import VECTOR
-from ..ynnpack import busiest, is_ynnpack, lanes
+from ..ynnpack import busiest, fed, is_ynnpack, lanes
 from .algorithm import fresh, in_floats, padded, positions
 from .rates import Counts
 
@@ -216,7 +216,7 @@ def eigen_counts(problem: Problem, kind: str) -> Counts:
     places = geometry.batch * groups * prod(geometry.out)
     runs, vectors = places * geometry.taps * size, in_vectors(geometry.outputs, VECTOR // 2)
     columns = runs * geometry.inputs
-    copied = {} if geometry.taps == 1 else {f"{kind} run": runs, f"{kind} {column_kind(geometry)}": columns}
+    copied = {} if geometry.taps == 1 else {f"{kind} run": runs, f"{kind} {column_kind(geometry.inputs)}": columns}
     edge = min(prod(geometry.x_shape), prod(geometry.y_shape)) * size if is_unpadded_image(geometry) else 0.0
     own = {kind: columns * vectors, f"{kind} output": places * vectors * size, "edge": edge}
     return arranged(geometry, size) | copied | own
@@ -239,9 +239,9 @@ def arranged(geometry: Geometry, size: float) -> Counts:
 PACKED = 4
 
 
-def column_kind(geometry: Geometry) -> str:
+def column_kind(inputs: int) -> str:
     """Of elements of copied windows."""
-    return "odd column" if geometry.inputs % PACKED else "column"
+    return "odd column" if inputs % PACKED else "column"
 
 
 #: Products for each element of one channel that XLA spells out in a loop.
@@ -306,11 +306,12 @@ def ynnpack_counts(problem: Problem) -> Counts:
     """
     geometry, size = problem.geometry, in_floats(problem)
     places, share = positions(geometry) * geometry.groups * size, busiest(geometry)
-    kind = "grouped" if geometry.groups > 1 else "dense"
+    kind, inputs = "grouped" if geometry.groups > 1 else "dense", fed(geometry)
+    terms = geometry.taps * inputs
     return arranged(geometry, size) | {
-        f"ynnpack {kind}": places * geometry.terms * lanes(geometry) * share,
+        f"ynnpack {kind}": places * terms * lanes(geometry) * share,
         f"ynnpack {kind} run": places * geometry.taps,
-        f"ynnpack {kind} {column_kind(geometry)}": places * geometry.terms,
+        f"ynnpack {kind} {column_kind(inputs)}": places * terms,
         "ynnpack output": places * lanes(geometry),
         "ynnpack row": float(geometry.batch * geometry.groups * prod(geometry.out[:-1])) if share < 1 else 0.0,
     }

@@ -12,7 +12,7 @@ from jax import lax
 from ..geometry import Geometry, is_unpadded_image
 from ..primitives import Widths, crop
 from ..program import Problem
-from ..ynnpack import filled, is_ynnpack
+from ..ynnpack import fed, filled, is_ynnpack
 
 Array = jax.Array
 
@@ -27,32 +27,34 @@ def pad(x: Array, widths: Widths) -> Array:
 
 
 class Convolution(NamedTuple):
-    """The keyword arguments of `lax.conv_general_dilated`, elements that x loses and zeros that it gets before,
-    channels of zeros that the kernel gets, and what is left of y.
+    """The keyword arguments of `lax.conv_general_dilated`; elements that x loses and zeros that it gets before, in its
+    channels too; channels out and in of zeros that the kernel gets; and what is left of y.
     """
 
     arguments: dict[str, Any]
     widths: Widths
-    more: int
+    more: tuple[int, int]
     crop: tuple[slice, ...]
 
 
 def native_prepare(problem: Problem) -> Convolution:
     """XLA on CPUs takes 2 to 40 times as long for images without padding (layer of 112 x 112, 112 to 48 channels: 109
     ms, 20 with padding). There the last axis gets one output too many, or x a column of zeros that the window leaves
-    out, whichever is the smaller copy. Channels that nearly fill one of YNNPACK's blocks get others of zeros.
+    out, whichever is the smaller copy. Channels that nearly fill one of YNNPACK's blocks, or a vector, get others of
+    zeros (`ynnpack.filled`, `ynnpack.fed`).
     """
     geometry, axes = problem.geometry, problem.geometry.axes
     spatial = "".join(chr(ord("a") + i) for i in range(len(axes)))
     padding, widths = cropped(geometry)
-    kept, more = [slice(None)] * len(axes), 0
+    kept, more = [slice(None)] * len(axes), (0, 0)
     if problem.is_on_cpu and is_unpadded_image(geometry):
         if prod(geometry.y_shape) <= prod(geometry.x_shape):
             padding[-1], kept[-1] = (0, axes[-1].stride), slice(0, axes[-1].output)
         else:
             padding[-1], widths[-1] = (0, -1), (0, 1)
     if problem.is_on_cpu and problem.accumulator == "float32" and is_ynnpack(geometry):
-        more = filled(geometry) - geometry.outputs
+        more = filled(geometry) - geometry.outputs, fed(geometry) - geometry.inputs
+        widths = [(0, more[1]), *widths]
     arguments = {
         "window_strides": [axis.stride for axis in axes],
         "padding": padding,
@@ -86,8 +88,9 @@ def cropped(geometry: Geometry) -> tuple[list[tuple[int, int]], list[tuple[int, 
 
 
 def native_execute(own: Convolution, x: Array, kernel: Array) -> Array:
-    if own.more > 0:
-        kernel = jnp.pad(kernel, ((0, own.more), *((0, 0),) * (kernel.ndim - 1)))
+    if any(own.more):
+        outputs, inputs = own.more
+        kernel = jnp.pad(kernel, ((0, outputs), (0, inputs), *((0, 0),) * (kernel.ndim - 2)))
     return lax.conv_general_dilated(pad(x, own.widths), kernel, **own.arguments)[own.crop]
 
 
