@@ -16,7 +16,7 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "call": 2.13e-06, "fresh": 6.79e-10, "input": 6.33e-11, "looped output": 1.64e-10, "looped part": 5.82e-07,
             "memory": 6.02e-12, "output": 7.89e-11, "padded": 2.03e-10, "product": 1.53e-11, "product 1d": 1.58e-11,
             "run": 3.53e-10, "shared call": 6.18e-05, "slice": 1.43e-07, "split input": 4.47e-10,
-            "strided product": 7.48e-11, "strided product 1d": 2.73e-11,
+            "strided product": 7.48e-11, "strided product 1d": 2.72e-11,
         },
         "gemm": {
             "added": 9.2e-10, "call": 4.63e-06, "column": 6.28e-11, "fresh": 3.31e-10, "kernel": 2.27e-10,
@@ -25,11 +25,11 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "summed": 1.37e-10, "viewed column": 4.17e-11, "viewed memory": 5.79e-12, "viewed output": 4.29e-12,
         },
         "reduce": {
-            "call": 5.06e-06, "moved": 1.73e-10, "product": 1.16e-11, "run": 5.34e-10, "slice": 4.34e-06,
+            "call": 5.06e-06, "moved": 1.73e-10, "product": 1.16e-11, "run": 5.35e-10, "slice": 4.34e-06,
             "strided product": 6.53e-12,
         },
         "trim": {
-            "call": 2.6e-06, "kernel": 5.13e-11, "output": 5e-10,
+            "call": 2.64e-06, "kernel": 5.12e-11, "output": 5e-10,
         },
     },
     "torch float64": {

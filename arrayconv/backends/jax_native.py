@@ -27,8 +27,8 @@ def pad(x: Array, widths: Widths) -> Array:
 
 
 class Convolution(NamedTuple):
-    """The keyword arguments of `lax.conv_general_dilated`; elements that x loses and zeros that it gets before, in its
-    channels too; channels out and in of zeros that the kernel gets; and what is left of y.
+    """The keyword arguments of `lax.conv_general_dilated`; elements that x loses and zeros that it gets before;
+    channels of zeros, out of the kernel and into each group; and what is left of y.
     """
 
     arguments: dict[str, Any]
@@ -54,7 +54,6 @@ def native_prepare(problem: Problem) -> Convolution:
             padding[-1], widths[-1] = (0, -1), (0, 1)
     if problem.is_on_cpu and problem.accumulator == "float32" and is_ynnpack(geometry):
         more = filled(geometry) - geometry.outputs, fed(geometry) - geometry.inputs
-        widths = [(0, more[1]), *widths]
     arguments = {
         "window_strides": [axis.stride for axis in axes],
         "padding": padding,
@@ -91,7 +90,15 @@ def native_execute(own: Convolution, x: Array, kernel: Array) -> Array:
     if any(own.more):
         outputs, inputs = own.more
         kernel = jnp.pad(kernel, ((0, outputs), (0, inputs), *((0, 0),) * (kernel.ndim - 2)))
+        x = with_channels(x, own.arguments["feature_group_count"], inputs)
     return lax.conv_general_dilated(pad(x, own.widths), kernel, **own.arguments)[own.crop]
+
+
+def with_channels(x: Array, groups: int, more: int) -> Array:
+    """``(N, G * I, *s)`` with so many channels of zeros in each group."""
+    batch, channels, *sizes = x.shape
+    parts = jnp.reshape(x, (batch, groups, channels // groups, *sizes))
+    return jnp.reshape(pad(parts, ((0, more), *((0, 0),) * len(sizes))), (batch, -1, *sizes))
 
 
 def native_detours(problem: Problem) -> bool:
