@@ -229,6 +229,11 @@ class Geometry(_Shapes):
         return Geometry(self.inputs, self.groups, self.batch, self.outputs, axes)
 
 
+def is_plain(geometry: Geometry) -> bool:
+    """Whether the taps of a window lie side by side."""
+    return all(axis.window_dilation == 1 or axis.kernel == 1 for axis in geometry.axes)
+
+
 def is_unpadded_image(geometry: Geometry) -> bool:
     """Two axes of one group, of which the window stays inside of x: what XLA is slow with."""
     is_plain = not geometry.is_padded and not geometry.is_base_dilated

@@ -44,7 +44,7 @@ ELEMENTS = {"input", "output", "column", "run", "row"}
 #: measured, since whole vectors are counted. What a price has below that belongs to the elements moved beside it, and
 #: long windows would be taken for free (PyTorch, transposed, one channel, 573 taps: 171 ms for 3.5). Of some kinds it
 #: is not known how many are made.
-FASTEST, UNCOUNTED = 2e-12, {"skipping", "spelled"}
+FASTEST, UNCOUNTED = 2e-12, {"spelled"}
 
 
 def is_product(unit: str) -> bool:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import prod
 
-from ..geometry import Geometry, WindowDimension, is_unpadded_image
-from ..onednn import is_onednn, is_skipping, is_unfolded, met
+from ..geometry import Geometry, WindowDimension, is_plain, is_unpadded_image
+from ..onednn import is_depthwise, is_onednn, is_row, is_unfolded, met
 from ..program import Problem
 from ..transposes import VECTOR
 from ..ynnpack import busiest, fed, is_ynnpack, lanes
@@ -97,11 +97,10 @@ def onednn_counts(problem: Problem) -> Counts:
     # A base dilation is a transposed convolution's stride: every element of x meets every tap, what is cropped too; and
     # channels are written as they are, others in whole vectors.
     starts = prod(geometry.sizes if geometry.is_base_dilated else geometry.out)
-    if "skipping" in kind:  # a tap meets an element at no more outputs than there are elements
-        starts = prod([min(axis.size, axis.output) for axis in geometry.axes])
     pairs = geometry.batch * geometry.inputs * starts * geometry.taps * size
     if not (geometry.is_base_dilated or "folded" in kind or "pointwise" in kind):
-        pairs *= prod([met(axis) for axis in geometry.axes[:-1]])
+        is_whole = geometry.groups == 1 and is_row(geometry.axes[-1])
+        pairs *= prod([met(axis) for axis in (geometry.axes if is_whole else geometry.axes[:-1])])
     pairs *= 2 if is_alone(geometry, kind) else 1
     results = (prod(geometry.y_shape) if geometry.is_base_dilated else positions(geometry) * vectors) * size
     moved = {"input": prod(geometry.x_shape) * size, "kernel": prod(geometry.kernel_shape) * size}
@@ -110,8 +109,6 @@ def onednn_counts(problem: Problem) -> Counts:
     if "folded" in kind:
         channels = geometry.outputs if geometry.is_base_dilated else geometry.inputs
         moved[f"{kind} column"] = geometry.batch * channels * starts * geometry.taps * size
-    if "skipping" in kind:  # windows are copied with their zeros all the same
-        moved[f"{kind} column"] = positions(geometry) * geometry.terms * size
     return {
         "call": 1.0,
         "primitive": float(not is_unfolded(geometry)),
@@ -145,7 +142,6 @@ def onednn_kind(geometry: Geometry) -> tuple[str, int]:
         (is_dilated and is_single, "single", channels, True),
         (is_dilated, "thin" if geometry.inputs <= FEW else "dense", channels, True),
         (is_simple, "unfolded", outputs, True),
-        (is_skipping(geometry), "unfolded skipping", outputs, True),
         (outputs == 1 and geometry.taps >= LONG, "long", channels, True),
         (geometry.ndim > 2 and not is_plain(geometry), "dilated", channels, True),
         (geometry.inputs <= FEW, "thin", channels, True),
@@ -192,17 +188,6 @@ def pointwise(geometry: Geometry) -> str:
     """A window of one tap is a matrix product for each group, of what strides leave."""
     is_strided = any(axis.stride > 1 for axis in geometry.axes)
     return "strided " * is_strided + "pointwise" + " grouped" * (geometry.groups > 1)
-
-
-def is_depthwise(geometry: Geometry) -> bool:
-    """One channel in and one out; three axes without dilation."""
-    is_single = geometry.inputs == geometry.outputs == 1
-    return geometry.groups > 1 and is_single and (geometry.ndim < 3 or is_plain(geometry))
-
-
-def is_plain(geometry: Geometry) -> bool:
-    """Whether the taps of a window lie side by side."""
-    return all(axis.window_dilation == 1 or axis.kernel == 1 for axis in geometry.axes)
 
 
 # JAX

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from ..backend import namespace
 from ..layout import Layout
-from ..onednn import is_lone_volume, is_padding_refused, is_skipping, is_stride_refused
+from ..onednn import is_lone_volume, is_padding_refused, is_stride_refused
 from ..primitives import Widths, crop
 from ..program import Problem
 from ..transposes import input_kernel_layout
@@ -96,8 +96,8 @@ def added_zeros(problem: Problem) -> list[bool]:
     added = [axis.low != axis.high or axis.low < 0 for axis in axes]  # torch itself pads evenly, by nothing less than 0
     if not problem.is_on_cpu:
         return added
-    last, plane = axes[-1], axes[-2:]
-    added[-1] |= is_padding_refused(last) and not is_skipping(geometry)
+    plane = axes[-2:]
+    added[-1] |= is_padding_refused(geometry)
     if is_stride_refused(geometry):
         added[-len(plane) :] = [True] * len(plane)
     return added
