@@ -129,10 +129,17 @@ def test_xla_is_given_a_loop_over_tiles_however_small(name: str, workspace: int)
     assert "gemm" in listed and max(listed.values()) <= 64, listed
 
 
-def test_a_sweep_s_images_are_shared_out_evenly() -> None:
-    """The last piece of a sweep is as large as all others, and begins earlier."""
-    plan = ac.plan(ac.conv, (64, 64, 56, 56), (64, 64, 3, 3), padding="same", algorithm="gemm", library="jax")
-    assert plan.program.block == (32, 56, 56)
+@pytest.mark.parametrize("groups", [1, 8])
+def test_xla_copies_no_images_that_a_loop_takes(groups: int) -> None:
+    """Two loops over 16 images each held 74 MiB, in the default workspace of 64."""
+    jax = pytest.importorskip("jax")
+    x_shape, kernel_shape = (32, 128, 56, 56), (128, 128 // groups, 3, 3)
+    options: dict[str, Any] = {"padding": "same", "algorithm": "gemm", "groups": groups}
+    program = ac.plan(ac.conv, x_shape, kernel_shape, library="jax", **options).program
+    arrays = [jax.ShapeDtypeStruct(shape, "float32") for shape in (x_shape, kernel_shape)]
+    held = jax.jit(lambda *own: ac.conv(*own, **options)).lower(*arrays).compile().memory_analysis().temp_size_in_bytes
+    assert program.block == (1, 56, 56)
+    assert held <= program.workspace <= 2**24
 
 
 @pytest.mark.parametrize("inputs", [1, 2])
