@@ -17,7 +17,6 @@ from arrayconv.backend import library_backend
 from arrayconv.backends.workers import Workers
 from arrayconv.geometry import Geometry, WindowDimension
 from arrayconv.planner import current_settings, execute, make_problem, make_program, options
-from arrayconv.testing import assert_within_bound
 
 if TYPE_CHECKING:
     from conftest import Library
@@ -156,7 +155,8 @@ def test_xla_holds_no_products_of_spectra(inputs: int) -> None:
     compiled = jax.jit(lambda *own: ac.conv(*own, algorithm="fft")).lower(x, kernel).compile()
     held = compiled.memory_analysis().temp_size_in_bytes
     assert held <= 1.1 * program.workspace, "slices and tables are left to `MARGIN`"
-    assert_within_bound(compiled(x, kernel), x, kernel)
+    expected = ac.conv(x.astype("float64"), kernel.astype("float64"), algorithm="direct")
+    np.testing.assert_allclose(compiled(x, kernel), expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("inputs", [1, 2])
