@@ -97,6 +97,7 @@ def run(args: Namespace) -> int:
     if alone and not is_base:
         raise SystemExit(f"fit: --algorithm {alone[0]} is of the processor {BASE}; leave it out or --processor")
     table = {name: dict(rates) for name, rates in own_prices(args.processor).items() if is_base or name not in wanted}
+    table |= {name: without_lent(table, name) for name in LIBRARIES} if is_base else {}
     found_paces = dict(paces(args.processor))
     names = args.data or [name if is_base else f"{args.processor}-{name}" for name in DATA]
     for name in wanted:
@@ -117,6 +118,12 @@ def run(args: Namespace) -> int:
         path.write_text(HEADER.format(kind=args.processor) + body(part) + "}\n" + end, encoding="utf-8")
         print(f"wrote {path}")
     return 0
+
+
+def without_lent(table: dict[str, Prices], library: str) -> Prices:
+    """A library's own prices: those that it has from the lender follow the lender's."""
+    lent = table[LENDER] if library != LENDER else {}
+    return {algorithm: rates for algorithm, rates in table[library].items() if rates != lent.get(algorithm)}
 
 
 def by_table(rows: Iterable[Row]) -> dict[str, list[Row]]:

@@ -10,7 +10,7 @@ import pytest
 import arrayconv as ac
 from arrayconv.algorithms.rates import BASE, PROCESSORS, prices
 from arrayconv.backend import library_backend
-from bench import choices, near, planned, regret
+from bench import choices, fit, near, planned, regret
 from bench.priced import Prices, Row, floor_of, plain
 
 BACKEND = library_backend("torch")
@@ -76,3 +76,10 @@ def test_long_windows_of_a_transposed_signal_are_not_left_to_torch() -> None:
     """171 ms there, and 4 by phases."""
     program = ac.plan(ac.conv_transpose, (32, 1, 7098), (1, 1, 573), stride=3, library="torch").program
     assert program.algorithm in ("phases", "subpixel")
+
+
+def test_what_a_library_was_lent_is_not_its_own() -> None:
+    """A kind of work that is counted no more would stay in the borrowers' tables."""
+    table = {"torch": {"wgrad": {"call": 1.0}, "gemm": {"call": 2.0}}, "jax": {"wgrad": {"call": 1.0}, "gemm": {}}}
+    assert fit.without_lent(table, "jax") == {"gemm": {}}
+    assert fit.without_lent(table, "torch") == table["torch"]
