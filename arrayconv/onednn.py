@@ -81,7 +81,7 @@ def met(axis: WindowDimension) -> float:
     """The share of an axis's pairs of outputs and taps that meet an element of x; with a base dilation, about.
 
     Fast kernels leave out the rows of a window that lie among the zeros, of all axes but the last (``t_overflow`` in
-    oneDNN's src/cpu/x64).
+    oneDNN's src/cpu/x64), and of that too where `is_row`. So do XLA's plain loops.
     """
     if axis.low <= 0 and axis.high <= 0:
         return 1 / axis.base_dilation

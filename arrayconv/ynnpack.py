@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import inf
 
 from .geometry import Geometry
+from .transposes import VECTOR
 
 #: Channels in or out, of all groups, beyond which an image is worth the call.
 FEW = 16
@@ -81,8 +82,8 @@ def filled(geometry: Geometry) -> int:
     return next((outputs - rest + block for block, most in BLOCKS if most < rest < block), outputs)
 
 
-#: Floats of a vector of outputs, and inputs that are read together.
-FLOATS, FOUR = 16, 4
+#: Inputs that are read together, and vectors of outputs of a block.
+FOUR = 4
 
 #: From how many inputs those that are one, two or three beyond a multiple of four are worth zeros up to the next: of a
 #: product of up to 4, of up to 8 and of more vectors of outputs, by how many of them are beyond blocks of 4. Of whole
@@ -101,7 +102,7 @@ def fed(geometry: Geometry) -> int:
     64; 7 take 2.3 times as long as 8 for 24 outputs and 2.4 for 40; 10 take 2.1 times as long as 12 for 40 outputs, and
     0.9 for 52; in 16 groups 7 take 2.8 times as long as 8 for 4. One tap makes no difference.
     """
-    inputs, vectors = geometry.inputs, -(-filled(geometry) // FLOATS)
+    inputs, vectors = geometry.inputs, -(-filled(geometry) // VECTOR)
     beyond = inputs % FOUR
     if geometry.taps == 1 or beyond == 0 or vectors % FOUR == 0:
         return inputs

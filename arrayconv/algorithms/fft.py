@@ -110,16 +110,19 @@ def least(problem: Problem, backend: Backend) -> Counts:
     steps = [(axis.window, min(axis.window, axis.stride), axis.output) for axis in axes]
     places = float(geometry.batch) * prod([max(window, output * step) for window, step, output in steps])
     channels, efforts = geometry.groups * (inputs + outputs), []
+
+    def effort(images: float, windows: float) -> float:
+        return (channels * images + kernels * taps * windows) * log2(taps * windows + 1)
+
     for low, high in RANGES:
         images = float(geometry.batch)
         for window, step, output in steps:
             length = high * window
             points = output * step * length / (length - window + step)
             images *= points if points > window else window
-        efforts.append((channels * images + kernels * taps * low) * log2(taps * low + 1))
+        efforts.append(effort(images, low))
     wholes = [around(axis) / axis.window for axis in axes if is_wrapped(axis, axis.output)]
-    least_whole = min([RANGES[-1][1], *wholes])
-    efforts.append((channels * places + kernels * taps * least_whole) * log2(taps * least_whole + 1))
+    efforts.append(effort(places, min([RANGES[-1][1], *wholes])))
     return {
         "call": 1.0,
         f"step{ranks(geometry)}": min(efforts),

@@ -25,11 +25,8 @@ def convolution_counts(problem: Problem) -> Counts:
 
 def moved_counts(problem: Problem, inputs: float, kernel: float, outputs: float) -> Counts:
     """What all ways of a library move of so many floats, without what only some of them do."""
-    if problem.library == "jax":
-        return {"call": 1.0, "input": inputs, "kernel": kernel, "output": outputs}
-    if problem.accumulator in UNFOLDING:
-        return {"call": 1.0, "input": inputs, "output": outputs}
-    return {"call": 1.0, "input": inputs, "kernel": kernel}
+    moved = {"call": 1.0, "input": inputs, "kernel": kernel, "output": outputs}
+    return {unit: moved[unit] for unit in MOVED.get(problem.library, torch_moved)(problem)}
 
 
 def wgrad_counts(problem: Problem) -> Counts:
@@ -66,6 +63,11 @@ UNROLLED = 36
 def torch_counts(problem: Problem) -> Counts:
     """oneDNN's where it knows the type; a complex convolution is three real ones."""
     return unfolding_counts(problem) if problem.accumulator in UNFOLDING else onednn_counts(problem)
+
+
+def torch_moved(problem: Problem) -> tuple[str, ...]:
+    """Units that all of its ways count: loops read the kernel where it lies, oneDNN's write at prices of their own."""
+    return ("call", "input", "output" if problem.accumulator in UNFOLDING else "kernel")
 
 
 def unfolding_counts(problem: Problem) -> Counts:
@@ -285,6 +287,11 @@ def xla_counts(problem: Problem) -> Counts:
     return eigen_counts(problem, eigen_kind(geometry))
 
 
+def xla_moved(problem: Problem) -> tuple[str, ...]:
+    """Units that all of its ways count (`arranged`)."""
+    return "call", "input", "kernel", "output"
+
+
 def ynnpack_counts(problem: Problem) -> Counts:
     """Products of a row's windows, which are read where they are: those of the busiest thread. Each row that threads
     share is a loop of theirs.
@@ -326,3 +333,6 @@ def numpy_counts(problem: Problem) -> Counts:
 
 
 LIBRARIES: dict[str, Callable[[Problem], Counts]] = {"torch": torch_counts, "jax": xla_counts, "numpy": numpy_counts}
+
+#: Of those that convolve several channels.
+MOVED: dict[str, Callable[[Problem], tuple[str, ...]]] = {"torch": torch_moved, "jax": xla_moved}

@@ -40,8 +40,8 @@ class Convolution(NamedTuple):
 def native_prepare(problem: Problem) -> Convolution:
     """XLA on CPUs takes 2 to 40 times as long for images without padding (layer of 112 x 112, 112 to 48 channels: 109
     ms, 20 with padding). There the last axis gets one output too many, or x a column of zeros that the window leaves
-    out, whichever is the smaller copy. Channels that nearly fill one of YNNPACK's blocks, or a vector, get others of
-    zeros (`ynnpack.filled`, `ynnpack.fed`).
+    out, whichever is the smaller copy. Channels out that nearly fill one of YNNPACK's blocks, and in that are no
+    multiple of four, get others of zeros (`ynnpack.filled`, `ynnpack.fed`).
     """
     geometry, axes = problem.geometry, problem.geometry.axes
     spatial = "".join(chr(ord("a") + i) for i in range(len(axes)))
