@@ -1,4 +1,4 @@
-"""The cost model's constants, moved a little so that the planner's choices are right where its estimates can't all be.
+"""The cost model's constants: what fits measurements, moved so that choices are right where estimates can't all be.
 
 Estimates are compared with each other only. Beside their own errors this counts what choices cost: the expected regret
 of a geometry, if an algorithm were chosen with the probability ``softmax(-log(estimate) / T)``.
@@ -7,11 +7,11 @@ of a geometry, if an algorithm were chosen with the probability ``softmax(-log(e
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import log
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.sparse import csr_array
 
 Array = Any
 Unit = tuple[str, str]
@@ -25,6 +25,9 @@ REGRET, MOVE = 3.0, 2.0
 #: Errors beyond this count linearly; regrets beyond this are all alike, since no choice comes near them.
 OUTLIER, HOPELESS = 0.3, 3.0
 
+#: Geometries whose best way takes less have smaller weight: a wrong choice among them costs microseconds.
+SMALL, SMALL_WEIGHT = 1e-4, 0.3
+
 
 class Timed(NamedTuple):
     """One algorithm on one geometry: its work, by algorithm and unit, the seconds, and a factor on its estimate."""
@@ -34,38 +37,46 @@ class Timed(NamedTuple):
     share: float
 
 
-def refine(
-    prices: Mapping[Unit, float],
-    geometries: list[list[Timed]],
-    weights: list[float],
+#: All that was timed on one geometry.
+Rivals = list[Timed]
+
+
+def fit(
+    start: Mapping[Unit, float],
+    geometries: list[Rivals],
+    bounds: Mapping[Unit, tuple[float, float]],
+    regret: float = REGRET,
     move: float = MOVE,
-    floors: Mapping[Unit, float] | None = None,
 ) -> dict[Unit, float]:
-    """New prices near the given ones, from which they ``move`` at a cost, and not below ``floors``; ``weights`` are
-    those of the geometries.
-    """
-    units, least = sorted(prices), dict.fromkeys(prices, 0.0) | dict(floors or {})
-    index = {unit: i for i, unit in enumerate(units)}
+    """New prices near the given ones, from which they ``move`` at a cost, within ``bounds``."""
+    units = sorted(start)
+    low, high = (np.log([bounds[unit][side] for unit in units]) for side in (0, 1))
+    first = np.clip(np.log([start[unit] for unit in units]), low, high)
+    cost = cost_of(geometries, units, first, regret, move)
+    steps = {"maxiter": 4000, "maxfun": 8000}
+    best = minimize(cost, first, jac=True, method="L-BFGS-B", bounds=list(zip(low, high, strict=True)), options=steps)
+    return {unit: float(price) for unit, price in zip(units, np.exp(best.x), strict=True)}
+
+
+def cost_of(geometries: list[Rivals], units: list[Unit], start: Array, regret: float, move: float) -> Cost:
     rows = [row for geometry in geometries for row in geometry]
-    work = np.zeros((len(rows), len(units)))
-    for line, row in zip(work, rows, strict=True):
-        for unit, count in row.counts.items():
-            line[index[unit]] += count
-    cost = Cost(
-        work,
+    index = {unit: i for i, unit in enumerate(units)}
+    places = [(line, index[unit], count) for line, row in enumerate(rows) for unit, count in row.counts.items()]
+    lines, columns, counts = map(list, zip(*places, strict=True))
+    return Cost(
+        csr_array((counts, (lines, columns)), shape=(len(rows), len(units))),
         np.log([row.seconds for row in rows]),
         np.log([row.share for row in rows]),
         np.repeat(np.arange(len(geometries)), [len(geometry) for geometry in geometries]),
-        np.array(weights),
-        np.log([max(prices[unit], least[unit]) for unit in units]),
+        np.array([weight(geometry) for geometry in geometries]),
+        start,
+        regret,
         move,
     )
-    # A call itself takes no longer than the quickest that was measured, which the given prices know.
-    most = [start if unit == "call" else None for (_, unit), start in zip(units, cost.start, strict=True)]
-    lowest = [log(least[unit]) if least[unit] > 0 else None for unit in units]
-    bounds, steps = list(zip(lowest, most, strict=True)), {"maxiter": 400, "maxfun": 800}
-    best = minimize(cost, cost.start, jac=True, method="L-BFGS-B", bounds=bounds, options=steps)
-    return {unit: float(price) for unit, price in zip(units, np.exp(best.x), strict=True)}
+
+
+def weight(geometry: Rivals) -> float:
+    return SMALL_WEIGHT if min(row.seconds for row in geometry) < SMALL else 1.0
 
 
 class Cost(NamedTuple):
@@ -77,6 +88,7 @@ class Cost(NamedTuple):
     geometry: Array
     weights: Array
     start: Array
+    regret: float
     move: float
 
     def __call__(self, logs: Array) -> tuple[float, Array]:
@@ -86,9 +98,9 @@ class Cost(NamedTuple):
         log_estimates = np.log(estimates)
         error_cost, error_slope = self.errors(log_estimates)
         choice_cost, choice_slope = self.choices(log_estimates)
-        slope = ((error_slope + REGRET * choice_slope) / estimates) @ self.work * prices
+        slope = ((error_slope + self.regret * choice_slope) / estimates) @ self.work * prices
         way = logs - self.start
-        return error_cost + REGRET * choice_cost + self.move * way @ way, slope + 2 * self.move * way
+        return error_cost + self.regret * choice_cost + self.move * way @ way, slope + 2 * self.move * way
 
     def regrets(self) -> Array:
         """Logarithms of a row's seconds over its geometry's best."""

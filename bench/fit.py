@@ -1,10 +1,12 @@
 """The constants of the cost model from what ``python -m bench regret --save NAME`` measured.
 
-Each algorithm's estimate is a sum of counts times seconds a unit. They minimise the squared logarithm of estimate over
-measurement, which treats 100 us and 50 ms alike, softened so that single outliers say little. Every constant is drawn
-weakly towards `PRIOR`, so that a kind of work which was not drawn has a sensible price.
+Each algorithm's estimate is a sum of counts times seconds a unit. Prices of a library first minimise the squared
+logarithm of estimate over measurement, which treats 100 us and 50 ms alike, softened so that single outliers say little
+and drawn weakly towards `PRIOR`, so that a kind of work which was not drawn has a sensible price. Then they move to
+where the planner's choices among what was timed are best (`bench.choices`).
 
-That is done for one kind of processor; `bench.near` makes those of the others from its prices.
+Calls on all kinds of processors tell of them, each at its `Paces` beside the one with most calls. Types that a library
+has other loops for have prices of their own where these are far from float32's.
 """
 
 from __future__ import annotations
@@ -15,25 +17,23 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import product
-from math import inf
+from math import log
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from scipy.optimize import least_squares
 
 import arrayconv as ac
 from arrayconv.algorithms import ALGORITHMS
 from arrayconv.algorithms import rates as shipped
-from arrayconv.algorithms.algorithm import Algorithm
-from arrayconv.algorithms.rates import BASE, PROCESSORS, kind_of, own_prices, paces, prices, seconds_of, table_of
-from arrayconv.backend import Backend, library_backend
-from arrayconv.processor import processor
+from arrayconv.algorithms.fitted import PACES, SECONDS
+from arrayconv.algorithms.fitted_types import SECONDS as TYPES
+from arrayconv.algorithms.rates import BASE, LENDER, PROCESSORS, Paces, is_product
+from arrayconv.backend import library_backend
 from arrayconv.program import Problem
+from bench.choices import Rivals, Timed, Unit, fit
 from bench.data import RESULTS, load_rows
-from bench.near import near_prices
 from bench.planned import call_problem, head
-from bench.priced import SMALL, SMALL_WEIGHT, Prices, Row, floor_of, is_product, plain, refine_choices, works_of_parts
+from bench.priced import Row, by_algorithm, floor_of, plain, timed
 from bench.regret import DRAWS, USUAL, draw_geometry
 from bench.workloads import LIBRARIES
 
@@ -54,18 +54,34 @@ PRIOR = {
 }
 ELEMENT, PRODUCT = 5e-10, 2e-11
 
-#: What prices are fitted from; ``regret`` itself is left to judge them.
+#: What prices are fitted from, for `BASE`; for another kind of processor its name stands before. ``regret`` itself is
+#: left to judge them.
 DATA = ("fit", "more", "wide", "usual", "broad", *DRAWS, "integer", "complex", "float64")
 
-#: How strongly a constant is drawn towards its prior: a factor of e counts as much as this relative error of one row.
-PULL = 0.05
+#: What the move of a price by a factor of e costs in the first fit: from its prior, and a type's from float32's.
+PULL, TYPE_PULL = 0.0025, 1.0
 
-#: Whose prices an algorithm has in a library where it was not measured (JAX's transforms, which need 64-bit types).
-LENDER = "torch"
+#: Products of integer matrices take so many times those of floats at least: no library has fast ones, which calls of
+#: small ones say little of (PyTorch, 64 channels of 40 x 40 with 3 x 3 taps: 3.8).
+INTEGER_PRODUCT = 3.0
+
+#: A type has a price of its own if that is so many times float32's, or so many times less.
+FAR = 1.5
+
+#: Geometries that an algorithm was timed on, from which its prices are worth fitting.
+LEAST = 20
+
+#: The quickest calls, of which the last bounds what a call itself takes.
+QUICKEST = 4
+
+#: Least and most that a price is taken for.
+TINY, HUGE = 1e-14, 1.0
+
+Prices = dict[Unit, float]
 
 HEADER = '''"""Seconds a unit of work, by library and algorithm: written by ``python -m bench fit``.
 
-Measured on two cores; the row "{kind}" of `rates.PROCESSORS`.
+{0}
 """
 
 from __future__ import annotations
@@ -74,72 +90,44 @@ from __future__ import annotations
 SECONDS: dict[str, dict[str, dict[str, float]]] = {{
 '''
 
-PACES = """
-#: Seconds by library for one of the row "{base}"; the prices above are those at its pace.
-PACES: dict[str, float] = {{{paces}}}
+FLOATS = "Of float32, measured on two cores, at the pace of the first of `rates.PROCESSORS`."
+OTHERS = "Of other types, where they are far from those of float32."
+
+PACE = """
+#: Seconds for one of the above, by kind of processor and library: of products, and of all else.
+PACES: dict[str, dict[str, tuple[float, float]]] = {
 """
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--processor", choices=PROCESSORS, default=processor(), help="whose prices (default: this machine's)"
-    )
     parser.add_argument("--library", action="append", choices=LIBRARIES, help="the others' stay (default: all three)")
-    parser.add_argument(
-        "--algorithm", action="append", choices=ac.algorithms(), help=f"its prices alone, of {BASE} (default: all)"
-    )
-    names = f"what regret --save was given (default: those of {', '.join(DATA)} that there are, KIND-NAME off {BASE})"
-    parser.add_argument("--data", nargs="+", default=(), help=names)
 
 
 def run(args: Namespace) -> int:
-    is_base, wanted, alone = args.processor == BASE, args.library or LIBRARIES, args.algorithm
-    if alone and not is_base:
-        raise SystemExit(f"fit: --algorithm {alone[0]} is of the processor {BASE}; leave it out or --processor")
-    table = {name: dict(rates) for name, rates in own_prices(args.processor).items() if is_base or name not in wanted}
-    table |= {name: without_lent(table, name) for name in LIBRARIES} if is_base else {}
-    found_paces = dict(paces(args.processor))
-    names = args.data or [name if is_base else f"{args.processor}-{name}" for name in DATA]
-    for name in wanted:
-        rows = by_table(row for data in names for row in read_rows(data, name))
-        for key, own in rows.items():
-            if is_base:
-                table[key] = table.get(key, {}) | (fit_alone(key, own, alone) if alone else fit_rows(key, own))
-            elif key == name:
-                found_paces[name], found = near_prices(name, own)
-                table |= {} if found is None else {name: found}
-    for algorithm, rates in (UNMEASURED | table[LENDER]).items() if is_base else ():
-        for name in LIBRARIES:
-            table[name].setdefault(algorithm, rates)
-    tables = [{name: rates for name, rates in table.items() if (name in LIBRARIES) is own} for own in (True, False)]
-    for name, part in zip(PROCESSORS[args.processor], tables, strict=False):  # of a kind with few data, only the first
-        path = Path(shipped.__file__).with_name(f"{name.rpartition('.')[2]}.py")
-        end = "" if is_base else PACES.format(base=BASE, paces=pairs(found_paces))
-        path.write_text(HEADER.format(kind=args.processor) + body(part) + "}\n" + end, encoding="utf-8")
-        print(f"wrote {path}")
+    seconds, types = dict(SECONDS), dict(TYPES)
+    paces = {kind: dict(PACES.get(kind, {})) for kind in PROCESSORS if kind != BASE}
+    for library in args.library or LIBRARIES:
+        found, own_paces = fit_floats(library)
+        seconds[library] = by_name(found) | kept(SECONDS.get(library, {}), found)
+        for kind, pace in own_paces.items():
+            paces[kind][library] = pace
+        for name, rows in by_table(read_rows(BASE, library)).items():
+            if name != library:
+                types[name] = by_name(fit_type(name, rows, found))
+    lines = [f'    "{kind}": {{{pairs(own)}}},\n' for kind, own in paces.items()]
+    write("fitted", HEADER.format(FLOATS) + body(seconds) + "}\n" + PACE + "".join(lines) + "}\n")
+    write("fitted_types", HEADER.format(OTHERS) + body(types) + "}\n")
     return 0
 
 
-def without_lent(table: dict[str, Prices], library: str) -> Prices:
-    """A library's own prices: those that it has from the lender follow the lender's."""
-    lent = table[LENDER] if library != LENDER else {}
-    return {algorithm: rates for algorithm, rates in table[library].items() if rates != lent.get(algorithm)}
+# What was measured
 
 
-def by_table(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Those of each type that has prices of its own."""
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        found.setdefault(table_of(row[0].library, kind_of(row[0])), []).append(row)
-    return found
-
-
-def read_rows(data: str, library: str) -> list[Row]:
-    path = RESULTS / f"{data}-{library}.json"
-    if not path.exists():
-        print(f"nothing measured: {path.name}")
-        return []
-    return [(problem, times) for problem, times in load_rows(path) if is_complete(problem, times)]
+def read_rows(kind: str, library: str) -> list[Row]:
+    """On a kind of processor, all types."""
+    names = [f"{data if kind == BASE else f'{kind}-{data}'}-{library}.json" for data in DATA]
+    paths = [RESULTS / name for name in names]
+    return [row for path in paths if path.exists() for row in load_rows(path) if is_complete(*row)]
 
 
 def is_complete(problem: Problem, times: dict[str, float]) -> bool:
@@ -149,12 +137,179 @@ def is_complete(problem: Problem, times: dict[str, float]) -> bool:
     return all(own.name in measured or own.unsupported(problem, backend) is not None for own in rewrites)
 
 
-def unmeasured(*units: str) -> dict[str, float]:
-    return {unit: prior(unit) for unit in units}
+def by_table(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Those of each type that has prices of its own."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(shipped.table_of(row[0].library, shipped.kind_of(row[0])), []).append(row)
+    return found
 
 
-def pairs(numbers: dict[str, float]) -> str:
-    return ", ".join(f'"{name}": {number:.3g}' for name, number in sorted(numbers.items()))
+def rivals(rows: Iterable[Row], names: Iterable[str] | None = None) -> list[Rivals]:
+    """What was timed on each geometry, of the algorithms of these names."""
+    found = []
+    for problem, times in rows:
+        backend = library_backend(problem.library)
+        own = by_algorithm(plain((problem, times), backend)[1]).items()
+        found.append([timed(problem, name, taken, backend) for name, taken in own if names is None or name in names])
+    return [geometry for geometry in found if geometry]
+
+
+def often(rows: list[Row]) -> set[str]:
+    """The algorithms that were timed on enough geometries."""
+    measured = Counter(name for _, times in rows for name in by_algorithm(times))
+    return {name for name, count in measured.items() if count >= LEAST}
+
+
+# Fits
+
+
+def fit_floats(library: str) -> tuple[Prices, dict[str, tuple[float, float]]]:
+    """Prices of float32, and the paces of kinds of processors that were measured."""
+    rows = {kind: by_table(read_rows(kind, library)).get(library, []) for kind in PROCESSORS}
+    names = often(rows[BASE])
+    geometries = {kind: rivals(own, names) for kind, own in rows.items()}
+    start = {unit: prior(unit[1]) for unit in units_of(library, names, ["float32"]) | counted(*geometries.values())}
+    bounds = bounds_of(start, quickest(geometries[BASE]))
+    found = fit_twice(start, geometries[BASE], bounds, PULL)
+    paces = {kind: pace_of(own, found) for kind, own in geometries.items() if own and kind != BASE}
+    everywhere = [*geometries[BASE], *(row for kind, pace in paces.items() for row in at_pace(geometries[kind], pace))]
+    found = fit_twice(start, everywhere, bounds, PULL)
+    for kind, own in geometries.items():
+        report(f"{library} on {kind}", at_pace(own, paces.get(kind, Paces())), found)
+    return found, {kind: (round(pace.products, 2), round(pace.others, 2)) for kind, pace in paces.items()}
+
+
+def fit_twice(start: Prices, rows: list[Rivals], bounds: dict[Unit, tuple[float, float]], pull: float) -> Prices:
+    """By the errors of estimates alone, and from there with what choices cost; a call stays as quick as it was."""
+    first = fit(start, rows, bounds, regret=0.0, move=pull)
+    calls = {unit: (bounds[unit][0], price) for unit, price in first.items() if unit[1] == "call"}
+    return fit(first, rows, bounds | calls)
+
+
+def pace_of(rows: list[Rivals], prices: Prices) -> Paces:
+    """By which estimates are right there, and choices: the prices of two kinds of work, which estimates are sums of."""
+    products, others = ("pace", "products"), ("pace", "others")
+
+    def summed(row: Timed) -> Timed:
+        spent = dict.fromkeys((products, others), 0.0)
+        for unit, count in row.counts.items():
+            spent[products if is_product(unit[1]) else others] += count * prices[unit]
+        return row._replace(counts=spent)
+
+    start = dict.fromkeys((products, others), 1.0)
+    found = fit(start, [list(map(summed, row)) for row in rows], dict.fromkeys(start, (0.01, 100.0)), move=0.0)
+    return Paces(found[products], found[others])
+
+
+def at_pace(rows: list[Rivals], pace: Paces) -> list[Rivals]:
+    """As much more work."""
+    return [
+        [own._replace(counts={unit: count * pace.of(unit[1]) for unit, count in own.counts.items()}) for own in row]
+        for row in rows
+    ]
+
+
+def fit_type(name: str, rows: list[Row], floats: Prices) -> Prices:
+    """Those that are far from float32's, and of work that there is for this type alone."""
+    names, dtypes = often(rows), sorted({problem.dtype for problem, _ in rows})
+    geometries = rivals(rows, names)
+    lent = {(own, unit): price for own, units in SECONDS[LENDER].items() for unit, price in units.items()}
+    usual = lent | floats
+    units = units_of(rows[0][0].library, names, dtypes) | counted(geometries)
+    start = {unit: usual.get(unit, prior(unit[1])) for unit in units}
+    bounds = bounds_of(start, {unit: price for unit, price in start.items() if unit[1] == "call"})
+    if rows[0][0].is_integer:
+        slow = [unit for unit in units if unit[0] == "gemm" and is_product(unit[1])]
+        bounds |= {unit: (INTEGER_PRODUCT * start[unit], HUGE) for unit in slow}
+    found = fit_twice(start, geometries, bounds, TYPE_PULL)
+    own = {
+        unit: price for unit, price in found.items() if unit not in usual or abs(log(price / start[unit])) > log(FAR)
+    }
+    report(name, geometries, start | own)
+    return own
+
+
+def counted(*geometries: list[Rivals]) -> set[Unit]:
+    return {unit for rows in geometries for row in rows for own in row for unit in own.counts}
+
+
+def bounds_of(start: Prices, calls: Prices) -> dict[Unit, tuple[float, float]]:
+    """A call takes no longer than ``calls`` have it; no product is free."""
+    return {unit: (max(TINY, floor_of(unit[1])), calls.get(unit, HUGE)) for unit in start}
+
+
+def quickest(rows: list[Rivals]) -> Prices:
+    """A call of an algorithm takes no longer than the quickest that were measured, a few of which may be wrong."""
+    seconds: dict[Unit, list[float]] = {}
+    for own in (own for row in rows for own in row):
+        for unit in own.counts:
+            if unit[1] == "call":
+                seconds.setdefault(unit, []).append(own.seconds)
+    return {unit: sorted(own)[:QUICKEST][-1] for unit, own in seconds.items()}
+
+
+def units_of(library: str, names: set[str], dtypes: Iterable[str], count: int = 100) -> set[Unit]:
+    """All kinds of work that random geometries are, measured or not: one without a price would be free."""
+    backend, rng, units = library_backend(library), random.Random(0), set[Unit]()
+    drawn = [draw_geometry(rng, draw) for draw in (USUAL, *DRAWS.values()) for _ in range(count)]
+    geometries = [own for one in filter(None, drawn) for own in (one, replace(one, axes=one.axes[:1] * 4))]
+    for geometry, dtype, name in product(geometries, dtypes, sorted(names)):
+        problem, algorithm = call_problem(geometry, library, dtype), ALGORITHMS[name]
+        if algorithm.unsupported(problem, backend) is None:
+            units |= {(algorithm.pricer(problem, backend, unit), unit) for unit in algorithm.counts(problem, backend)}
+    return units
+
+
+def prior(unit: str) -> float:
+    """By the last word; products are named after what is multiplied, and all else is elements moved."""
+    return PRIOR.get(unit.rpartition(" ")[2], PRODUCT if is_product(unit) else ELEMENT)
+
+
+def report(name: str, rows: list[Rivals], prices: Prices) -> None:
+    """How far estimates are, and choices among what was timed."""
+    if not rows:
+        return
+    errors, regrets = list[float](), list[float]()
+    for row in rows:
+        guesses = [sum(count * prices[unit] for unit, count in own.counts.items()) for own in row]
+        errors += [log(guess / own.seconds) for guess, own in zip(guesses, row, strict=True)]
+        chosen = min(
+            range(len(row)), key=[own.share * guess for own, guess in zip(row, guesses, strict=True)].__getitem__
+        )
+        regrets.append(row[chosen].seconds / min(own.seconds for own in row))
+    low, middle, high = np.exp(np.quantile(errors, (0.1, 0.5, 0.9)))
+    mean, most = np.exp(np.mean(np.log(regrets))), np.quantile(regrets, 0.95)
+    print(
+        f"{name:<15} {len(rows):4} calls, estimate / measured: {low:.2f} {middle:.2f} {high:.2f}; "
+        f"regret {mean:.3f} in the mean, 95 % {most:.2f}, worst {max(regrets):.1f}"
+    )
+
+
+# Tables
+
+
+def by_name(prices: Prices) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for (name, unit), price in prices.items():
+        found.setdefault(name, {})[unit] = price
+    return found
+
+
+def kept(shipped_prices: dict[str, dict[str, float]], found: Prices) -> dict[str, dict[str, float]]:
+    """Prices of algorithms that were not fitted: too few calls, or for special values."""
+    fitted = {name for name, _ in found}
+    return {name: units for name, units in shipped_prices.items() if name not in fitted and name in ac.algorithms()}
+
+
+def write(name: str, text: str) -> None:
+    path = Path(shipped.__file__).with_name(f"{name}.py")
+    path.write_text(text, encoding="utf-8")
+    print(f"wrote {path}")
+
+
+def pairs(numbers: dict[str, tuple[float, float]]) -> str:
+    return ", ".join(f'"{name}": {pair}' for name, pair in sorted(numbers.items()))
 
 
 def body(table: dict[str, dict[str, dict[str, float]]]) -> str:
@@ -179,120 +334,3 @@ def filled(words: list[str], width: int) -> list[str]:
         else:
             lines.append(word)
     return lines
-
-
-def prior(unit: str) -> float:
-    """By the last word; products are named after what is multiplied, and all else is elements moved."""
-    return PRIOR.get(unit.rpartition(" ")[2], PRODUCT if is_product(unit) else ELEMENT)
-
-
-#: Geometries that an algorithm was timed on, from which its prices are worth fitting.
-LEAST = 20
-
-#: The quickest calls, of which the last bounds what a call itself takes.
-QUICKEST = 4
-
-#: What nothing was measured for yet has the prices that a fit starts from.
-UNMEASURED = {
-    "reduce": unmeasured("call", "slice", "product", "strided product", "run", "moved"),
-    "winograd": unmeasured("call", "tile", "matrix", "product", "moved", "input", "output", "kernel"),
-}
-
-
-def fit_rows(name: str, rows: list[Row]) -> Prices:
-    """A table: plain algorithms first; a rewrite's own work is what its parts leave unexplained."""
-    library = rows[0][0].library
-    backend = library_backend(library)
-
-    rows = [plain(row, backend) for row in rows]
-    measured = Counter(head(label) for _, times in rows for label in times)
-    shipped_rates = prices(BASE)[library] | prices(BASE).get(name, {})
-    kept = {own: dict(rates) for own, rates in shipped_rates.items() if measured[own] < LEAST}
-    found = dict(kept)
-    rows = [(problem, {label: t for label, t in times.items() if head(label) not in kept}) for problem, times in rows]
-    for algorithm in sorted(ALGORITHMS.values(), key=lambda algorithm: algorithm.parts is not None):
-        if rates := fit_one(name, algorithm, rows, found):
-            found[algorithm.name] = rates
-    refined = refine_choices([row for row in rows if row[1]], backend, found)
-    return refined if name == library else {own: rates for own, rates in refined.items() if own not in kept}
-
-
-def fit_one(name: str, algorithm: Algorithm, rows: list[Row], found: Prices) -> dict[str, float] | None:
-    """An algorithm's own prices beside ``found``, those of its parts; None where it was not timed."""
-    library, dtypes = rows[0][0].library, sorted({problem.dtype for problem, _ in rows})
-    backend = library_backend(library)
-    counts, seconds, offsets = [], [], []
-    for problem, times in rows:
-        label = next((key for key in times if key.partition("/")[0] == algorithm.name), None)
-        if label is None:
-            continue
-        counts.append(algorithm.counts(problem, backend))
-        seconds.append(times[label])
-        offsets.append(parts_seconds(algorithm, problem, backend, found))
-    if not counts:
-        return None
-    known = units_of(algorithm, library, backend, dtypes)
-    call = inf if name == library else prices(BASE)[library][algorithm.name]["call"]
-    rates = fit_algorithm(known, counts, np.array(seconds), np.array(offsets), call)
-    report(name, algorithm.name, rates, counts, seconds, offsets)
-    return rates
-
-
-def fit_alone(name: str, rows: list[Row], algorithms: list[str]) -> Prices:
-    """Prices of these by what they took, without a look at choices."""
-    library = rows[0][0].library
-    shipped_rates = prices(BASE)[library] | prices(BASE).get(name, {})
-    fitted = {own: fit_one(name, ALGORITHMS[own], rows, shipped_rates) for own in algorithms}
-    return {own: rates for own, rates in fitted.items() if rates is not None}
-
-
-def units_of(algorithm: Algorithm, library: str, backend: Backend, dtypes: list[str], count: int = 1000) -> set[str]:
-    """All kinds of work that random geometries are, measured or not: one without a price would be free."""
-    rng, units = random.Random(0), set[str]()
-    for draw in (USUAL, *DRAWS.values()):
-        geometries = filter(None, (draw_geometry(rng, draw) for _ in range(count)))
-        for geometry, dtype in product(geometries, dtypes):
-            problem = call_problem(geometry, library, dtype)
-            four_axes = problem.with_geometry(replace(geometry, axes=geometry.axes[:1] * 4))
-            for own in (problem, four_axes):
-                if algorithm.unsupported(own, backend) is None:
-                    units |= algorithm.counts(own, backend).keys()
-    return units
-
-
-def parts_seconds(algorithm: Algorithm, problem: Problem, backend: Backend, found: Prices) -> float:
-    works = works_of_parts(algorithm, problem, backend)
-    return sum(seconds_of(found[own.name], own.counts(work, backend)) for own, work in works if own.name in found)
-
-
-def fit_algorithm(
-    known: set[str], counts: list[dict[str, float]], seconds: Any, offsets: Any, call: float
-) -> dict[str, float]:
-    """Seconds for each unit that is known or that a row counts. A call is that of float32 at most: its Python is."""
-    units = sorted(known.union(*counts))
-    matrix = np.array([[row.get(unit, 0.0) for unit in units] for row in counts])
-    start = np.log([prior(unit) for unit in units])
-
-    weights = np.where(seconds < SMALL, SMALL_WEIGHT, 1.0)
-
-    def residuals(logs: Any) -> Any:
-        errors = weights * np.log((matrix @ np.exp(logs) + offsets) / seconds)
-        return np.concatenate([errors, PULL * (logs - start)])
-
-    # A call itself takes no longer than the quickest ones measured, a few of which may be bad measurements.
-    upper = start + 8
-    upper[units.index("call")] = np.log(min(call, np.sort(seconds)[:QUICKEST][-1]))
-    start = np.minimum(start, upper - 0.1)
-    lower = np.log([max(price, floor_of(unit)) for unit, price in zip(units, np.exp(start - 8), strict=True)])
-    best = least_squares(residuals, start, loss="soft_l1", f_scale=0.3, bounds=(lower, upper))
-    return {unit: float(value) for unit, value in zip(units, np.exp(best.x), strict=True)}
-
-
-def report(table: str, name: str, rates: dict[str, float], counts: Any, seconds: Any, offsets: Any) -> None:
-    """How far the estimates are: 10 %, median, 90 %."""
-    ratios = [
-        (sum(count * rates[unit] for unit, count in row.items()) + offset) / measured
-        for row, measured, offset in zip(counts, seconds, offsets, strict=True)
-    ]
-    low, middle, high = np.quantile(ratios, (0.1, 0.5, 0.9))
-    print(f"{table:<13} {name:<9} {len(ratios):4} rows, estimate / measured: {low:.2f} {middle:.2f} {high:.2f}")

@@ -194,7 +194,7 @@ def test_prices_weigh_what_choices_cost() -> None:
 
     geometries = [geometry(1.0, 1.0, 2.0), geometry(1.0, 3.0, 2.0), geometry(2.0, 3.0, 2.0)]
     prices = {("a", "work"): 3.0, ("b", "call"): 2.0}
-    refined = choices.refine(prices, geometries, [1.0, 0.1, 1.0], move=2.0)
+    refined = choices.fit(prices, geometries, dict.fromkeys(prices, (0.01, 10.0)), move=2.0)
     assert refined["a", "work"] < refined["b", "call"] < 2 * refined["a", "work"]
     cost = choices.Cost(
         np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 0.0], [0.0, 1.0]]),
@@ -203,6 +203,7 @@ def test_prices_weigh_what_choices_cost() -> None:
         np.array([0, 0, 1, 1]),
         np.array([1.0, 0.3]),
         np.zeros(2),
+        choices.REGRET,
         choices.MOVE,
     )
     logs = np.array([0.3, -0.2])

@@ -1,73 +1,101 @@
-"""The benchmark's prices of a kind of processor that few calls were measured on."""
+"""The benchmark's fit of prices, paces and prices of other types."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
-import numpy as np
 import pytest
 
 import arrayconv as ac
-from arrayconv.algorithms.rates import BASE, PROCESSORS, prices
+from arrayconv.algorithms.fitted import SECONDS
+from arrayconv.algorithms.rates import Paces, is_product
 from arrayconv.backend import library_backend
-from bench import choices, fit, near, planned, regret
-from bench.priced import Prices, Row, floor_of, plain
+from bench import choices, fit, planned, regret
+from bench.choices import Rivals, Unit
+from bench.priced import Row, floor_of
 
 BACKEND = library_backend("torch")
+TORCH = {(name, unit): price for name, units in SECONDS["torch"].items() for unit, price in units.items()}
 
 
-def timed_by(true: Prices, count: int = 40) -> list[Row]:
-    """Random geometries of groups, on a machine on which every estimate by these prices is right."""
+def draw(count: int = 40) -> list[Row]:
+    """Random geometries of groups, and a second for each way."""
     rng, rows = random.Random(3), list[Row]()
     while len(rows) < count:
         geometry = regret.draw_geometry(rng, regret.DRAWS["grouped"])
         if geometry is not None:
             problem = planned.call_problem(geometry, "torch")
             labels = [candidate.label for candidate in planned.candidates(problem, "torch")[1]]
-            row = plain((problem, dict.fromkeys(labels, 1.0)), BACKEND)
-            seconds = near.estimates(true, row, BACKEND)
-            rows.append((problem, {label: seconds[planned.head(label)] for label in row[1]}))
+            rows.append((problem, dict.fromkeys(labels, 1.0)))
     return rows
 
 
-def test_a_library_keeps_its_prices_where_their_choices_are_right(capsys: pytest.CaptureFixture[str]) -> None:
-    """A machine that is half as fast in all that it does makes the same choices."""
-    base = prices(BASE)["torch"]
-    slow = {name: {unit: 2 * price for unit, price in rates.items()} for name, rates in base.items()}
-    pace, own = near.near_prices("torch", timed_by(slow))
-    assert pace == pytest.approx(2)
-    assert own is None
-    assert f"2.00 times the seconds of {BASE}; by its prices: regret 1.000" in capsys.readouterr().out
+def timed_by(factor: Callable[[Unit], float]) -> list[Rivals]:
+    """Those geometries on a machine that takes ``factor`` times the shipped price of each kind of work."""
+
+    def seconds(counts: dict[Unit, float]) -> float:
+        return sum(count * TORCH[unit] * factor(unit) for unit, count in counts.items())
+
+    return [[own._replace(seconds=seconds(dict(own.counts))) for own in row] for row in fit.rivals(draw())]
 
 
-def test_prices_move_to_what_another_machine_is_slow_with() -> None:
-    """Its own convolution of groups takes ten times as long there."""
-    base = prices(BASE)["torch"]
-    units = {unit: price * (10 if unit.startswith("blocked") else 1) for unit, price in base["native"].items()}
-    rows = timed_by(base | {"native": units})
-    _, found = near.near_prices("torch", rows)
-    assert found is not None
-    before, after = (np.mean(near.regrets(own, rows, BACKEND)) for own in (base, found))
-    assert before > 0.1
-    assert after < before / 4
-    assert {name: set(rates) for name, rates in found.items()} == {name: set(rates) for name, rates in base.items()}
+def test_another_processor_s_paces_are_found() -> None:
+    """It takes twice as long for products and three times for all else."""
+    pace = fit.pace_of(timed_by(lambda unit: 2.0 if is_product(unit[1]) else 3.0), TORCH)
+    assert tuple(pace) == pytest.approx((2, 3), rel=0.1)  # choices draw it a little away from what is exact
 
 
-@pytest.mark.parametrize("kind", PROCESSORS)
-@pytest.mark.parametrize("library", ["numpy", "torch", "jax"])
-def test_no_product_is_taken_for_free(library: str, kind: str) -> None:
-    for name, rates in prices(kind)[library].items():
-        cheap = {unit: price for unit, price in rates.items() if price < floor_of(unit)}
-        assert not cheap, name
-    assert floor_of("base dilated single 1d") > floor_of("base dilated single 1d output") == floor_of("dense run") == 0
+def test_work_at_a_pace_is_as_much_more() -> None:
+    rows = [[choices.Timed({("a", "dense"): 5.0, ("a", "dense output"): 7.0}, 1.0, 1.0)]]
+    assert fit.at_pace(rows, Paces(2, 3))[0][0].counts == {("a", "dense"): 10.0, ("a", "dense output"): 21.0}
+
+
+def test_a_fit_makes_the_choices_right() -> None:
+    """Where the library's own convolution of groups takes ten times as long."""
+    rows = timed_by(lambda unit: 10.0 if unit[1].startswith("blocked") else 1.0)
+    start = {unit: TORCH[unit] for unit in fit.counted(rows)}
+    found = fit.fit_twice(start, rows, fit.bounds_of(start, {}), fit.PULL)
+
+    def cost(prices: dict[Unit, float]) -> float:
+        """In the mean of all geometries, seconds of the choice over those of the best way."""
+        ratios = []
+        for row in rows:
+            guess = [own.share * sum(n * prices[unit] for unit, n in own.counts.items()) for own in row]
+            ratios.append(row[guess.index(min(guess))].seconds / min(own.seconds for own in row))
+        return sum(ratios) / len(ratios) - 1
+
+    assert cost(start) > 0.1
+    assert cost(found) < cost(start) / 4
+
+
+def test_a_type_has_the_prices_that_are_far_from_float32_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = timed_by(lambda unit: 4.0 if unit == ("gemm", "product") else 1.1)
+    monkeypatch.setattr(fit, "rivals", lambda own, names: rows)
+    found = fit.fit_type("torch", draw(), TORCH)
+    assert found["gemm", "product"] > 2 * TORCH["gemm", "product"]
+    assert len(found) < 5
+
+
+def test_what_was_measured_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    fit.report("torch", timed_by(lambda unit: 2.0), TORCH)
+    line = capsys.readouterr().out
+    assert "40 calls, estimate / measured: 0.50 0.50 0.50; regret 1.0" in line
+
+
+@pytest.mark.parametrize("library", SECONDS)
+def test_no_product_is_taken_for_free(library: str) -> None:
+    for name, rates in SECONDS[library].items():
+        assert not {unit: price for unit, price in rates.items() if price < floor_of(unit)}, name
+    assert floor_of("base dilated single") > floor_of("base dilated output") == floor_of("ynnpack run") == 0
 
 
 def test_a_price_s_floor_holds_against_what_was_measured() -> None:
     """Ten times the work took as long, so that the price would go to nothing."""
     rows = [[choices.Timed({("a", "dense"): work, ("a", "call"): 1.0}, 1.0, 1.0)] for work in (1.0, 10.0)]
     start = {("a", "dense"): 0.1, ("a", "call"): 1.0}
-    free = choices.refine(start, rows, [1.0, 1.0], move=0.01)
-    held = choices.refine(start, rows, [1.0, 1.0], move=0.01, floors={("a", "dense"): 0.05})
+    free = choices.fit(start, rows, {unit: (1e-9, 1.0) for unit in start}, move=0.01)
+    held = choices.fit(start, rows, {("a", "dense"): (0.05, 1.0), ("a", "call"): (1e-9, 1.0)}, move=0.01)
     assert free["a", "dense"] < 0.04
     assert held["a", "dense"] == pytest.approx(0.05)
 
@@ -76,10 +104,3 @@ def test_long_windows_of_a_transposed_signal_are_not_left_to_torch() -> None:
     """171 ms there, and 4 by phases."""
     program = ac.plan(ac.conv_transpose, (32, 1, 7098), (1, 1, 573), stride=3, library="torch").program
     assert program.algorithm in ("phases", "subpixel")
-
-
-def test_what_a_library_was_lent_is_not_its_own() -> None:
-    """A kind of work that is counted no more would stay in the borrowers' tables."""
-    table = {"torch": {"wgrad": {"call": 1.0}, "gemm": {"call": 2.0}}, "jax": {"wgrad": {"call": 1.0}, "gemm": {}}}
-    assert fit.without_lent(table, "jax") == {"gemm": {}}
-    assert fit.without_lent(table, "torch") == table["torch"]

@@ -13,16 +13,16 @@ import pytest
 import arrayconv as ac
 from arrayconv import processor
 from arrayconv.algorithms import ALGORITHMS, rates
+from arrayconv.algorithms.fitted import SECONDS
+from arrayconv.algorithms.fitted_types import SECONDS as TYPES
 from arrayconv.backend import library_backend
 from arrayconv.geometry import Geometry, WindowDimension
 from arrayconv.planner import current_settings, make_problem, options
 from arrayconv.program import Problem
 
 
-@pytest.mark.parametrize("kind", rates.PROCESSORS)
-def test_every_kind_of_work_has_a_price(kind: str) -> None:
-    """On geometries of every kind, for every library and type that was measured."""
-    table = rates.prices(kind)
+def test_every_kind_of_work_has_a_price() -> None:
+    """On geometries of every kind, for every library and type."""
     axes = [WindowDimension(20, 3), WindowDimension(20, 3, 2, 1, 1, 2), WindowDimension(9, 2, base_dilation=3)]
     dtypes, channels = ("float32", "float64", "complex64", "complex128", "int32"), ((1, 1), (1, 2), (4, 1), (2, 2))
     for library, dtype in product(("numpy", "torch", "jax"), dtypes):
@@ -33,8 +33,7 @@ def test_every_kind_of_work_has_a_price(kind: str) -> None:
             for algorithm in ALGORITHMS.values():
                 if algorithm.unsupported(problem, backend) is not None or algorithm.name == "empty":
                     continue
-                own = table.get(rates.table_of(library, rates.kind_of(problem)), {})
-                units = own.get(algorithm.name) or table[library][algorithm.name]
+                units = algorithm.rates(problem, backend)
                 assert set(algorithm.counts(problem, backend)) <= set(units), (library, dtype, algorithm.name)
                 assert min(units.values()) > 0
                 assert algorithm.cost(problem, backend) > 0
@@ -104,26 +103,57 @@ def layer(library: str, dtype: str) -> Problem:
 @pytest.mark.parametrize(
     ("library", "dtype", "name"),
     [
-        ("numpy", "float32", "numpy"),
-        ("jax", "bfloat16", "jax"),  # summed in float32
         ("numpy", "uint8", "numpy integer"),
         ("torch", "int64", "torch integer"),
         ("torch", "float64", "torch float64"),
         ("torch", "complex128", "torch complex"),
     ],
 )
-def test_types_of_other_loops_have_prices_of_their_own(library: str, dtype: str, name: str, kind: str) -> None:
+def test_types_of_other_loops_have_some_prices_of_their_own(library: str, dtype: str, name: str, kind: str) -> None:
     """All at the library's pace on that kind of processor."""
-    problem, pace = layer(library, dtype), rates.paces(kind).get(library, 1.0)
+    problem, pace = layer(library, dtype), rates.paces(kind, library)
     assert rates.table_of(library, rates.kind_of(problem)) == name
-    expected = {unit: pace * price for unit, price in rates.prices(kind)[name]["gemm"].items()}
-    assert rates.rates_of(problem, "gemm") == pytest.approx(expected)
+    expected = SECONDS[library]["gemm"] | TYPES[name]["gemm"]
+    assert expected != SECONDS[library]["gemm"]
+    assert rates.rates_of(problem, "gemm") == pytest.approx({unit: pace.of(unit) * p for unit, p in expected.items()})
 
 
-def test_what_was_not_measured_has_the_prices_of_float32_or_of_numpy() -> None:
+def test_half_types_have_the_prices_of_float32() -> None:
+    """In which they are summed."""
+    assert rates.rates_of(layer("jax", "bfloat16"), "gemm") == rates.rates_of(layer("jax", "float32"), "gemm")
+
+
+def test_a_processor_has_a_pace_for_products_and_one_for_all_else(kind: str) -> None:
+    pace, base = rates.paces(kind, "torch"), rates.paces(rates.BASE, "torch")
+    assert base == (1, 1)
+    assert (pace.of("product"), pace.of("base dilated single")) == (pace.products, pace.products)
+    assert (pace.of("call"), pace.of("base dilated column")) == (pace.others, pace.others)
+    assert (pace.products > 1) == (pace.others > 1) == (kind != rates.BASE)
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch", "jax"])
+def test_work_that_another_algorithm_does_is_at_its_prices(library: str) -> None:
+    """A folded correlation is the library's own convolution of several channels, or a matrix product; its own work is
+    that of the fold.
+    """
+    backend, axis = library_backend(library), WindowDimension(40, 7)
+    problem = make_problem(Geometry(2, 1, 1, 1, (axis, axis)), "float32", backend, "cpu", current_settings())
+    own, inner = ALGORITHMS["toeplitz"].rates(problem, backend), "gemm" if library == "numpy" else "native"
+    assert ALGORITHMS["toeplitz"].pricer(problem, backend, "band") == "toeplitz"
+    assert ALGORITHMS["toeplitz"].pricer(problem, backend, "input") == inner
+    lent = rates.rates_of(problem, inner)
+    share = rates.own_share(library, "cpu", inner)  # of its own convolution, where that is what was asked for
+    assert {unit: own[unit] * share for unit in lent if unit != "call"} == pytest.approx(
+        {unit: price for unit, price in lent.items() if unit != "call"}
+    )
+
+
+def test_what_was_not_measured_has_the_prices_of_float32_of_numpy_or_of_torch() -> None:
     assert rates.rates_of(layer("numpy", "float64"), "gemm") == rates.rates_of(layer("numpy", "float32"), "gemm")
     assert rates.rates_of(layer("array_api_strict", "int32"), "gemm") == rates.rates_of(layer("numpy", "int32"), "gemm")
     assert rates.rates_of(layer("torch", "int32"), "trim") == rates.rates_of(layer("torch", "float32"), "trim")
+    lent = rates.prices("numpy", "float32", "wgrad")
+    assert lent == rates.prices("torch", "float32", "wgrad") == SECONDS["torch"]["wgrad"]
 
 
 @pytest.mark.parametrize("library", ["numpy", "torch", "jax"])
@@ -158,11 +188,11 @@ def test_a_rewrite_is_its_own_work_and_its_parts_shares(library: str, name: str)
 
 def test_what_is_the_library_s_own_has_a_share(kind: str) -> None:
     """A correlation by torch's gradient of a kernel has one on an accelerator only, where it is the default."""
-    pace = rates.paces(kind).get("torch", 1.0)
+    pace = rates.paces(kind, "torch").of("call")
     problem = ac.plan(ac.conv, (2, 8, 9, 9), (8, 8, 9, 9), library="torch").program.problem
     for name, device, share in (("native", "cpu", 0.72), ("wgrad", "cpu", 1.0), ("wgrad", "cuda", 1e-4)):
         own = rates.rates_of(replace(problem, device=device), name)
-        assert own["call"] == pytest.approx(share * pace * rates.prices(kind)["torch"][name]["call"])
+        assert own["call"] == pytest.approx(share * pace * SECONDS["torch"][name]["call"])
 
 
 @pytest.mark.parametrize(("channels", "side", "expected"), [(64, 56, "gemm"), (128, 28, "winograd")])

@@ -88,4 +88,6 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     return xp.permute_dims(y, (ndim, *range(ndim), ndim + 1))
 
 
-ABREAST = Algorithm("abreast", unsupported, counts, execute, prepare=prepare, fixed=held)
+ABREAST = Algorithm(
+    "abreast", unsupported, counts, execute, prepare=prepare, fixed=held, inner=native.is_inner, units=("call",)
+)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any, NamedTuple
 
@@ -26,8 +26,8 @@ class Algorithm(NamedTuple):
     problems that a rewrite hands on. ``crew``: the backend's threads on which tiles may run, if any. ``condition``:
     what values have to be like, of a ``program`` that carries the best of all others for those that are not. ``rank``
     is the largest rank of a kernel at which it takes no longer than that one's seconds. ``least``: counts that those of
-    ``counts`` are never below, where these take long. ``is_sum``: of the result a compiler would compute an element
-    wherever it is read.
+    ``counts`` are never below, where these take long. ``inner`` names the algorithm that does its work, at whose prices
+    that is, but for ``units``. ``is_sum``: of the result a compiler would compute an element wherever it is read.
     """
 
     name: str
@@ -45,6 +45,8 @@ class Algorithm(NamedTuple):
     condition: str = ""
     rank: Callable[[Problem, Backend, float], int] = lambda problem, backend, seconds: 1
     least: Callable[[Problem, Backend], Counts] | None = None
+    inner: Callable[[Problem, Backend], str] | None = None
+    units: tuple[str, ...] = ()
     is_sum: bool = False
 
     @property
@@ -53,11 +55,19 @@ class Algorithm(NamedTuple):
 
     def cost(self, problem: Problem, backend: Backend) -> float:
         """Estimated seconds, without those of a rewrite's parts."""
-        return seconds_of(rates_of(problem, self.name), self.counts(problem, backend))
+        return seconds_of(self.rates(problem, backend), self.counts(problem, backend))
 
     def least_cost(self, problem: Problem, backend: Backend) -> float:
         """Seconds that `cost` is never below."""
-        return 0.0 if self.least is None else seconds_of(rates_of(problem, self.name), self.least(problem, backend))
+        return 0.0 if self.least is None else seconds_of(self.rates(problem, backend), self.least(problem, backend))
+
+    def rates(self, problem: Problem, backend: Backend) -> Mapping[str, float]:
+        """Seconds a unit."""
+        return rates_of(problem, self.name, "" if self.inner is None else self.inner(problem, backend))
+
+    def pricer(self, problem: Problem, backend: Backend, unit: str) -> str:
+        """The algorithm at whose price a kind of its work is."""
+        return self.name if self.inner is None or unit in self.units else self.inner(problem, backend)
 
     def workers(self, backend: Backend) -> int:
         """Tiles that are computed at once."""

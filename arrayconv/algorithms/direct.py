@@ -100,15 +100,14 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     geometry, size = problem.geometry, in_floats(problem)
     y_size, strided = prod(geometry.y_shape), geometry.axes[-1].stride > 1
     products = positions(geometry) * geometry.groups * geometry.outputs * geometry.terms * size
-    kind = "product" if geometry.ndim > 1 else "product 1d"
     passes, copied = backend.passes(geometry.terms), padded(geometry, size)
     tiles, swept = tiles_and_sweep(problem, backend)
     word = shared(backend.workers, tiles)
     if passes == 1:
         split = 0
-        own = {"slice": geometry.terms * tiles, f"{word}strided {kind}" if strided else word + kind: products}
+        own = {"slice": geometry.terms * tiles, f"{word}strided product" if strided else f"{word}product": products}
     else:
-        own = {"looped part": passes * tiles, "looped output": passes * y_size * size, kind: products}
+        own = {"looped part": passes * tiles, "looped output": passes * y_size * size, "product": products}
         split = prod(geometry.x_shape) if strided else 0
         own["split input"] = split * size
     if backend.sum_slices is not None:

@@ -19,7 +19,6 @@ from .algorithm import Algorithm, base_dilated, budget_of, count_of, loops_on, p
 from .fft_blocks import block, fits, fixed, groups, rows_of
 from .fft_tiles import Details, around, details, is_wrapped, lengths_of, lines_of, wraps_of
 from .guard import guarded
-from .native_counts import ranks
 from .rates import Counts
 from .sweep import Sweep, make_sweep, read_by, run_swept
 from .tiles import Tile, Tiling, make_tiling, run_tiled, tile_kernel
@@ -88,8 +87,8 @@ def counts(problem: Problem, backend: Backend) -> Counts:
         "call": 1.0,
         "tile": tiles / rows_of(problem, backend, own),
         "line": transformed * sum([1 / line.length for line in lines]),
-        f"step{ranks(geometry)}": transformed * log2(points + 1),
-        f"point{ranks(geometry)}": transformed,
+        "step": transformed * log2(points + 1),
+        "point": transformed,
         "product" if geometry.inputs > 1 else "plain product": float(images * geometry.inputs * geometry.outputs),
     }
 
@@ -125,8 +124,8 @@ def least(problem: Problem, backend: Backend) -> Counts:
     efforts.append(effort(places, min([RANGES[-1][1], *wholes])))
     return {
         "call": 1.0,
-        f"step{ranks(geometry)}": min(efforts),
-        f"point{ranks(geometry)}": channels * places + kernels * taps,
+        "step": min(efforts),
+        "point": channels * places + kernels * taps,
         "product" if inputs > 1 else "plain product": places * kernels,
     }
 

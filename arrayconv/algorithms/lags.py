@@ -182,7 +182,7 @@ def counts(problem: Problem, backend: Backend) -> Counts:
         "slice": float(parts * places(geometry)),
         "matrix": float(matrices),
         "product": products * size,
-        "moved 3d" if geometry.ndim > 2 else "moved": sum(moved(geometry)) * size,
+        "moved": sum(moved(geometry)) * size,
         "partial": prod(lags.out) * partial(geometry) * size,
     }
 
@@ -199,7 +199,7 @@ def least(problem: Problem, backend: Backend) -> Counts:
         "call": 1.0,
         "slice": float(places(geometry)),
         "product": products * rows * last.kernel * size,
-        "moved 3d" if geometry.ndim > 2 else "moved": (segments + prod(geometry.kernel_shape)) * size,
+        "moved": (segments + prod(geometry.kernel_shape)) * size,
         "partial": products * own * size,
     }
 

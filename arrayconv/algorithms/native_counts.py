@@ -29,16 +29,23 @@ def moved_counts(problem: Problem, inputs: float, kernel: float, outputs: float)
     return {unit: moved[unit] for unit in MOVED.get(problem.library, torch_moved)(problem)}
 
 
+#: What a library moves beside its products.
+MOVES = ("input", "column", "output")
+
+
 def wgrad_counts(problem: Problem) -> Counts:
-    """Of the gradient of a convolution's kernel: the same work at other prices. Of depthwise layers only those of 3
-    taps have a fast routine in oneDNN.
+    """Of the gradient of a convolution's kernel: the same work at other prices, which are alike for more of its kinds.
+    Of depthwise layers only those of 3 taps have a fast routine in oneDNN.
     """
-    counts, geometry = convolution_counts(problem), problem.geometry
-    if not is_depthwise(geometry) or not is_plain(geometry) or max(geometry.window) > 3 or geometry.window[-1] < 3:
-        return counts
+    geometry, found = problem.geometry, Counts()
+    is_short = is_depthwise(geometry) and is_plain(geometry) and max(geometry.window) <= 3 <= geometry.window[-1]
     is_strided = any(axis.stride > 1 for axis in geometry.axes)
-    word = "short strided depthwise" if is_strided else "short depthwise"
-    return {unit.replace("depthwise", word): count for unit, count in counts.items()}
+    word = "short " * is_short + "strided " * (is_short and is_strided)
+    for unit, count in convolution_counts(problem).items():
+        last = unit.rpartition(" ")[2]
+        own = last if last in MOVES else unit.replace(" 3d", "").replace("depthwise", f"{word}depthwise")
+        found[own] = found.get(own, 0.0) + count
+    return found
 
 
 # PyTorch
@@ -105,18 +112,21 @@ def onednn_counts(problem: Problem) -> Counts:
         pairs *= prod([met(axis) for axis in (geometry.axes if is_whole else geometry.axes[:-1])])
     pairs *= 2 if is_alone(geometry, kind) else 1
     results = (prod(geometry.y_shape) if geometry.is_base_dilated else positions(geometry) * vectors) * size
+    word = "base dilated" if geometry.is_base_dilated else kind
     moved = {"input": prod(geometry.x_shape) * size, "kernel": prod(geometry.kernel_shape) * size}
     if kind.startswith("long"):
         moved = {f"{kind} input": moved["input"] + moved["kernel"]}
+    if kind.startswith("blocked"):
+        moved["blocked input"] = moved["input"]  # in an order of four channels, by loops without vectors
     if "folded" in kind:
         channels = geometry.outputs if geometry.is_base_dilated else geometry.inputs
-        moved[f"{kind} column"] = geometry.batch * channels * starts * geometry.taps * size
+        moved[f"{word} column"] = geometry.batch * channels * starts * geometry.taps * size
     return {
         "call": 1.0,
         "primitive": float(not is_unfolded(geometry)),
         "group": float(geometry.batch * geometry.groups) if "grouped" in kind or "blocked" in kind else 0.0,
         kind: pairs * vectors,
-        f"{kind} output": results,
+        f"{word} output": results,
         "fresh": sum(fresh(size, count) for count in copies(geometry, kind)),
         **moved,
     }
@@ -136,7 +146,7 @@ def onednn_kind(geometry: Geometry) -> tuple[str, int]:
     is_sparse = is_dilated and not is_plain(geometry)
     is_folded = is_dilated and groups == 1 and (is_sparse or not is_onednn(geometry))
     ways = (
-        (geometry.taps == 1, "whole " * is_whole(geometry) + pointwise(geometry), channels, False),
+        (geometry.taps == 1, pointwise(geometry), channels, False),
         (is_folded, "folded", outputs, True),  # products of each element with all taps, which are then added up
         (is_depthwise(geometry), "sparse " * is_sparse + "depthwise", in_vectors(groups), True),
         (groups > 1 and geometry.inputs % 4 == outputs % 4 == 0, "blocked", groups * outputs, True),
@@ -152,7 +162,7 @@ def onednn_kind(geometry: Geometry) -> tuple[str, int]:
         (True, "dense", channels, True),
     )
     _, word, vectors, has_ranks = next(way for way in ways if way[0])
-    return "base dilated " * is_dilated + word + ranks(geometry) * has_ranks, vectors
+    return ("base dilated " + word if is_dilated else word + " 3d" * (has_ranks and geometry.ndim > 2)), vectors
 
 
 #: Ways that take arrays as they lie; others copy x, and write channels in vectors.
@@ -172,18 +182,8 @@ def copies(geometry: Geometry, kind: str) -> tuple[int, int]:
     return read, written
 
 
-def is_whole(geometry: Geometry) -> bool:
-    """Channels are whole vectors, as those of networks are."""
-    return geometry.groups == 1 and geometry.inputs % VECTOR == geometry.outputs % VECTOR == 0
-
-
 def in_vectors(channels: int, vector: int = VECTOR) -> int:
     return -(-channels // vector) * vector
-
-
-def ranks(geometry: Geometry) -> str:
-    """Two axes are what libraries are made for."""
-    return "" if geometry.ndim == 2 else f" {min(geometry.ndim, 3)}d"
 
 
 def pointwise(geometry: Geometry) -> str:
@@ -203,9 +203,10 @@ def eigen_counts(problem: Problem, kind: str) -> Counts:
     places = geometry.batch * groups * prod(geometry.out)
     runs, vectors = places * geometry.taps * size, in_vectors(geometry.outputs, VECTOR // 2)
     columns = runs * geometry.inputs
-    copied = {} if geometry.taps == 1 else {f"{kind} run": runs, f"{kind} {column_kind(geometry.inputs)}": columns}
+    word = "base dilated " * geometry.is_base_dilated
+    copied = {} if geometry.taps == 1 else {f"{word}run": runs, f"{word}{column_kind(geometry.inputs)}": columns}
     edge = min(prod(geometry.x_shape), prod(geometry.y_shape)) * size if is_unpadded_image(geometry) else 0.0
-    own = {kind: columns * vectors, f"{kind} output": places * vectors * size, "edge": edge}
+    own = {kind: columns * vectors, f"{word}written": places * vectors * size, "edge": edge}
     return arranged(geometry, size) | copied | own
 
 
@@ -302,8 +303,8 @@ def ynnpack_counts(problem: Problem) -> Counts:
     terms = geometry.taps * inputs
     return arranged(geometry, size) | {
         f"ynnpack {kind}": places * terms * lanes(geometry) * share,
-        f"ynnpack {kind} run": places * geometry.taps,
-        f"ynnpack {kind} {column_kind(inputs)}": places * terms,
+        "ynnpack run": places * geometry.taps,
+        f"ynnpack {column_kind(inputs)}": places * terms,
         "ynnpack output": places * lanes(geometry),
         "ynnpack row": float(geometry.batch * geometry.groups * prod(geometry.out[:-1])) if share < 1 else 0.0,
     }

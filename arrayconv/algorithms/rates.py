@@ -1,18 +1,20 @@
-"""The cost model: seconds for one unit of each kind of work, by kind of processor, library and algorithm.
+"""The cost model: seconds for one unit of each kind of work, by library and algorithm.
 
-An algorithm counts its work (`Algorithm.counts`), a table of `PROCESSORS` holds what a unit takes, and the sum of the
-products is the estimate. Elements are counted as float32; a type of twice the size counts twice. Types for which a
-library has other loops have tables of their own, "torch float64", of the algorithms that were measured with them.
+An algorithm counts its work (`Algorithm.counts`), a table holds what a unit takes, and the sum of the products is the
+estimate. Elements are counted as float32; a type of twice the size counts twice. Types for which a library has other
+loops have some prices of their own, "torch float64", and kinds of processors have a `Paces`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from importlib import import_module
+from typing import NamedTuple
 
 from ..processor import processor
 from ..program import Problem
+from .fitted import PACES, SECONDS
+from .fitted_types import SECONDS as TYPES
 
 #: How much of each kind of work a call is.
 Counts = dict[str, float]
@@ -51,38 +53,54 @@ def own_share(library: str, device: str, algorithm: str) -> float:
     return OWN_SHARES.get((library, device, algorithm), ACCELERATED.get(algorithm, 1.0))
 
 
-#: Tables of prices by kind of processor, of float32 and of other types. Narrow vectors halve the rate of matrix
-#: products, but not that of transforms or of memory; a library has prices of its own there where those of `BASE` choose
-#: worse (`bench.near`).
-PROCESSORS = {
-    "avx512": ("arrayconv.algorithms.fitted", "arrayconv.algorithms.fitted_types"),
-    "zen4": ("arrayconv.algorithms.fitted_zen4",),
-    "avx2": ("arrayconv.algorithms.fitted_avx2",),
+#: Kinds of processors. Prices are at the pace of the first, on which most calls were measured; another takes so many
+#: times as long for products, and for all else (`Paces`).
+PROCESSORS = ("avx512", "zen4", "avx2")
+BASE = PROCESSORS[0]
+
+#: Whose prices an algorithm has in a library where it was not measured.
+LENDER = "torch"
+
+#: Words for multiply-adds, and those that make it elements or runs of them.
+PRODUCTS = {
+    "product",
+    "pointwise",
+    "dense",
+    "blocked",
+    "thick",
+    "thin",
+    "single",
+    "wide",
+    "long",
+    "grouped",
+    "depthwise",
+    "dilated",
+    "swapped",
+    "folded",
+    "unfolded",
 }
-
-#: The kind of processor that was measured most.
-BASE = next(iter(PROCESSORS))
-
-Prices = dict[str, dict[str, dict[str, float]]]
+ELEMENTS = {"input", "output", "column", "run", "row", "written"}
 
 
-def own_prices(kind: str) -> Prices:
-    """Of the libraries that have their own on a kind of processor."""
-    tables: list[Prices] = [import_module(name).SECONDS for name in PROCESSORS[kind]]
-    return {name: rates for table in tables for name, rates in table.items()}
+def is_product(unit: str) -> bool:
+    """Whether multiply-adds are counted."""
+    words = unit.split()
+    return bool(PRODUCTS & set(words)) and words[-1] not in ELEMENTS
 
 
-@cache
-def prices(kind: str) -> Prices:
-    """Seconds a unit, by `table_of` and algorithm, at `BASE`'s pace; a library may have its prices there too."""
-    return own_prices(kind) if kind == BASE else prices(BASE) | own_prices(kind)
+class Paces(NamedTuple):
+    """Seconds on a kind of processor for one on `BASE`. Narrow vectors halve the rate of products, not of memory."""
+
+    products: float = 1.0
+    others: float = 1.0
+
+    def of(self, unit: str) -> float:
+        return self.products if is_product(unit) else self.others
 
 
-@cache
-def paces(kind: str) -> dict[str, float]:
-    """How long a library takes on a kind of processor for what takes it a second on `BASE`: of every type."""
-    found: dict[str, float] = vars(import_module(PROCESSORS[kind][0])).get("PACES", {})
-    return found
+def paces(kind: str, library: str) -> Paces:
+    """Of every type."""
+    return Paces(*PACES.get(kind, {}).get(library, ()))
 
 
 def kind_of(problem: Problem) -> str:
@@ -97,18 +115,25 @@ def table_of(library: str, kind: str) -> str:
     return library if kind == "float32" else f"{library} {kind}"
 
 
-def rates_of(problem: Problem, algorithm: str) -> Mapping[str, float]:
-    """Seconds a unit; a type that was not measured has float32's, and a library that was not, NumPy's."""
-    return _rates(problem.library, kind_of(problem), problem.device, algorithm)
+def prices(library: str, kind: str, algorithm: str) -> dict[str, float]:
+    """Seconds a unit at `BASE`'s pace: float32's, but for those that another type has of its own. A library that was
+    not measured has NumPy's.
+    """
+    measured = library if library in SECONDS else "numpy"
+    own = SECONDS[measured].get(algorithm) or SECONDS[LENDER].get(algorithm, {})
+    return own | TYPES.get(table_of(measured, kind), {}).get(algorithm, {})
+
+
+def rates_of(problem: Problem, algorithm: str, inner: str = "") -> Mapping[str, float]:
+    """Seconds a unit on this processor: the algorithm's own prices, and for all other work those of ``inner``."""
+    return _rates(problem.library, kind_of(problem), problem.device, algorithm, inner)
 
 
 @cache
-def _rates(library: str, kind: str, device: str, algorithm: str) -> Mapping[str, float]:
-    tables = prices(processor())
-    measured = library if library in tables else "numpy"
-    rates = (tables[measured] | tables.get(table_of(measured, kind), {})).get(algorithm, {})
-    factor = own_share(library, device, algorithm) * paces(processor()).get(measured, 1.0)
-    return rates if factor == 1.0 else {unit: seconds * factor for unit, seconds in rates.items()}
+def _rates(library: str, kind: str, device: str, algorithm: str, inner: str) -> Mapping[str, float]:
+    found = (prices(library, kind, inner) if inner else {}) | prices(library, kind, algorithm)
+    share, pace = own_share(library, device, algorithm), paces(processor(), library if library in SECONDS else "numpy")
+    return {unit: share * pace.of(unit) * seconds for unit, seconds in found.items()}
 
 
 def seconds_of(rates: Mapping[str, float], counts: Counts) -> float:

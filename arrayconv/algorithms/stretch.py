@@ -56,4 +56,6 @@ def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Any:
     return native.prepare(problem.with_geometry(stretch(problem.geometry)), backend, block)
 
 
-STRETCH = Algorithm("stretch", unsupported, counts, native.execute, prepare=prepare)
+STRETCH = Algorithm(
+    "stretch", unsupported, counts, native.execute, prepare=prepare, inner=native.is_inner, units=("call",)
+)

@@ -212,7 +212,7 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     return {
         **found,
         "band": prod(own.geometry.kernel_shape) * size,
-        "unfolded": prod(own.geometry.y_shape) * size,
+        "woven": prod(own.geometry.y_shape) * size,
     }
 
 
@@ -227,7 +227,7 @@ def least(problem: Problem, backend: Backend) -> Counts:
     else:
         found = {"call": 1.0, "tile": 1.0, "kernel": bands, "output": outputs}
         found["product"] = outputs * geometry.terms * spans
-    return {**found, "band": bands, "unfolded": outputs}
+    return {**found, "band": bands, "woven": outputs}
 
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
@@ -269,4 +269,6 @@ TOEPLITZ = Algorithm(
     groups=groups,
     least=least,
     crew=products_on,
+    inner=inner,
+    units=("call", "band", "woven"),
 )
