@@ -156,9 +156,9 @@ def rivals(rows: Iterable[Row], names: Iterable[str] | None = None) -> list[Riva
 
 
 def often(rows: list[Row]) -> set[str]:
-    """The algorithms that were timed on enough geometries."""
+    """The algorithms that were timed on enough geometries; what those for special values take is not fitted."""
     measured = Counter(name for _, times in rows for name in by_algorithm(times))
-    return {name for name, count in measured.items() if count >= LEAST}
+    return {name for name, count in measured.items() if count >= LEAST and not ALGORITHMS[name].is_conditional}
 
 
 # Fits

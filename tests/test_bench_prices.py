@@ -77,6 +77,14 @@ def test_a_type_has_the_prices_that_are_far_from_float32_s(monkeypatch: pytest.M
     assert len(found) < 5
 
 
+def test_prices_of_special_values_stay() -> None:
+    """Random kernels are no products of vectors: what they take says nothing of those that are."""
+    rows = [(problem, times | {"separable": 1.0}) for problem, times in draw()]
+    assert "native" in fit.often(rows)
+    assert "separable" not in fit.often(rows)
+    assert fit.kept(SECONDS["torch"], {("native", "call"): 1.0})["separable"] == SECONDS["torch"]["separable"]
+
+
 def test_what_was_measured_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     fit.report("torch", timed_by(lambda unit: 2.0), TORCH)
     line = capsys.readouterr().out

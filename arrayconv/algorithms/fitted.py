@@ -36,7 +36,7 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "call": 1.49e-05, "output": 6.18e-10, "part": 7.49e-06,
         },
         "separable": {
-            "call": 2e-05, "look": 5e-10, "moved": 5e-10, "pass": 5e-10, "product": 2e-11, "tap": 5e-10,
+            "call": 6e-05, "look": 2e-05, "moved": 2.5e-10, "pass": 1.5e-06, "product": 8e-12, "tap": 5e-09,
         },
         "subpixel": {
             "call": 6.08e-05, "kernel": 3.05e-09, "output": 8.07e-10,
@@ -101,7 +101,7 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "strided product": 4.01e-10,
         },
         "separable": {
-            "call": 2e-05, "look": 5e-10, "moved": 5e-10, "pass": 5e-10, "product": 2e-11, "tap": 5e-10,
+            "call": 0.0001, "look": 3e-05, "moved": 2e-10, "pass": 1.5e-06, "product": 8e-12, "tap": 5e-09,
         },
         "subpixel": {
             "call": 6.98e-05, "kernel": 1.57e-09, "output": 8.92e-10,
