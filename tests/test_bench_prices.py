@@ -102,7 +102,7 @@ def test_a_price_s_floor_holds_against_what_was_measured() -> None:
     """Ten times the work took as long, so that the price would go to nothing."""
     rows = [[choices.Timed({("a", "dense"): work, ("a", "call"): 1.0}, 1.0, 1.0)] for work in (1.0, 10.0)]
     start = {("a", "dense"): 0.1, ("a", "call"): 1.0}
-    free = choices.fit(start, rows, {unit: (1e-9, 1.0) for unit in start}, move=0.01)
+    free = choices.fit(start, rows, dict.fromkeys(start, (1e-9, 1.0)), move=0.01)
     held = choices.fit(start, rows, {("a", "dense"): (0.05, 1.0), ("a", "call"): (1e-9, 1.0)}, move=0.01)
     assert free["a", "dense"] < 0.04
     assert held["a", "dense"] == pytest.approx(0.05)

@@ -62,10 +62,9 @@ BASE = PROCESSORS[0]
 LENDER = "torch"
 
 #: Words for multiply-adds, and those that make it elements or runs of them.
-PRODUCTS = frozenset(
-    "product pointwise dense blocked thick thin single wide long grouped depthwise dilated swapped folded unfolded".split()
-)
-ELEMENTS = frozenset("input output column run row written".split())
+PRODUCTS = {"product", "pointwise", "dense", "blocked", "thick", "thin", "single", "wide", "long", "grouped"}
+PRODUCTS |= {"depthwise", "dilated", "swapped", "folded", "unfolded"}
+ELEMENTS = {"input", "output", "column", "run", "row", "written"}
 
 
 def is_product(unit: str) -> bool:
