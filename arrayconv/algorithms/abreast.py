@@ -89,5 +89,5 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
 
 
 ABREAST = Algorithm(
-    "abreast", unsupported, counts, execute, prepare=prepare, fixed=held, inner=native.is_inner, units=("call",)
+    "abreast", unsupported, counts, execute, prepare=prepare, fixed=held, inner=native.inner, units=("call",)
 )

@@ -53,6 +53,6 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
 NATIVE = Algorithm("native", unsupported, counts, execute, prepare=prepare)
 
 
-def is_inner(problem: Problem, backend: Backend) -> str:
+def inner(problem: Problem, backend: Backend) -> str:
     """The `Algorithm.inner` of those that are a call of it."""
     return NATIVE.name

@@ -57,5 +57,5 @@ def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Any:
 
 
 STRETCH = Algorithm(
-    "stretch", unsupported, counts, native.execute, prepare=prepare, inner=native.is_inner, units=("call",)
+    "stretch", unsupported, counts, native.execute, prepare=prepare, inner=native.inner, units=("call",)
 )
