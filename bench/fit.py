@@ -145,7 +145,7 @@ def by_table(rows: Iterable[Row]) -> dict[str, list[Row]]:
     return found
 
 
-def rivals(rows: Iterable[Row], names: Iterable[str] | None = None) -> list[Rivals]:
+def rivals(rows: Iterable[Row], names: set[str] | None = None) -> list[Rivals]:
     """What was timed on each geometry, of the algorithms of these names."""
     found = []
     for problem, times in rows:
