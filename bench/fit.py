@@ -145,13 +145,13 @@ def by_table(rows: Iterable[Row]) -> dict[str, list[Row]]:
     return found
 
 
-def rivals(rows: Iterable[Row], names: set[str] | None = None) -> list[Rivals]:
+def rivals(rows: Iterable[Row], names: set[str]) -> list[Rivals]:
     """What was timed on each geometry, of the algorithms of these names."""
     found = []
     for problem, times in rows:
         backend = library_backend(problem.library)
         own = by_algorithm(plain((problem, times), backend)[1]).items()
-        found.append([timed(problem, name, taken, backend) for name, taken in own if names is None or name in names])
+        found.append([timed(problem, name, taken, backend) for name, taken in own if name in names])
     return [geometry for geometry in found if geometry]
 
 
@@ -266,18 +266,23 @@ def prior(unit: str) -> float:
     return PRIOR.get(unit.rpartition(" ")[2], PRODUCT if is_product(unit) else ELEMENT)
 
 
+def estimate(own: Timed, prices: Prices) -> float:
+    """Seconds, without its share."""
+    return sum(count * prices[unit] for unit, count in own.counts.items())
+
+
+def regret(row: Rivals, prices: Prices) -> float:
+    """Seconds of the choice over those of the best way."""
+    chosen = min(row, key=lambda own: own.share * estimate(own, prices))
+    return chosen.seconds / min(own.seconds for own in row)
+
+
 def report(name: str, rows: list[Rivals], prices: Prices) -> None:
     """How far estimates are, and choices among what was timed."""
     if not rows:
         return
-    errors, regrets = list[float](), list[float]()
-    for row in rows:
-        guesses = [sum(count * prices[unit] for unit, count in own.counts.items()) for own in row]
-        errors += [log(guess / own.seconds) for guess, own in zip(guesses, row, strict=True)]
-        chosen = min(
-            range(len(row)), key=[own.share * guess for own, guess in zip(row, guesses, strict=True)].__getitem__
-        )
-        regrets.append(row[chosen].seconds / min(own.seconds for own in row))
+    errors = [log(estimate(own, prices) / own.seconds) for row in rows for own in row]
+    regrets = [regret(row, prices) for row in rows]
     low, middle, high = np.exp(np.quantile(errors, (0.1, 0.5, 0.9)))
     mean, most = np.exp(np.mean(np.log(regrets))), np.quantile(regrets, 0.95)
     print(

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 import arrayconv as ac
+from arrayconv.algorithms import ALGORITHMS
 from arrayconv.algorithms.fitted import SECONDS
 from arrayconv.algorithms.rates import Paces, is_product
 from arrayconv.backend import library_backend
@@ -37,7 +38,9 @@ def timed_by(factor: Callable[[Unit], float]) -> list[Rivals]:
     def seconds(counts: dict[Unit, float]) -> float:
         return sum(count * TORCH[unit] * factor(unit) for unit, count in counts.items())
 
-    return [[own._replace(seconds=seconds(dict(own.counts))) for own in row] for row in fit.rivals(draw())]
+    return [
+        [own._replace(seconds=seconds(dict(own.counts))) for own in row] for row in fit.rivals(draw(), set(ALGORITHMS))
+    ]
 
 
 def test_another_processor_s_paces_are_found() -> None:
@@ -58,12 +61,7 @@ def test_a_fit_makes_the_choices_right() -> None:
     found = fit.fit_twice(start, rows, fit.bounds_of(start, {}), fit.PULL)
 
     def cost(prices: dict[Unit, float]) -> float:
-        """In the mean of all geometries, seconds of the choice over those of the best way."""
-        ratios = []
-        for row in rows:
-            guess = [own.share * sum(n * prices[unit] for unit, n in own.counts.items()) for own in row]
-            ratios.append(row[guess.index(min(guess))].seconds / min(own.seconds for own in row))
-        return sum(ratios) / len(ratios) - 1
+        return sum(fit.regret(row, prices) for row in rows) / len(rows) - 1
 
     assert cost(start) > 0.1
     assert cost(found) < cost(start) / 4

@@ -85,8 +85,7 @@ def counts(problem: Problem, backend: Backend) -> Counts:
 
 def woven(problem: Problem) -> Counts:
     """Elements that are interleaved, one axis after the other on most libraries."""
-    geometry = problem.geometry
-    return {"output": prod(geometry.y_shape) * in_floats(problem)}
+    return {"output": prod(problem.geometry.y_shape) * in_floats(problem)}
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:

@@ -100,11 +100,14 @@ def table_of(library: str, kind: str) -> str:
     return library if kind == "float32" else f"{library} {kind}"
 
 
+def measured_as(library: str) -> str:
+    """One that was not measured is taken for NumPy."""
+    return library if library in SECONDS else "numpy"
+
+
 def prices(library: str, kind: str, algorithm: str) -> dict[str, float]:
-    """Seconds a unit at `BASE`'s pace: float32's, but for those that another type has of its own. A library that was
-    not measured has NumPy's.
-    """
-    measured = library if library in SECONDS else "numpy"
+    """Seconds a unit at `BASE`'s pace: float32's, but for those that another type has of its own."""
+    measured = measured_as(library)
     own = SECONDS[measured].get(algorithm) or SECONDS[LENDER].get(algorithm, {})
     return own | TYPES.get(table_of(measured, kind), {}).get(algorithm, {})
 
@@ -117,7 +120,7 @@ def rates_of(problem: Problem, algorithm: str, inner: str = "") -> Mapping[str, 
 @cache
 def _rates(library: str, kind: str, device: str, algorithm: str, inner: str) -> Mapping[str, float]:
     found = (prices(library, kind, inner) if inner else {}) | prices(library, kind, algorithm)
-    share, pace = own_share(library, device, algorithm), paces(processor(), library if library in SECONDS else "numpy")
+    share, pace = own_share(library, device, algorithm), paces(processor(), measured_as(library))
     return {unit: share * pace.of(unit) * seconds for unit, seconds in found.items()}
 
 
