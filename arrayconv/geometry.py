@@ -190,8 +190,12 @@ class Geometry(_Shapes):
         put(self, "y_shape", (batch, groups * self.outputs, *out))
         put(self, "taps", taps := prod(window))
         put(self, "terms", self.inputs * taps)
-        put(self, "is_padded", any(axis.low or axis.high for axis in axes))
-        put(self, "is_base_dilated", any(axis.base_dilation > 1 for axis in axes))
+        is_padded = is_base_dilated = False
+        for axis in axes:
+            is_padded = is_padded or axis.low != 0 or axis.high != 0
+            is_base_dilated = is_base_dilated or axis.base_dilation > 1
+        put(self, "is_padded", is_padded)
+        put(self, "is_base_dilated", is_base_dilated)
         put(self, "_hash", hash(self._key()))
 
     def _key(self) -> tuple[Any, ...]:

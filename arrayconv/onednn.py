@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import prod
 
 from .geometry import Geometry, WindowDimension, is_plain
@@ -77,6 +78,7 @@ def is_stride_refused(geometry: Geometry) -> bool:
     return vectors() == "avx2" and plane[-1].kernel > STRIDED and any(axis.stride > 1 for axis in plane)
 
 
+@lru_cache(maxsize=1024)  # most images have two axes alike
 def met(axis: WindowDimension) -> float:
     """The share of an axis's pairs of outputs and taps that meet an element of x; with a base dilation, about.
 
@@ -85,8 +87,9 @@ def met(axis: WindowDimension) -> float:
     """
     if axis.low <= 0 and axis.high <= 0:
         return 1 / axis.base_dilation
-    loops = sorted([(axis.kernel, axis.window_dilation), (axis.output, axis.stride)])
-    (count, step), (most, stride) = loops
+    count, step, most, stride = axis.kernel, axis.window_dilation, axis.output, axis.stride
+    if count > most:
+        count, step, most, stride = most, stride, count, step
     pairs = 0
     for place in range(count):
         first = axis.low - place * step  # where x's first element lies from the first of the longer loop

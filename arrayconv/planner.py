@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -101,15 +101,18 @@ def make_problem(geometry: Geometry, dtype: str, backend: Backend, device: str, 
 def make_program(problem: Problem, backend: Backend, requested: str = "auto", op: str = "conv") -> Program:
     """The requested algorithm, or for "auto" the cheapest that serves."""
     rows = options(problem, backend, requested, beaten=False)
-    serving = [row for row in rows if row.serves]
-    if not serving:
-        if requested == "auto":
-            why = "; ".join(dict.fromkeys(row.reason for row in rows if row.name != "empty"))
-            raise ValueError(f"{op}: no algorithm can serve this call: {why}")
-        reason = next(row.reason for row in rows if row.name == requested)
-        raise ValueError(f"{op}: algorithm={requested!r} can't serve this call: {reason}; use algorithm='auto'")
-    best = min(serving, key=lambda row: (row.name not in ("empty", requested), row.rank))
+    if not rows:
+        raise ValueError(f"{op}: {_refusal(problem, backend, requested)}")
+    best = min(rows, key=lambda row: (row.name not in ("empty", requested), row.rank))
     return _program(problem, backend, requested, best, rows if requested == "auto" else None)
+
+
+def _refusal(problem: Problem, backend: Backend, requested: str) -> str:
+    """Why nothing that the request admits can serve."""
+    reasons = {row.name: row.reason for row in options(problem, backend, requested) if row.name != "empty"}
+    if requested == "auto":
+        return f"no algorithm can serve this call: {'; '.join(dict.fromkeys(reasons.values()))}"
+    return f"algorithm={requested!r} can't serve this call: {reasons[requested]}; use algorithm='auto'"
 
 
 class Option(NamedTuple):
@@ -141,7 +144,7 @@ def _program(
     workspace += sum(part.workspace for part in row.parts[:1])
     if algorithm.is_conditional:
         rows = options(problem, backend, beaten=False) if rows is None else rows
-        other = min([own for own in rows if own.serves and _stands_in(own.name, row.name)], key=lambda row: row.rank)
+        other = min([own for own in rows if _stands_in(own.name, row.name)], key=lambda row: row.rank)
         otherwise = _program(problem, backend, "auto", other, rows)
         rank, workspace = algorithm.rank(problem, backend, other.seconds), max(workspace, otherwise.workspace)
     return Program(problem, row.name, requested, block, workspace, row.parts, rank, at_once, otherwise)
@@ -158,25 +161,35 @@ def _stands_in(name: str, conditional: str) -> bool:
 def options(problem: Problem, backend: Backend, requested: str = "auto", *, beaten: bool = True) -> list[Option]:
     """One `Option` for each algorithm that the request admits; rewrites are asked too, since they run it in parts.
 
-    Without ``beaten``, an algorithm whose least cost is above another's is not looked at any further.
+    Without ``beaten`` only those that serve, and none whose least cost is above another's cost.
     """
+    asked: Iterable[Algorithm] = ALGORITHMS.values()
+    if requested != "auto":
+        asked = [own for own in asked if own.name in ("empty", requested) or own.parts is not None]
+    if ALGORITHMS["empty"].unsupported(problem, backend) is None:
+        others = [Option(own.name, inf, reason=NOTHING) for own in asked if own.name != "empty"]
+        return [Option("empty", 0.0), *(others if beaten else ())]
     rows: list[Option] = []
     known, best = measured_seconds(problem), inf
-    hollow = ALGORITHMS["empty"].unsupported(problem, backend) is None
-    for name, algorithm in ALGORITHMS.items():
-        if requested not in ("auto", name) and name != "empty" and algorithm.parts is None:
-            continue
-        if hollow and name != "empty":
-            rows.append(Option(name, inf, reason="there is nothing to compute"))
-            continue
-        limit = inf if beaten or known or requested != "auto" else best
+    is_open = not beaten and not known and requested == "auto"
+    for algorithm in asked:
+        name, limit = algorithm.name, best if is_open else inf
         if algorithm.least is not None and limit < inf and algorithm.least_cost(problem, backend) > limit:
             continue
-        row = _option(algorithm, problem, backend, "auto" if requested == name else requested, known.get(name), limit)
-        rows.append(row)
-        best = min(best, row.seconds)
+        reason = algorithm.unsupported(problem, backend)
+        if reason is None:
+            wish = "auto" if requested == name else requested
+            row = _option(algorithm, problem, backend, wish, known.get(name), limit)
+            best = min(best, row.seconds)
+            if row.serves or beaten:
+                rows.append(row)
+        elif beaten:
+            rows.append(Option(name, inf, (), reason))
     return rows
 
+
+#: Why nothing but "empty" computes a result without elements, or sums without terms.
+NOTHING = "there is nothing to compute"
 
 #: Why a rewrite is not planned to its end.
 BEATEN = "another algorithm is faster"
@@ -185,16 +198,13 @@ BEATEN = "another algorithm is faster"
 def _option(
     algorithm: Algorithm, problem: Problem, backend: Backend, wish: str, seconds: float | None, limit: float
 ) -> Option:
-    """Of one algorithm, whose seconds may be measured. The parts of a rewrite are planned as long as it is not beaten,
-    one of a kind for all of them; ``wish`` is what to run them by.
+    """Of one algorithm that serves, whose seconds may be measured. The parts of a rewrite are planned as long as it is
+    not beaten, one of a kind for all of them; ``wish`` is what to run them by.
     """
     name, is_measured = algorithm.name, seconds is not None
-    reason = algorithm.unsupported(problem, backend)
-    if reason is not None:
-        return Option(name, inf, reason=reason)
     spent = algorithm.cost(problem, backend) if seconds is None else seconds
     if algorithm.parts is None:
-        return Option(name, spent, measured=is_measured)
+        return Option(name, spent, (), "", is_measured)
     if spent > limit:
         return Option(name, inf, reason=BEATEN)
     parts, share = algorithm.parts(problem), part_share(problem.library, problem.device, name)

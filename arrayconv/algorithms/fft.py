@@ -17,7 +17,7 @@ from ..primitives import dilate, split_ranges
 from ..program import ROUNDED, Problem, Program
 from .algorithm import Algorithm, base_dilated, budget_of, count_of, loops_on, prepared, tiles_of
 from .fft_blocks import block, fits, fixed, groups, rows_of
-from .fft_tiles import Details, around, details, is_wrapped, lengths_of, lines_of, wraps_of
+from .fft_tiles import Details, details, lengths_of, lines_of, wraps_of
 from .guard import guarded
 from .rates import Counts
 from .sweep import Sweep, make_sweep, read_by, run_swept
@@ -93,39 +93,19 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     }
 
 
-#: Windows between which the length of a transform lies, where `least` weighs overlap against steps.
-RANGES = ((1, 4), (4, 16))
-
-
 def least(problem: Problem, backend: Backend) -> Counts:
-    """Long transforms waste little on the overlap of tiles but take more steps: the best of all ranges of lengths, and
-    of those at which an axis is transformed as a whole, without zeros.
-
-    Of L elements of a tile ``L - window + stride`` are new.
-    """
+    """Tiles that don't overlap, in transforms as short as the window."""
     geometry = problem.geometry
-    inputs, outputs, axes = geometry.inputs, geometry.outputs, geometry.axes
-    taps, kernels = prod([axis.window for axis in axes]), geometry.groups * inputs * outputs
-    steps = [(axis.window, min(axis.window, axis.stride), axis.output) for axis in axes]
-    places = float(geometry.batch) * prod([max(window, output * step) for window, step, output in steps])
-    channels, efforts = geometry.groups * (inputs + outputs), []
-
-    def effort(images: float, windows: float) -> float:
-        return (channels * images + kernels * taps * windows) * log2(taps * windows + 1)
-
-    for low, high in RANGES:
-        images = float(geometry.batch)
-        for window, step, output in steps:
-            length = high * window
-            points = output * step * length / (length - window + step)
-            images *= points if points > window else window
-        efforts.append(effort(images, low))
-    wholes = [around(axis) / axis.window for axis in axes if is_wrapped(axis, axis.output)]
-    efforts.append(effort(places, min([RANGES[-1][1], *wholes])))
+    inputs, axes = geometry.inputs, geometry.axes
+    taps, kernels = prod([axis.window for axis in axes]), geometry.groups * inputs * geometry.outputs
+    places = float(geometry.batch)
+    for axis in axes:
+        places *= max(axis.window, axis.output * min(axis.window, axis.stride))
+    transformed = geometry.groups * (inputs + geometry.outputs) * places + kernels * taps
     return {
         "call": 1.0,
-        "step": min(efforts),
-        "point": channels * places + kernels * taps,
+        "step": transformed * log2(taps + 1),
+        "point": transformed,
         "product" if inputs > 1 else "plain product": places * kernels,
     }
 

@@ -139,30 +139,56 @@ def is_alone(geometry: Geometry, kind: str) -> bool:
 
 def onednn_kind(geometry: Geometry) -> tuple[str, int]:
     """The first way that serves, and the output channels that it computes."""
+    way = transposed_way if geometry.is_base_dilated else grouped_way if geometry.groups > 1 else dense_way
+    if geometry.taps == 1:
+        word, vectors = pointwise(geometry), geometry.groups * in_vectors(geometry.outputs)
+    else:
+        word, vectors = way(geometry)
+    if geometry.is_base_dilated:
+        return f"base dilated {word}", vectors
+    return word + " 3d" * (geometry.ndim > 2 and word not in FLAT), vectors
+
+
+#: Ways whose speeds are the same over three axes.
+FLAT = "pointwise", "strided pointwise", "pointwise grouped", "strided pointwise grouped", "wide"
+
+
+def transposed_way(geometry: Geometry) -> tuple[str, int]:
+    groups, outputs, is_sparse = geometry.groups, geometry.outputs, not is_plain(geometry)
+    if groups == 1 and (is_sparse or not is_onednn(geometry)):
+        return "folded", outputs  # products of each element with all taps, which are then added up
+    if groups > 1:
+        word, vectors = grouped_way(geometry)
+        return "sparse " * (
+            is_sparse and word == "depthwise"
+        ) + word, vectors if word == "depthwise" else groups * outputs
+    word = "single" if geometry.inputs == outputs == 1 else "thin" if geometry.inputs <= FEW else "dense"
+    return word, in_vectors(outputs)
+
+
+def grouped_way(geometry: Geometry) -> tuple[str, int]:
     groups, outputs = geometry.groups, geometry.outputs
-    channels = groups * in_vectors(outputs)
-    is_dilated, is_simple = geometry.is_base_dilated, is_unfolded(geometry)
-    is_single = groups == geometry.inputs == outputs == 1
-    is_sparse = is_dilated and not is_plain(geometry)
-    is_folded = is_dilated and groups == 1 and (is_sparse or not is_onednn(geometry))
-    ways = (
-        (geometry.taps == 1, pointwise(geometry), channels, False),
-        (is_folded, "folded", outputs, True),  # products of each element with all taps, which are then added up
-        (is_depthwise(geometry), "sparse " * is_sparse + "depthwise", in_vectors(groups), True),
-        (groups > 1 and geometry.inputs % 4 == outputs % 4 == 0, "blocked", groups * outputs, True),
-        (groups > 1, "grouped", groups * outputs if is_dilated else channels, True),
-        (is_dilated and is_single, "single", channels, True),
-        (is_dilated, "thin" if geometry.inputs <= FEW else "dense", channels, True),
-        (is_simple, "unfolded", outputs, True),
-        (outputs == 1 and geometry.taps >= LONG, "long", channels, True),
-        (geometry.ndim > 2 and not is_plain(geometry), "dilated", channels, True),
-        (geometry.inputs <= FEW, "thin", channels, True),
-        (geometry.axes[-1].kernel > UNROLLED, "wide", channels, False),
-        (min(geometry.inputs, outputs) >= THICK and geometry.ndim < 3, "thick", channels, True),
-        (True, "dense", channels, True),
-    )
-    _, word, vectors, has_ranks = next(way for way in ways if way[0])
-    return ("base dilated " + word if is_dilated else word + " 3d" * (has_ranks and geometry.ndim > 2)), vectors
+    if is_depthwise(geometry):
+        return "depthwise", in_vectors(groups)
+    if geometry.inputs % 4 == outputs % 4 == 0:
+        return "blocked", groups * outputs
+    return "grouped", groups * in_vectors(outputs)
+
+
+def dense_way(geometry: Geometry) -> tuple[str, int]:
+    inputs, outputs, ndim = geometry.inputs, geometry.outputs, geometry.ndim
+    channels = in_vectors(outputs)
+    if is_unfolded(geometry):
+        return "unfolded", outputs
+    if outputs == 1 and geometry.taps >= LONG:
+        return "long", channels
+    if ndim > 2 and not is_plain(geometry):
+        return "dilated", channels
+    if inputs <= FEW:
+        return "thin", channels
+    if geometry.axes[-1].kernel > UNROLLED:
+        return "wide", channels
+    return "thick" if ndim < 3 and inputs >= THICK <= outputs else "dense", channels
 
 
 #: Ways that take arrays as they lie; others copy x, and write channels in vectors.

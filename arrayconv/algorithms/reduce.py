@@ -93,6 +93,14 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     }
 
 
+def least(problem: Problem, backend: Backend) -> Counts:
+    """All images in one tile."""
+    geometry, size = problem.geometry, in_floats(problem)
+    products = prod(geometry.y_shape) * geometry.terms * size
+    unit = "product" if geometry.axes[-1].window_dilation == 1 else "strided product"
+    return {"call": 1.0, "slice": float(prod(geometry.out)), unit: products}
+
+
 def together(geometry: Geometry) -> int:
     """Outputs of one pass: whole rows of them where those are short, and about as many in each."""
     outputs, row = prod(geometry.out), geometry.out[-1]
@@ -152,4 +160,4 @@ def totals(xp: Any, partial: list[Array]) -> list[Array]:
     return [xp.sum(rows, axis=-1, dtype=rows.dtype) for rows in partial]
 
 
-REDUCE = Algorithm("reduce", unsupported, counts, execute, unit, prepare, block=block, fixed=fixed)
+REDUCE = Algorithm("reduce", unsupported, counts, execute, unit, prepare, block=block, fixed=fixed, least=least)

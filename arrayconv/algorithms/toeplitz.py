@@ -113,6 +113,7 @@ def best_blocks(
     return best, found[-len(axes) :]
 
 
+@lru_cache(maxsize=1024)  # most images have two axes alike
 def bands(axis: WindowDimension) -> list[tuple[int, int, int]]:
     """Outputs of a block, the multiply-adds of an axis in such blocks, zeros of the bands among them, and the inputs
     that one block meets.
