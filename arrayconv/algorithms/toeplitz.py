@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 from math import inf, prod
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..backend import Backend
 from ..geometry import Geometry, WindowDimension
@@ -62,15 +62,28 @@ def inner(problem: Problem, backend: Backend) -> str:
     return "native" if own is not None and own.has_layers and own.unsupported(problem) is None else "gemm"
 
 
-def fold_of(problem: Problem, backend: Backend) -> tuple[Fold, Geometry]:
-    """The blocks, and the folded correlation."""
-    if inner(problem, backend) == "native":
-        return best_fold(problem.geometry, None)
-    return best_fold(problem.geometry, cache_budget(problem, backend, budget_of(problem), CACHES) // problem.itemsize)
+class Folding(NamedTuple):
+    """Outputs of each axis that become channels, the correlation that comes of it, what runs that, and the bytes of
+    one position: what this holds of it, and the result twice.
+    """
+
+    fold: Fold
+    problem: Problem
+    inner: str
+    unit: int
 
 
 @lru_cache(maxsize=1024)  # whether it serves, what it costs and how it runs all ask for it
-def best_fold(geometry: Geometry, tile: int | None) -> tuple[Fold, Geometry]:
+def folding(problem: Problem, backend: Backend) -> Folding:
+    geometry, name = problem.geometry, inner(problem, backend)
+    tile = cache_budget(problem, backend, budget_of(problem), CACHES) // problem.itemsize
+    fold = best_fold(geometry, tile if name == "gemm" else None)
+    own = problem.with_geometry(folded(geometry, fold))
+    held = -(-ALGORITHMS[name].unit(own, backend) // prod(fold))
+    return Folding(fold, own, name, held + 2 * geometry.groups * geometry.outputs * problem.itemsize)
+
+
+def best_fold(geometry: Geometry, tile: int | None) -> Fold:
     """The last axis for a native convolution, which then writes whole vectors.
 
     For `gemm` and its tiles of so many elements the first axis, of which it copies rows, or the last two: their windows
@@ -87,8 +100,7 @@ def best_fold(geometry: Geometry, tile: int | None) -> tuple[Fold, Geometry]:
         fill = geometry.inputs / tile if tile else 0.0
         effort, blocks = best_blocks(axes, others, half / geometry.outputs, pack, fill)
         found.append((effort, (1,) * first + blocks + (1,) * (ndim - stop)))
-    fold = min(found)[1]
-    return fold, folded(geometry, fold)
+    return min(found)[1]
 
 
 def best_blocks(
@@ -152,7 +164,7 @@ def unsupported(problem: Problem, backend: Backend) -> str | None:
         return reason
     if (held := fixed(problem, backend)) > problem.settings.workspace // 2:
         return f"the banded kernel takes {held} bytes; settings(workspace=...) admits more"
-    if backend.sweep is not None and inner(problem, backend) == "native" and is_cut(problem, backend, held):
+    if backend.sweep is not None and folding(problem, backend).inner == "native" and is_cut(problem, backend, held):
         return f"{backend.name}'s own convolution is slow in a loop over tiles; settings(workspace=...) admits one tile"
     return None
 
@@ -164,57 +176,53 @@ def is_cut(problem: Problem, backend: Backend, held: int) -> bool:
 
 def fixed(problem: Problem, backend: Backend, block: tuple[int, ...] = ()) -> int:
     """Bytes of the banded kernel, and of a copy while it is made."""
-    return 2 * prod(fold_of(problem, backend)[1].kernel_shape) * problem.itemsize
+    return 2 * prod(folding(problem, backend).problem.geometry.kernel_shape) * problem.itemsize
 
 
 def unit(problem: Problem, backend: Backend) -> int:
-    """Bytes a position: what `inner` holds of it, and the result twice."""
-    fold, geometry = fold_of(problem, backend)
-    held = ALGORITHMS[inner(problem, backend)].unit(problem.with_geometry(geometry), backend)
-    return -(-held // prod(fold)) + 2 * problem.geometry.groups * problem.geometry.outputs * problem.itemsize
+    return folding(problem, backend).unit
 
 
 def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
     """Whole blocks of the folded axes."""
-    fold, geometry = fold_of(problem, backend)
-    each, budget = prod(fold) * unit(problem, backend), room(problem, backend, budget)
-    if inner(problem, backend) == "gemm":
+    own, budget = folding(problem, backend), room(problem, backend, budget)
+    each, geometry = prod(own.fold) * own.unit, own.problem.geometry
+    if own.inner == "gemm":
         pieces = block_shape(geometry, each // max(1, geometry.groups), budget)
         pieces = shared_block(geometry, pieces, count_of(backend.multipliers))
     else:
         pieces = block_shape(geometry, each, budget)
-    pieces = tuple(n * block for n, block in zip(pieces, (1, *fold), strict=True))
+    pieces = tuple(n * block for n, block in zip(pieces, (1, *own.fold), strict=True))
     return tuple(map(min, pieces, (problem.geometry.batch, *problem.geometry.out)))
 
 
 def room(problem: Problem, backend: Backend, budget: int) -> int:
     """Bytes of a tile, of which a budget is left to each of the crew; all share the banded kernel."""
-    if inner(problem, backend) == "native":
-        return budget - fixed(problem, backend)
-    return cache_budget(problem, backend, budget - fixed(problem, backend) // count_of(backend.multipliers), CACHES)
+    held = fixed(problem, backend)
+    if folding(problem, backend).inner == "native":
+        return budget - held
+    return cache_budget(problem, backend, budget - held // count_of(backend.multipliers), CACHES)
 
 
 def groups(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
     """As `gemm` has them; a library's own convolution takes all."""
-    if inner(problem, backend) == "native":
+    own = folding(problem, backend)
+    if own.inner == "native":
         return problem.geometry.groups
     budget = room(problem, backend, budget_of(problem) // count_of(backend.multipliers))
-    return groups_of(problem.geometry, unit(problem, backend), block, budget)
+    return groups_of(problem.geometry, own.unit, block, budget)
 
 
 def counts(problem: Problem, backend: Backend) -> Counts:
     """Those of the folded correlation, and of making and undoing the fold."""
-    own = problem.with_geometry(fold_of(problem, backend)[1])
-    size = in_floats(problem)
-    if inner(problem, backend) == "native":
-        found = convolution_counts(own)
+    own, size = folding(problem, backend), in_floats(problem)
+    geometry = own.problem.geometry
+    if own.inner == "native":
+        found = convolution_counts(own.problem)
     else:
-        found = product_counts(problem, backend, own.geometry, unit(problem, backend))
-    return {
-        **found,
-        "band": prod(own.geometry.kernel_shape) * size,
-        "woven": prod(own.geometry.y_shape) * size,
-    }
+        found = product_counts(problem, backend, geometry, own.unit)
+    found["band"], found["woven"] = prod(geometry.kernel_shape) * size, prod(geometry.y_shape) * size
+    return found
 
 
 def least(problem: Problem, backend: Backend) -> Counts:
@@ -233,7 +241,7 @@ def least(problem: Problem, backend: Backend) -> Counts:
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
     """Tiles that pad themselves, each with the program of its folded correlation."""
-    fold, name = fold_of(problem, backend)[0], inner(problem, backend)
+    fold, _, name, _ = folding(problem, backend)
 
     def details(geometry: Geometry) -> Program:
         own = replace(problem, geometry=folded(geometry, fold), dtype=problem.accumulator)
@@ -247,7 +255,7 @@ def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tilin
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
     xp = backend.xp
-    fold = fold_of(program.problem, backend)[0]
+    fold = folding(program.problem, backend).fold
 
     def compute(tile: Tile, x: Array, bands: Array) -> Array:
         def correlation(x: Array) -> Array:
