@@ -27,13 +27,14 @@ Steps = Callable[..., Array]
 
 class Native(NamedTuple):
     """A library's own convolution of canonical arrays: why it can't serve (None: it can), its arguments, the call;
-    whether it has layers, of several channels in.
+    whether it has layers, of several channels in; and how many channels out it computes at the cost of one.
     """
 
     unsupported: Callable[[Problem], str | None]
     prepare: Callable[[Problem], Any]
     execute: Callable[[Any, Array, Array], Array]
     has_layers: bool = True
+    vector: Callable[[Problem], int] = lambda problem: 1
 
 
 class Workers(Protocol):
@@ -114,7 +115,7 @@ class Backend:
     - ``hold`` gives an array that a compiler computes as it stands, without simplifying what is made of it;
     - ``settle`` gives one that it computes in a loop of its own, and not again wherever an element is read;
     - ``opaque`` gives one that it fuses with what reads it, but by loops of its own only;
-    - ``empty`` makes a buffer that may be written, by ``out=`` of `matmul` and `sum_products` too; others join parts;
+    - ``empty`` makes a buffer that may be written, by ``out=`` of `matmul` too;
     - ``unless_finite(compute, otherwise, x)`` is ``compute(x)`` where all of it is finite, else ``otherwise(x)``; where
       looking at values is not allowed or not cheap, it is ``otherwise(x)``;
     - ``if_finite(compute, otherwise, *arrays)`` is ``compute(*arrays)`` where all of the arrays are finite, else
@@ -129,7 +130,8 @@ class Backend:
     - ``take_rows(table, index)`` is ``table[index]`` for indices that are within the table;
     - ``sample(otherwise, lattice, places, table, offset, *mask)`` is ``otherwise(table, offset, *mask)``, the samples
       of a table's rows (`lattice.py`, `operations/sampling.py`), or a faster way to them;
-    - ``is_writable(x)``: whether new arrays beside x may be written, and views of them, since nothing follows x;
+    - ``is_writable(x)``: whether new arrays beside x may be written, and views of them, since nothing follows x, by
+      ``out=`` of `sum_products` too; ``make(x, shape, dtype)`` gives one;
     - ``max_windows(fold, axes, x)`` are the maxima of windows over x's last axes: ``fold(larger)`` by an elementwise
       maximum that is NaN where either is, or ``fold(None)`` where something follows x;
     - ``add_to(y, bias)`` is their sum, in the memory of y, of which the caller lets go;
@@ -190,6 +192,7 @@ class Backend:
     take_rows: Callable[[Array, Array], Array] = lambda table, index: table
     sample: Callable[..., Array] = lambda otherwise, lattice, places, *arrays: otherwise(*arrays)
     is_writable: Callable[[Array], bool] = _never
+    make: Callable[[Array, Sequence[int], Any], Array] = lambda x, shape, dtype: x
     max_windows: Callable[..., Array] = lambda fold, axes, x: fold(None)
     add_to: Callable[[Array, Array], Array] = add
     whole: Callable[[Planning, Backend, Program, Layout, Steps], Steps | None] | None = None
@@ -256,6 +259,7 @@ def standard_backend(name: str, xp: Any, **own: Any) -> Backend:
         "copy": lambda array: xp.asarray(array, copy=True),
         "has_double": lambda device: hasattr(xp, "float64"),
         "pad": _plain_pad(xp),
+        "make": lambda x, shape, dtype: xp.empty(shape, dtype=dtype, **primitives.placement(x)),
         "windows": lambda x, window, stride, dilation: primitives.windows(xp, x, window, stride, dilation),
         "band": partial(primitives.band, xp),
         "pad_runs": lambda x, runs, value=0: primitives.pad_runs(xp, x, runs, value),

@@ -7,6 +7,7 @@ from math import prod
 
 from .geometry import Geometry, WindowDimension, is_plain
 from .processor import vectors
+from .program import Problem
 
 #: Floats of an image that is worth the search for a way, and taps of the last two axes beyond which any image is.
 SMALL, FEW = 20480, 3
@@ -34,6 +35,15 @@ def is_lone_volume(geometry: Geometry) -> bool:
 def is_unfolded(geometry: Geometry) -> bool:
     """Whether windows are copied and multiplied as matrices, without oneDNN."""
     return not (is_onednn(geometry) or is_lone_volume(geometry))
+
+
+#: Floats of a vector, which are as many output channels.
+LANES = {"avx512": 16, "avx2": 8}
+
+
+def lanes(problem: Problem) -> int:
+    """Output channels that oneDNN computes together; of types that it doesn't know products are matrices."""
+    return LANES[vectors()] if problem.accumulator == "float32" else 1
 
 
 #: Zeros beside the last axis that all of oneDNN's fast kernels take: no more than the outputs that they compute at once

@@ -7,7 +7,7 @@ from math import isclose
 import hypothesis.strategies as st
 from hypothesis import example, given
 
-from arrayconv.algorithms.native_counts import onednn_counts
+from arrayconv.algorithms.torch_counts import onednn_counts
 from arrayconv.geometry import Geometry, WindowDimension
 from arrayconv.onednn import met
 from arrayconv.program import Problem

@@ -62,6 +62,7 @@ OWNERS = {
         "backends.torch_gradient",
         "backends.torch_native",
         "backends.torch_pad",
+        "backends.torch_pages",
         "backends.torch_pool",
         "backends.torch_recorded",
         "backends.torch_samples",

@@ -11,7 +11,7 @@ import torch
 
 import arrayconv as ac
 from arrayconv import onednn
-from arrayconv.algorithms import native_counts
+from arrayconv.algorithms import torch_counts
 from arrayconv.backends import torch as torch_backend
 from arrayconv.backends import torch_native
 from arrayconv.geometry import Geometry, WindowDimension
@@ -182,7 +182,7 @@ def test_the_way_that_torch_runs_it(
     groups: int, inputs: int, outputs: int, axis: tuple[int, ...], ndim: int, kind: str
 ) -> None:
     geometry = Geometry(2, groups, inputs, outputs, (WindowDimension(*axis),) * ndim)
-    assert native_counts.onednn_kind(geometry)[0] == kind
+    assert torch_counts.onednn_kind(geometry)[0] == kind
 
 
 def test_a_transposed_convolution_writes_no_vectors() -> None:
@@ -191,12 +191,12 @@ def test_a_transposed_convolution_writes_no_vectors() -> None:
     for base_dilation, each in ((1, 16), (2, 1)):
         axis = WindowDimension(9, 3, base_dilation=base_dilation)
         geometry = Geometry(4, 1, 8, 1, (axis, axis))
-        counts = native_counts.onednn_counts(problem.with_geometry(geometry))
-        word = native_counts.onednn_kind(geometry)[0] if base_dilation == 1 else "base dilated"
+        counts = torch_counts.onednn_counts(problem.with_geometry(geometry))
+        word = torch_counts.onednn_kind(geometry)[0] if base_dilation == 1 else "base dilated"
         assert counts[f"{word} output"] == each * 4 * axis.output**2
     volume = Geometry(1, 1, 2, 8, (WindowDimension(20, 3, base_dilation=2),) * 3)
     assert onednn.is_lone_volume(volume)
-    assert native_counts.onednn_kind(volume)[0] == "base dilated folded"
+    assert torch_counts.onednn_kind(volume)[0] == "base dilated folded"
 
 
 @pytest.mark.parametrize(("base_dilation", "word"), [(1, "unfolded"), (2, "base dilated")])
@@ -204,6 +204,6 @@ def test_columns_of_a_small_image_count(base_dilation: int, word: str) -> None:
     """Those of all taps and inputs, or of the outputs that are added up: torch copies them by itself."""
     axis = WindowDimension(9, 3, base_dilation=base_dilation)
     problem = ac.plan(ac.conv, (2, 2, 9), (4, 2, 3), library="torch").program.problem
-    counts = native_counts.onednn_counts(problem.with_geometry(Geometry(1, 1, 2, 8, (axis, axis))))
+    counts = torch_counts.onednn_counts(problem.with_geometry(Geometry(1, 1, 2, 8, (axis, axis))))
     assert counts[f"{word} column"] == (9 * 2 * 49 if base_dilation == 1 else 9 * 8 * 81)
     assert counts["primitive"] == 0

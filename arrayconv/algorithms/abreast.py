@@ -75,7 +75,7 @@ def counts(problem: Problem, backend: Backend) -> Counts:
 
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Any:
-    return native.prepare(problem.with_geometry(abreast(problem.geometry)), backend, block)
+    return native.arguments(problem.with_geometry(abreast(problem.geometry)), backend)
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:

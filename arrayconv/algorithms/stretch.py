@@ -53,7 +53,7 @@ def counts(problem: Problem, backend: Backend) -> Counts:
 
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Any:
-    return native.prepare(problem.with_geometry(stretch(problem.geometry)), backend, block)
+    return native.arguments(problem.with_geometry(stretch(problem.geometry)), backend)
 
 
 STRETCH = Algorithm(

@@ -146,10 +146,11 @@ def run_tiled(
     compute: Compute,
     into: Callable[[Tile, Array, Array, Array], Array] | None = None,
 ) -> Array:
-    """``compute(tile, x, kernel)`` for every tile, whose x is cropped, padded and in the accumulator's type; joined.
+    """``compute(tile, x, kernel)`` for every tile, whose x is cropped, padded and in the accumulator's type.
 
-    The kernel's leading axis is as long as there are groups, or a multiple of that. ``into(tile, x, kernel, y)`` writes
-    the tile into a buffer of its type instead, where there is one.
+    The kernel's leading axis is as long as there are groups, or a multiple of that. Tiles are written into the result,
+    or joined where that is not allowed: parts would lie beside it, on pages of their own. ``into(tile, x, kernel, y)``
+    computes the tile in its place, where the library takes one.
     """
     problem = program.problem
     tiling: Tiling = prepared(program, backend)
@@ -167,10 +168,10 @@ def run_tiled(
         return run_swept(problem, sweep, backend, x, lambda x: one(tiles[0], x, kernel))
     if len(tiles) == 1:
         return one(tiles[0], x, kernel)
-    if backend.empty is None:
+    if not (backend.is_writable(x) and backend.is_writable(kernel)):
         parts = [backend.recompute(partial(one, tile), x, kernel) for tile in tiles]
         return join(backend.xp, parts, counts, tuple(range(x.ndim)))
-    y = backend.empty(problem.geometry.y_shape, result)
+    y = backend.make(x, problem.geometry.y_shape, result)
 
     def place(tile: Tile) -> None:
         if into is None or is_wide:

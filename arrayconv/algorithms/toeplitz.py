@@ -25,6 +25,7 @@ from .algorithm import (
     budget_of,
     cache_budget,
     count_of,
+    fresh,
     groups_of,
     in_floats,
     positions,
@@ -39,14 +40,15 @@ from .interleave import unfold
 from .native_counts import convolution_counts, moved_counts
 from .rates import Counts
 from .tiles import Tile, Tiling, make_tiling, run_tiled
+from .torch_counts import in_vectors
 
 Array = Any
 
 #: Outputs of one axis folded at once; vectors of 16 floats are the widest that CPUs have.
 BLOCKS = (1, 4, 8, 16, 32, 64, 128, 256)
 
-#: Outputs of a product at which it costs twice its multiply-adds: in the library's own convolution; after a copy of
-#: whole rows of positions; and after a copy of each window, which is shorter.
+#: Outputs of a product at which it costs twice its multiply-adds: in a library's own convolution that doesn't compute
+#: whole vectors of them; after a copy of whole rows of positions; and after a copy of each window, which is shorter.
 NATIVE, ROWS, WINDOWS = 16, 40, 150
 
 #: Multiply-adds that it takes a product to pack an element of the band, once for each tile.
@@ -76,29 +78,50 @@ class Folding(NamedTuple):
 @lru_cache(maxsize=1024)  # whether it serves, what it costs and how it runs all ask for it
 def folding(problem: Problem, backend: Backend) -> Folding:
     geometry, name = problem.geometry, inner(problem, backend)
-    tile = cache_budget(problem, backend, budget_of(problem), CACHES) // problem.itemsize
-    fold = best_fold(geometry, tile if name == "gemm" else None)
+    channels = geometry.groups * geometry.outputs
+    if name == "gemm":
+        tile = cache_budget(problem, backend, budget_of(problem), CACHES) // problem.itemsize
+        fold, written = best_fold(geometry, max(1, tile)), 0
+    else:
+        vector = 1 if backend.native is None else backend.native.vector(problem)
+        fold = (1,) * (geometry.ndim - 1) + (best_row(geometry, vector),)
+        written = in_vectors(channels * fold[-1], vector) if vector > 1 else 0
     own = problem.with_geometry(folded(geometry, fold))
-    held = -(-ALGORITHMS[name].unit(own, backend) // prod(fold))
-    return Folding(fold, own, name, held + 2 * geometry.groups * geometry.outputs * problem.itemsize)
+    held = ALGORITHMS[name].unit(own, backend) + written * problem.itemsize
+    return Folding(fold, own, name, -(-held // prod(fold)) + 2 * channels * problem.itemsize)
 
 
-def best_fold(geometry: Geometry, tile: int | None) -> Fold:
-    """The last axis for a native convolution, which then writes whole vectors.
+def best_row(geometry: Geometry, vector: int) -> int:
+    """The block of the last axis for a library's own convolution, which computes a vector of output channels at the
+    cost of one: they are filled, since whole ones are written too (2048 x 2048, 3 x 3 taps, blocks of 4, 8, 16, 32: 13,
+    11, 6.5 and 12 ms). Threads share vectors and rows, of which one alone leaves them idle.
+    """
+    axis, outputs = geometry.axes[-1], geometry.outputs
+    rows = geometry.batch * geometry.groups * prod(geometry.out[:-1])
 
-    For `gemm` and its tiles of so many elements the first axis, of which it copies rows, or the last two: their windows
-    meet many outputs each.
+    def effort(block: tuple[int, int, int]) -> float:
+        n, products, _ = block
+        if vector == 1:
+            return products * (1 + NATIVE / (n * outputs))
+        computed = in_vectors(n * outputs, vector)
+        return products * computed / (n * outputs) * (2 if rows * computed == vector else 1)
+
+    return min(bands(axis)[1:], key=effort)[0]
+
+
+def best_fold(geometry: Geometry, tile: int) -> Fold:
+    """For `gemm` and its tiles of so many elements: the first axis, of which it copies rows, or the last two, whose
+    windows meet many outputs each.
     """
     ndim = geometry.ndim
-    ways = [(max(0, ndim - 2), ndim, WINDOWS), (0, 1, ROWS)][:ndim] if tile else [(ndim - 1, ndim, NATIVE)]
+    ways = [(max(0, ndim - 2), ndim, WINDOWS), (0, 1, ROWS)][:ndim]
     found = []
     for first, stop, half in ways:
         rest, axes = geometry.axes[:first] + geometry.axes[stop:], geometry.axes[first:stop]
         others = prod([axis.output * axis.window for axis in rest])
         # packed: the band, ``n`` rows of a span, as often as its columns, a row's products, fill a tile
-        pack = PACK * prod([axis.window for axis in rest]) if tile else 0
-        fill = geometry.inputs / tile if tile else 0.0
-        effort, blocks = best_blocks(axes, others, half / geometry.outputs, pack, fill)
+        pack = PACK * prod([axis.window for axis in rest])
+        effort, blocks = best_blocks(axes, others, half / geometry.outputs, pack, geometry.inputs / tile)
         found.append((effort, (1,) * first + blocks + (1,) * (ndim - stop)))
     return min(found)[1]
 
@@ -196,11 +219,17 @@ def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
     return tuple(map(min, pieces, (problem.geometry.batch, *problem.geometry.out)))
 
 
+#: Bytes of a tile by a library's own convolution, which copies it. Of more, the C library gives some back to the
+#: system, which clears it again for the next call (3000 x 3000, 3 x 3 taps: 36 ms whole, 14 in tiles). And images of
+#: 1024, 2048 or more come to pieces whose rows are no power of two, so that channels don't meet in the caches.
+TILE = 18 * 2**20
+
+
 def room(problem: Problem, backend: Backend, budget: int) -> int:
     """Bytes of a tile, of which a budget is left to each of the crew; all share the banded kernel."""
     held = fixed(problem, backend)
     if folding(problem, backend).inner == "native":
-        return budget - held
+        return min(budget - held, TILE) if backend.sweep is None and problem.is_on_cpu else budget - held
     return cache_budget(problem, backend, budget - held // count_of(backend.multipliers), CACHES)
 
 
@@ -219,6 +248,8 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     geometry = own.problem.geometry
     if own.inner == "native":
         found = convolution_counts(own.problem)
+        if backend.sweep is None:  # tiles keep their pages
+            found["fresh"] = fresh(size, prod(problem.geometry.y_shape))
     else:
         found = product_counts(problem, backend, geometry, own.unit)
     found["band"], found["woven"] = prod(geometry.kernel_shape) * size, prod(geometry.y_shape) * size

@@ -135,14 +135,15 @@ def whole(planning: Planning, backend: Backend, program: Program, layout: Layout
     if problem.accumulator != problem.dtype or program.requested not in ("auto", "native"):
         return None
     found = [way for way in ways(problem) if way.direct(layout, problem) is not None]
-    plain = native_call(problem, layout, found) if program.algorithm == "native" else None
-    if plain is None and not found:
+    native = native_call(problem, layout, found) if program.algorithm == "native" else None
+    if native is None and not found:
         return None
+    plain = native if program.block == (problem.geometry.batch, *problem.geometry.out) else None  # all at once
 
     @cache
     def recorded(to_x: bool, to_kernel: bool) -> Steps | None:
         if program.requested == "native":
-            return plain
+            return native
         way = choose(planning, backend, program, found, to_x, to_kernel)
         return None if way is None else way.direct(layout, problem)
 
