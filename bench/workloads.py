@@ -66,8 +66,8 @@ def _layer(name: str, x: tuple[int, ...], kernel: tuple[int, ...], group: str = 
     return Workload(name, group, "layer", ac.conv, (x, kernel), options)
 
 
-def _depthwise(name: str, x: tuple[int, ...], taps: int = 3, **options: Any) -> Workload:
-    group = "depthwise" if taps == 3 else "large depthwise"
+def _depthwise(name: str, x: tuple[int, ...], taps: int = 3, group: str = "", **options: Any) -> Workload:
+    group = group or ("depthwise" if taps == 3 else "large depthwise")
     return Workload(name, group, "depthwise", ac.depthwise_conv, (x, (x[1], 1, taps, taps)), options)
 
 
@@ -109,6 +109,8 @@ FORWARD = (
     _depthwise("depthwise 3x3/2", (8, 64, 56, 56), stride=2, padding=1),
     _depthwise("depthwise 7x7", (8, 96, 56, 56), 7, padding=3),
     _depthwise("depthwise 31x31", (2, 128, 56, 56), 31, padding=15),
+    _layer("stem, 32 images", (32, 3, 224, 224), (64, 3, 7, 7), group="large", stride=2, padding=3),
+    _depthwise("depthwise, 32 images", (32, 64, 112, 112), group="large", padding=1),
     _transposed("transposed 256/128", (4, 16, 256), (16, 1, 256), stride=128),
     _transposed("transposed 4x4/2", (8, 64, 28, 28), (64, 32, 4, 4), stride=2, padding=1),
     Workload(
