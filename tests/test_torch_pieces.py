@@ -68,8 +68,9 @@ def test_pieces_of_a_convolution_are_the_whole(drawn: tuple[Geometry, tuple[int,
 #: Images, groups, channels in and out of each, an axis, and how many axes: copies and the result take over 64 MiB.
 LARGE = {
     "images": (Geometry(40, 1, 64, 64, (WindowDimension(56, 3, 1, 1, 1),) * 2), (5, 56, 56)),
-    "rows of an image": (Geometry(1, 1, 3, 64, (WindowDimension(512, 3),) * 2), (1, 31, 510)),
-    "groups": (Geometry(32, 64, 1, 1, (WindowDimension(112, 3, 2, 1, 1),) * 2), (5, 56, 56)),
+    "rows of an image": (Geometry(1, 1, 3, 64, (WindowDimension(512, 3),) * 2), (1, 47, 510)),
+    "groups": (Geometry(32, 64, 1, 1, (WindowDimension(112, 3, 1, 1, 1),) * 2), (1, 112, 112)),
+    "channels out of one": (Geometry(64, 1, 64, 1, (WindowDimension(112, 3, 1, 1, 1),) * 2), (3, 112, 112)),
     "one tap": (Geometry(32, 1, 64, 256, (WindowDimension(56, 1),) * 2), (1, 56, 56)),
 }
 
@@ -91,12 +92,12 @@ def test_large_calls_come_in_pieces(name: str) -> None:
 def test_a_large_call_has_torch_s_numbers(is_recorded: bool) -> None:
     """With a bias; and what autograd records is one call."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn((24, 48, 64, 64), generator=generator).requires_grad_(is_recorded)
+    x = torch.randn((40, 48, 64, 64), generator=generator).requires_grad_(is_recorded)
     kernel, bias = torch.randn((48, 1, 3, 3), generator=generator), torch.randn(48, generator=generator)
     options: dict[str, Any] = {"groups": 48, "padding": 1, "algorithm": "native"}
-    assert ac.plan(ac.conv, x, kernel, **options).program.block[0] < 24
+    assert ac.plan(ac.conv, x, kernel, **options).program.block[0] < 40
     y = ac.conv(x, kernel, bias, **options)
-    torch.testing.assert_close(y, functional.conv2d(x, kernel, bias, 1, 1, 1, 48), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(y, functional.conv2d(x, kernel, bias, 1, 1, 1, 48), rtol=1e-5, atol=1e-5)
     assert (y.grad_fn is not None and y.grad_fn.name() == "ConvolutionBackward0") == is_recorded
 
 

@@ -14,8 +14,8 @@ from typing import Any
 from ..backend import Backend
 from ..geometry import Geometry
 from ..program import Problem, Program
-from .algorithm import Algorithm, block_shape, prepared
-from .native_counts import convolution_counts, is_pieced
+from .algorithm import Algorithm, block_shape, positions, prepared
+from .native_counts import convolution_counts, pieced
 from .rates import Counts
 from .tiles import Tile, Tiling, make_tiling, run_tiled
 
@@ -32,16 +32,16 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     return convolution_counts(problem)
 
 
-#: Bytes of the result of a piece.
-PIECE = 2**22
+#: Bytes of a piece, copies and result.
+PIECE = 12 * 2**20
 
 
 def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
     """All of it, unless the library's copies are large."""
-    geometry = problem.geometry
-    if not is_pieced(problem):
+    geometry, held = problem.geometry, pieced(problem)
+    if held == 0:
         return (geometry.batch, *geometry.out)
-    return block_shape(geometry, geometry.groups * geometry.outputs * problem.itemsize, PIECE)
+    return block_shape(geometry, held // positions(geometry), PIECE)
 
 
 def arguments(problem: Problem, backend: Backend) -> Any:

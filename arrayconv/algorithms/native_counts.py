@@ -16,7 +16,7 @@ from ..transposes import VECTOR
 from ..ynnpack import busiest, fed, is_ynnpack, lanes
 from .algorithm import fresh, in_floats, padded, positions
 from .rates import Counts
-from .torch_counts import in_vectors, pointwise, torch_counts, torch_moved, torch_pieces
+from .torch_counts import in_vectors, pointwise, torch_counts, torch_moved, torch_pieces, torch_scratch
 
 
 def convolution_counts(problem: Problem) -> Counts:
@@ -192,13 +192,20 @@ def numpy_counts(problem: Problem) -> Counts:
 
 LIBRARIES: dict[str, Callable[[Problem], Counts]] = {"torch": torch_counts, "jax": xla_counts, "numpy": numpy_counts}
 
-#: Of those that copy arrays, and can be called for a piece: whether a problem's copies are too large.
-PIECES: dict[str, Callable[[Problem], bool]] = {"torch": torch_pieces}
+#: Of those that copy arrays to an order of their own: the bytes; and those with the result, where these are so many
+#: that the library's own convolution is better called for some images or rows at a time.
+SCRATCH: dict[str, Callable[[Problem], int]] = {"torch": torch_scratch}
+PIECES: dict[str, Callable[[Problem], int]] = {"torch": torch_pieces}
 
 
-def is_pieced(problem: Problem) -> bool:
-    """Whether the library's own convolution is better called for some images or rows at a time."""
-    return problem.library in PIECES and PIECES[problem.library](problem)
+def scratch(problem: Problem) -> int:
+    """Bytes of the copies that a library's own convolution makes, as far as they are known."""
+    return SCRATCH[problem.library](problem) if problem.library in SCRATCH else 0
+
+
+def pieced(problem: Problem) -> int:
+    """Bytes of what is better done in pieces, or 0."""
+    return PIECES[problem.library](problem) if problem.library in PIECES else 0
 
 
 #: Of those that convolve several channels.

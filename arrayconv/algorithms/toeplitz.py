@@ -37,7 +37,7 @@ from .algorithm import (
 from .gemm import CACHES, product_counts
 from .guard import guarded
 from .interleave import unfold
-from .native_counts import convolution_counts, moved_counts
+from .native_counts import convolution_counts, moved_counts, scratch
 from .rates import Counts
 from .tiles import Tile, Tiling, make_tiling, run_tiled
 from .torch_counts import in_vectors
@@ -78,17 +78,18 @@ class Folding(NamedTuple):
 @lru_cache(maxsize=1024)  # whether it serves, what it costs and how it runs all ask for it
 def folding(problem: Problem, backend: Backend) -> Folding:
     geometry, name = problem.geometry, inner(problem, backend)
-    channels = geometry.groups * geometry.outputs
     if name == "gemm":
         tile = cache_budget(problem, backend, budget_of(problem), CACHES) // problem.itemsize
-        fold, written = best_fold(geometry, max(1, tile)), 0
+        fold = best_fold(geometry, max(1, tile))
+        own = problem.with_geometry(folded(geometry, fold))
+        held = ALGORITHMS[name].unit(own, backend)
     else:
         vector = 1 if backend.native is None else backend.native.vector(problem)
         fold = (1,) * (geometry.ndim - 1) + (best_row(geometry, vector),)
-        written = in_vectors(channels * fold[-1], vector) if vector > 1 else 0
-    own = problem.with_geometry(folded(geometry, fold))
-    held = ALGORITHMS[name].unit(own, backend) + written * problem.itemsize
-    return Folding(fold, own, name, -(-held // prod(fold)) + 2 * channels * problem.itemsize)
+        own = problem.with_geometry(folded(geometry, fold))
+        held = -(-scratch(own) // max(1, positions(own.geometry)))
+    outputs = geometry.groups * geometry.outputs * problem.itemsize
+    return Folding(fold, own, name, -(-held // prod(fold)) + 2 * outputs)
 
 
 def best_row(geometry: Geometry, vector: int) -> int:

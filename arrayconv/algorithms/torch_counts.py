@@ -173,18 +173,25 @@ def copies(geometry: Geometry, kind: str) -> tuple[int, int]:
     return read, written
 
 
-#: Bytes of copies and the result beyond which the C library gives memory back (twice the largest block that it keeps:
-#: mallopt(3), M_MMAP_THRESHOLD).
-KEPT = 2**26
-
-
-def torch_pieces(problem: Problem) -> bool:
-    """Whether it is better called for some images or rows at a time, since its copies would be given back."""
+def torch_scratch(problem: Problem) -> int:
+    """Bytes of `copies`."""
     geometry = problem.geometry
-    if problem.device != "cpu" or problem.accumulator in UNFOLDING or is_unfolded(geometry):
-        return False
+    if problem.accumulator in UNFOLDING or is_unfolded(geometry):
+        return 0
     kind, _ = onednn_kind(geometry)
-    return is_copied(kind) and (sum(copies(geometry, kind)) + prod(geometry.y_shape)) * problem.itemsize > KEPT
+    return sum(copies(geometry, kind)) * problem.itemsize if is_copied(kind) else 0
+
+
+#: Bytes beyond which the C library gives memory back, of one array and of all together (mallopt(3)).
+KEPT, KEPT_IN_ALL = 2**25, 2**26
+
+
+def torch_pieces(problem: Problem) -> int:
+    """Bytes of the copies and the result, where they are more than that on a CPU; else 0."""
+    if problem.device != "cpu" or (copied := torch_scratch(problem)) == 0:
+        return 0
+    result = prod(problem.geometry.y_shape) * problem.itemsize
+    return copied + result if max(copied, result) > KEPT or copied + result > KEPT_IN_ALL else 0
 
 
 def paged(problem: Problem, kind: str) -> tuple[int, ...]:
