@@ -95,7 +95,7 @@ def folding(problem: Problem, backend: Backend) -> Folding:
 def best_row(geometry: Geometry, vector: int) -> int:
     """The block of the last axis for a library's own convolution, which computes a vector of output channels at the
     cost of one: they are filled, since whole ones are written too (2048 x 2048, 3 x 3 taps, blocks of 4, 8, 16, 32: 13,
-    11, 6.5 and 12 ms). Threads share vectors and rows, of which one alone leaves them idle.
+    12, 9.6 and 13 ms). Threads share vectors and rows, of which one alone leaves them idle.
     """
     axis, outputs = geometry.axes[-1], geometry.outputs
     rows = geometry.batch * geometry.groups * prod(geometry.out[:-1])
@@ -221,7 +221,7 @@ def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
 
 
 #: Bytes of a tile by a library's own convolution, which copies it. Of more, the C library gives some back to the
-#: system, which clears it again for the next call (3000 x 3000, 3 x 3 taps: 36 ms whole, 14 in tiles). And images of
+#: system, which clears it again for the next call (3000 x 3000, 3 x 3 taps: 34 ms whole, 14 in tiles). And images of
 #: 1024, 2048 or more come to pieces whose rows are no power of two, so that channels don't meet in the caches.
 TILE = 18 * 2**20
 

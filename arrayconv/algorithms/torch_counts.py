@@ -8,7 +8,7 @@ from ..geometry import Geometry, is_plain
 from ..onednn import is_depthwise, is_onednn, is_row, is_unfolded, met
 from ..program import Problem
 from ..transposes import VECTOR
-from .algorithm import fresh, in_floats, positions
+from .algorithm import FRESH, fresh, in_floats, positions
 from .rates import Counts
 
 #: Types that oneDNN does not know.
@@ -119,9 +119,9 @@ def transposed_way(geometry: Geometry) -> tuple[str, int]:
         return "folded", outputs  # products of each element with all taps, which are then added up
     if groups > 1:
         word, vectors = grouped_way(geometry)
-        return "sparse " * (
-            is_sparse and word == "depthwise"
-        ) + word, vectors if word == "depthwise" else groups * outputs
+        if word == "depthwise":
+            return "sparse " * is_sparse + word, vectors
+        return word, groups * outputs
     word = "single" if geometry.inputs == outputs == 1 else "thin" if geometry.inputs <= FEW else "dense"
     return word, in_vectors(outputs)
 
@@ -182,8 +182,9 @@ def torch_scratch(problem: Problem) -> int:
     return sum(copies(geometry, kind)) * problem.itemsize if is_copied(kind) else 0
 
 
-#: Bytes beyond which the C library gives memory back, of one array and of all together (mallopt(3)).
-KEPT, KEPT_IN_ALL = 2**25, 2**26
+#: Bytes beyond which the C library gives memory back: of one array, and of all together, which is twice that
+#: (mallopt(3), M_TRIM_THRESHOLD).
+KEPT, KEPT_IN_ALL = 4 * FRESH, 8 * FRESH
 
 
 def torch_pieces(problem: Problem) -> int:

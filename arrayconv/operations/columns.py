@@ -13,7 +13,7 @@ from ..backend import Backend, dtype_name
 from ..gather import gather_arrays
 from ..geometry import WindowDimension
 from ..planner import ACCUMULATORS
-from ..primitives import MOST_STACKED, full, placement, tap_slice
+from ..primitives import MOST_STACKED, full, tap_slice
 from .call import Pullback, as_dtype
 from .column_blocks import fold_blocks, unfold_blocks
 from .conv import channel_shape
@@ -81,7 +81,7 @@ class Columns(NamedTuple):
         if backend.has_blocks and 0 not in x.shape:
             return unfold_blocks(xp, self, x)
         if backend.is_writable(x):
-            columns = xp.empty(self.split_shape, dtype=x.dtype, **placement(x))
+            columns = backend.make(x, self.split_shape, x.dtype)
             columns[...] = self._windows(backend, x)
             return xp.reshape(columns, self.shape)
         x = pad_axes(xp, x, self.positions(0)[1], [(axis.low, axis.high) for axis in self.axes])
