@@ -12,7 +12,8 @@ from conftest import LIBRARIES
 import arrayconv as ac
 from arrayconv.algorithms import gemm_cuts, prepared
 from arrayconv.algorithms.gemm_cuts import Parts, divisor, parts_of, split_of
-from arrayconv.algorithms.gemm_stacks import Stacks, details_of
+from arrayconv.algorithms.gemm_stacks import Stacks, first_details
+from arrayconv.algorithms.gemm_sums import Sums
 from arrayconv.backend import library_backend
 from arrayconv.geometry import Geometry, WindowDimension
 
@@ -32,23 +33,31 @@ LAYOUTS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any], dict[
     "volume": ((2, 16, 9, 8, 10), (2, 16, 3, 2, 3), {"padding": 1}, {"slices": 6, "sums": 3}),
     "pointwise": ((4, 8, 12, 13), (6, 8, 1, 1), {}, {"slices": 1, "sums": 0}),
     "pointwise, stride 2": ((4, 8, 30, 31), (6, 8, 1, 1), {"stride": 2, "padding": (1, 0)}, {"slices": 1}),
-    "outputs": ((3, 6, 12, 13), (5, 6, 10, 12), {"padding": (0, 1)}, {"slices": 12, "sums": 0}),
-    "one output": ((4, 8, 9, 9), (6, 8, 9, 9), {}, {"slices": 1}),
-    "outputs of groups": ((3, 6, 12, 13), (4, 3, 5, 5), {"groups": 2, "stride": 3, "dilation": 2}, {"slices": 4}),
+    "outputs": ((3, 6, 12, 13), (5, 6, 10, 12), {"padding": (0, 1)}, {"bands": 2}),
+    "one output": ((4, 8, 9, 9), (6, 8, 9, 9), {}, {"bands": 1}),
+    "outputs of groups": ((3, 6, 12, 13), (4, 3, 5, 5), {"groups": 2, "stride": 3, "dilation": 2}, {"bands": 1}),
+    "signal's outputs": ((3, 1, 500), (5, 1, 490), {"padding": ((3, -1),)}, {"bands": 2}),
+    "dilated rows of outputs": ((2, 1, 61, 30), (5, 1, 29, 9), {"dilation": (2, 3), "stride": (2, 1)}, {"bands": 2}),
 }
 
 
-def first_tile(x: tuple[int, ...], kernel: tuple[int, ...], options: dict[str, Any]) -> tuple[Stacks, Geometry]:
+def first_tile(x: tuple[int, ...], kernel: tuple[int, ...], options: dict[str, Any]) -> tuple[Stacks | Sums, Geometry]:
     program = ac.plan(ac.conv, x, kernel, library="jax", algorithm="gemm", **options).program
-    return details_of(prepared(program, library_backend("jax"))), program.geometry
+    return first_details(prepared(program, library_backend("jax"))), program.geometry
 
 
-@pytest.mark.parametrize("workspace", [2**26, 2**13])
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_columns_of_every_layout(layout: str, workspace: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whole and in tiles; few columns at a time, so that outputs are added up over several inputs and images."""
+@pytest.fixture
+def few_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a time, so that outputs are added up over several inputs, images and rows."""
     monkeypatch.setattr(gemm_cuts, "MOST_COLUMNS", 2000)
     monkeypatch.setattr(gemm_cuts, "FEW_COLUMNS", 2000)
+
+
+@pytest.mark.usefixtures("few_columns")
+@pytest.mark.parametrize("workspace", [2**26, 2**13])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_columns_of_every_layout(layout: str, workspace: int) -> None:
+    """Whole and in tiles."""
     x_shape, kernel_shape, options, own = LAYOUTS[layout]
     details, _ = first_tile(x_shape, kernel_shape, options)
     assert own == {name: len(getattr(details, name)) for name in own}
@@ -59,7 +68,8 @@ def test_columns_of_every_layout(layout: str, workspace: int, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.parametrize("layout", ["taps", "rows of taps", "dilated rows", "outputs"])
+@pytest.mark.parametrize("layout", ["taps", "rows of taps", "dilated rows", "outputs", "dilated rows of outputs"])
+@pytest.mark.usefixtures("few_columns")
 def test_what_is_not_finite_stays_in_its_windows(layout: str, bad: float) -> None:
     x_shape, kernel_shape, options, _ = LAYOUTS[layout]
     x = RNG.standard_normal(x_shape).astype("float32")
@@ -70,13 +80,14 @@ def test_what_is_not_finite_stays_in_its_windows(layout: str, bad: float) -> Non
 @pytest.mark.parametrize(
     ("geometry", "expected"),
     [
-        (Geometry(64, 1, 8, 64, (WindowDimension(56, 54), WindowDimension(56, 54))), Parts(64, 1)),
-        (Geometry(64, 1, 64, 64, (WindowDimension(8, 6), WindowDimension(8, 6))), Parts(64, 64)),
-        (Geometry(64, 1, 1, 64, (WindowDimension(112, 110), WindowDimension(112, 110))), Parts(16, 1)),
-        (Geometry(7, 1, 11, 2, (WindowDimension(1000, 800), WindowDimension(1000, 800))), Parts(1, 1)),
-        (Geometry(4096, 1, 3, 16, (WindowDimension(8, 3), WindowDimension(8, 3))), Parts(16, 3)),
-        (Geometry(8, 1, 64, 64, (WindowDimension(58, 3), WindowDimension(58, 3))), Parts(1, 64)),
-        (Geometry(8, 1, 64, 64, (WindowDimension(58, 1), WindowDimension(58, 1))), Parts(8, 64)),
+        (Geometry(64, 1, 8, 64, (WindowDimension(56, 54), WindowDimension(56, 54))), Parts(64, 1, 27)),
+        (Geometry(64, 1, 64, 64, (WindowDimension(8, 6), WindowDimension(8, 6))), Parts(64, 32, 6)),
+        (Geometry(64, 1, 1, 64, (WindowDimension(112, 110), WindowDimension(112, 110))), Parts(64, 1, 14)),
+        (Geometry(7, 1, 11, 2, (WindowDimension(1000, 800), WindowDimension(1000, 800))), Parts(1, 1, 1)),
+        (Geometry(9, 2, 1, 64, (WindowDimension(90000, 89998),)), Parts(9, 1, 5625)),
+        (Geometry(4096, 1, 3, 16, (WindowDimension(8, 3), WindowDimension(8, 3))), Parts(16, 3, 3)),
+        (Geometry(8, 1, 64, 64, (WindowDimension(58, 3), WindowDimension(58, 3))), Parts(1, 64, 3)),
+        (Geometry(8, 1, 64, 64, (WindowDimension(58, 1), WindowDimension(58, 1))), Parts(8, 64, 1)),
     ],
 )
 def test_parts_hold_few_columns(geometry: Geometry, expected: Parts) -> None:

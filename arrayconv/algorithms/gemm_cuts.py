@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from math import prod
+from math import ceil, prod
 from typing import NamedTuple
 
 from ..backend import Backend
@@ -28,10 +28,10 @@ from .sweep import piece_of
 #: What a multiply-add takes of the time in which an element is copied (XLA on two cores: 5 and 170 ps).
 SHARE = 0.03
 
-#: Elements of the columns that are made at once where products are added up, and bytes of a part of an image: buffers
-#: of 32 MiB and more are given back to the system after each call (4 images of 187 x 187, 48 to 16 channels, 3 x 3: 31
-#: ms whole, 13 in rows).
-MOST_COLUMNS, MOST_BYTES = 2**21, 2**24
+#: Elements of the columns and the kernel that are multiplied at once where products are added up, and bytes of a part
+#: of an image: buffers of 32 MiB and more are given back to the system after each call (4 images of 187 x 187, 48 to 16
+#: channels, 3 x 3: 31 ms whole, 13 in rows).
+MOST_COLUMNS, MOST_BYTES = 2**20, 2**24
 
 #: Elements of the columns of several small images that are made at once: a step of a loop takes some 20 us.
 FEW_COLUMNS = 2**15
@@ -130,24 +130,37 @@ def is_viewed(geometry: Geometry) -> bool:
 
 
 class Parts(NamedTuple):
-    """Images, and inputs where products are added up, that are multiplied at a time: divisors of all."""
+    """Images, and where products are added up inputs and rows of their windows, that are multiplied at a time: divisors
+    of all but rows, of which the last are fewer.
+    """
 
     images: int
     inputs: int
+    rows: int
+
+    def steps(self, geometry: Geometry) -> int:
+        """Products of each group."""
+        first = geometry.axes[0] if geometry.axes else NO_AXIS
+        return geometry.batch // self.images * max(1, geometry.inputs) // self.inputs * -(-first.kernel // self.rows)
 
 
 def parts_of(geometry: Geometry) -> Parts:
-    """One image, or several small ones. Where products are added up, all images if their columns of one input are few
-    enough, then as many inputs as that leaves.
+    """One image, or several small ones. Where products are added up, all images and as many inputs as that leaves, or
+    rows of one input if its columns are too many, or else one row of some images.
     """
+    rows = geometry.window[0] if geometry.axes else 1
     if is_whole(geometry):
-        return Parts(geometry.batch, geometry.inputs)
+        return Parts(geometry.batch, geometry.inputs, rows)
     if is_taps_first(geometry):
         columns = max(1, geometry.groups * split_of(geometry).columns)
-        return Parts(divisor(geometry.batch, FEW_COLUMNS // columns), geometry.inputs)
-    one = max(1, geometry.groups * prod(geometry.out) * geometry.taps)
-    images = divisor(geometry.batch, MOST_COLUMNS // one)
-    return Parts(images, divisor(geometry.inputs, MOST_COLUMNS // (one * images)))
+        return Parts(divisor(geometry.batch, FEW_COLUMNS // columns), geometry.inputs, rows)
+    places, row = prod(geometry.out), geometry.taps // rows
+    terms = MOST_COLUMNS // max(1, geometry.groups * (geometry.batch * places + geometry.outputs))
+    if terms >= geometry.taps:
+        return Parts(geometry.batch, divisor(geometry.inputs, terms // geometry.taps), rows)
+    if terms >= row:
+        return Parts(geometry.batch, 1, -(-rows // -(-rows // (terms // row))))
+    return Parts(divisor(geometry.batch, MOST_COLUMNS // max(1, geometry.groups * places * row)), 1, 1)
 
 
 #: Ways to cut an axis evenly that are tried.
@@ -165,11 +178,12 @@ def unit(problem: Problem, backend: Backend) -> int:
     geometry = problem.geometry
     if is_taps_first(geometry):
         return unit_of(problem, split_of(geometry))
-    places = prod(geometry.out)
-    columns = times_held(places) * places * geometry.taps
-    held = parts_of(geometry).inputs * (prod([axis.padded for axis in geometry.axes]) + columns)
-    held += 2 * geometry.outputs * places
-    return -(-geometry.groups * held // max(1, places)) * problem.itemsize
+    places, parts = prod(geometry.out), parts_of(geometry)
+    share = parts.inputs * parts.rows / max(1, geometry.inputs * geometry.window[0])
+    copies = int(geometry.is_padded) + 2 * share  # all with its zeros, and what a step reads of it
+    held = copies * geometry.inputs * prod([axis.padded for axis in geometry.axes]) + 2 * geometry.outputs * places
+    held += times_held(places) * places * share * geometry.terms
+    return ceil(geometry.groups * held / max(1, places)) * problem.itemsize
 
 
 def unit_of(problem: Problem, split: Split) -> int:
@@ -300,11 +314,11 @@ def counts(problem: Problem, backend: Backend) -> Counts:
         found["summed"] = images * geometry.groups * split.taps * split.places * outputs * size
     else:
         slices, parts = prod(geometry.out), parts_of(geometry)
-        steps = geometry.batch // parts.images * max(1, geometry.inputs) // parts.inputs
+        steps = parts.steps(geometry)
         run, step = axis.kernel, axis.window_dilation
         copied = times_held(slices) * images * geometry.groups * slices * geometry.terms
         products = images * geometry.groups * slices * geometry.terms * outputs
-        found["added"] = max(1, geometry.inputs) // parts.inputs * prod(geometry.y_shape) * size
+        found["added"] = steps * parts.images / max(1, geometry.batch) * prod(geometry.y_shape) * size
     is_viewed = is_whole(geometry) and step == 1
     columns = 0 if is_viewed else copied + found.get("summed", 0.0) / size
     held = prod(geometry.y_shape), columns / max(1, steps)  # a loop's steps share their buffers

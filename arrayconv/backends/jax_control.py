@@ -11,6 +11,8 @@ import numpy as np
 from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
 
+from .. import primitives
+
 Array = Any
 
 
@@ -51,13 +53,21 @@ def each_part(function: Callable[[Array], Array], x: Array, count: int) -> Array
     return jnp.reshape(y, (x.shape[0], *y.shape[2:]))
 
 
-def add_up(function: Callable[..., Array], *arrays: Array) -> Array:
-    """A loop that holds one part of the arrays at a time."""
-    shape = jax.eval_shape(function, *[array[0] for array in arrays])
-    total = jnp.zeros(shape.shape, shape.dtype)
-    if not all(map(can_loop, arrays)):
-        return sum((function(*parts) for parts in zip(*arrays, strict=True)), total)
-    return lax.scan(lambda total, parts: (total + function(*parts), None), total, arrays)[0]
+def add_up(
+    function: Callable[..., Array], arrays: Sequence[Array], sizes: Sequence[Any], corners: Sequence[Any]
+) -> Array:
+    """A loop that reads a piece of each array at a time, where it lies."""
+    if len(corners) == 1 or not all(map(can_loop, arrays)):
+        return primitives.add_up(function, arrays, sizes, corners)
+    tables = [np.asarray(starts, np.uint32) for starts in zip(*corners, strict=True)]
+
+    def step(total: Array, places: list[Array]) -> tuple[Array, None]:
+        pieces = map(lax.dynamic_slice, arrays, map(list, places), sizes)
+        return total + function(*pieces), None
+
+    like = [jax.ShapeDtypeStruct(size, array.dtype) for array, size in zip(arrays, sizes, strict=True)]
+    shape = jax.eval_shape(function, *like)
+    return lax.scan(step, jnp.zeros(shape.shape, shape.dtype), tables)[0]
 
 
 def can_loop(x: Array) -> bool:
