@@ -134,6 +134,7 @@ class Backend:
     - ``whole(planning, backend, program, layout, otherwise)`` is a function of a program's x, a kernel before this
       layout, and a bias, if any: the same as ``otherwise``, by the library's own convolution where that takes all of
       them at once and is what runs, or None;
+    - ``laying(problem, layout)``: seconds for a kernel in this layout, which ``whole`` takes before it, or 0;
     - ``detours(problem)``: whether the library's own convolution takes another routine for a dilated x;
     - ``keep(function, *key)`` is ``function(*key)``, a value of plain ones, which a library may keep for the next call;
     - ``scatter_add`` adds rows, by their indices, to the rows of a total that it may overwrite;
@@ -192,6 +193,7 @@ class Backend:
     max_windows: Callable[..., Array] = lambda fold, axes, x: fold(None)
     add_to: Callable[[Array, Array], Array] = add
     whole: Callable[[Planning, Backend, Program, Layout, Steps], Steps | None] | None = None
+    laying: Callable[[Problem, Layout], float] | None = None
     keep: Callable[..., Any] = _call
     empty: Callable[..., Array] | None = None
     close: Callable[[Backend, Planning], Run] | None = None

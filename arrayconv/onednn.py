@@ -47,10 +47,15 @@ def lanes(problem: Problem) -> int:
 
 
 #: Zeros beside the last axis that all of oneDNN's fast kernels take: no more than the outputs that they compute at once
-#: (``l_pad <= ur_w`` in its src/cpu/x64), which are 6 in depthwise layers and up to 29 in others; with narrow vectors
+#: (``l_pad <= ur_w`` in its src/cpu/x64), which are 6 in depthwise layers and up to 28 in others; with narrow vectors
 #: 4 and 3. Beyond it a depthwise layer of 15 x 15 taps (64 channels, 64 x 64) took 51 ms, and 0.8 ms where x brought
 #: its zeros.
 MOST_PADDING = {"avx512": 6, "avx2": 3}
+
+#: Zeros that they take of layers with few channels in or short windows (80 drawn ones take 1.1 times as long with
+#: zeros beforehand; with more channels and taps, or more zeros, 0.6 times), and the channels and taps below which.
+MORE_PADDING = {"avx512": 28, "avx2": 3}
+CHANNELS, TAPS = 16, 15
 
 #: Taps and outputs of the last axis, multiplied, up to which wide vectors compute a row at once, and so leave out its
 #: zeros (of 77 drawn layers none is faster with them beforehand, and all take 0.7 of that time in the geometric mean).
@@ -68,12 +73,18 @@ def is_row(last: WindowDimension) -> bool:
     return last.low <= last.output and last.kernel * last.output <= ROW[vectors()]
 
 
+def most_padding(geometry: Geometry) -> int:
+    """Zeros before the last axis that fast kernels add."""
+    is_small = geometry.inputs < CHANNELS or geometry.axes[-1].kernel < TAPS
+    return (MORE_PADDING if is_small and not is_depthwise(geometry) else MOST_PADDING)[vectors()]
+
+
 def is_padding_refused(geometry: Geometry) -> bool:
     """Whether the last axis has more zeros than fast kernels add. Slow ones skip them, and are slower all the same: by
     1.7 in the geometric mean of 189 layers with more zeros than elements.
     """
     last = geometry.axes[-1]
-    is_wide = last.low > min(MOST_PADDING[vectors()], last.output)
+    is_wide = last.low > min(most_padding(geometry), last.output)
     return is_wide and not is_unfolded(geometry) and (is_depthwise(geometry) or not is_row(last))
 
 

@@ -98,9 +98,11 @@ def make_problem(geometry: Geometry, dtype: str, backend: Backend, device: str, 
 
 
 @lru_cache(maxsize=4096)
-def make_program(problem: Problem, backend: Backend, requested: str = "auto", op: str = "conv") -> Program:
-    """The requested algorithm, or for "auto" the cheapest that serves."""
-    rows = options(problem, backend, requested, beaten=False)
+def make_program(
+    problem: Problem, backend: Backend, requested: str = "auto", op: str = "conv", laid: float = 0.0
+) -> Program:
+    """The requested algorithm, or for "auto" the cheapest that serves; ``laid`` as `options` takes it."""
+    rows = options(problem, backend, requested, beaten=False, laid=laid)
     if not rows:
         raise ValueError(f"{op}: {_refusal(problem, backend, requested)}")
     best = min(rows, key=lambda row: (row.name not in ("empty", requested), row.rank))
@@ -158,10 +160,13 @@ def _stands_in(name: str, conditional: str) -> bool:
     return not ALGORITHMS[name].is_conditional or names.index(name) < names.index(conditional)
 
 
-def options(problem: Problem, backend: Backend, requested: str = "auto", *, beaten: bool = True) -> list[Option]:
+def options(
+    problem: Problem, backend: Backend, requested: str = "auto", *, beaten: bool = True, laid: float = 0.0
+) -> list[Option]:
     """One `Option` for each algorithm that the request admits; rewrites are asked too, since they run it in parts.
 
-    Without ``beaten`` only those that serve, and none whose least cost is above another's cost.
+    Without ``beaten`` only those that serve, and none whose least cost is above another's cost. ``laid`` is what all
+    but the library's own convolution take for a kernel in the order of the problem (`Backend.laying`).
     """
     asked: Iterable[Algorithm] = ALGORITHMS.values()
     if requested != "auto":
@@ -180,6 +185,8 @@ def options(problem: Problem, backend: Backend, requested: str = "auto", *, beat
         if reason is None:
             wish = "auto" if requested == name else requested
             row = _option(algorithm, problem, backend, wish, known.get(name), limit)
+            if laid and name != "native":
+                row = row._replace(seconds=row.seconds + laid)
             best = min(best, row.seconds)
             if row.serves or beaten:
                 rows.append(row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
 from typing import Any
 
@@ -12,9 +13,11 @@ import torch
 import arrayconv as ac
 from arrayconv import onednn
 from arrayconv.algorithms import torch_counts
+from arrayconv.backend import library_backend
 from arrayconv.backends import torch as torch_backend
-from arrayconv.backends import torch_native
+from arrayconv.backends import torch_native, torch_recorded
 from arrayconv.geometry import Geometry, WindowDimension
+from arrayconv.planner import options
 
 RNG = np.random.default_rng(0)
 
@@ -24,37 +27,89 @@ def normal(*shape: int) -> np.ndarray[Any, Any]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "size", "taps", "low", "stride", "added"),
+    ("kind", "channels", "size", "taps", "low", "stride", "added"),
     [
-        ("avx512", 40, 15, 6, 1, (False, False)),
-        ("avx512", 40, 15, 7, 1, (False, True)),
-        ("avx512", 4, 9, 4, 1, (False, False)),
-        ("avx512", 20, 15, 7, 1, (False, False)),
-        ("avx512", 1, 15, 13, 1, (False, False)),
-        ("avx512", 1, 15, 12, 1, (False, True)),
-        ("avx512", 2, 25, 20, 1, (False, True)),
-        ("avx512", 40, 9, 4, 2, (False, False)),
-        ("avx2", 40, 15, 3, 1, (False, False)),
-        ("avx2", 40, 15, 4, 1, (False, True)),
-        ("avx2", 20, 15, 7, 1, (False, True)),
-        ("avx2", 40, 7, 3, 2, (False, False)),
-        ("avx2", 40, 9, 1, 2, (True, True)),
+        ("avx512", 16, 40, 15, 6, 1, (False, False)),
+        ("avx512", 16, 40, 15, 7, 1, (False, True)),
+        ("avx512", 15, 40, 15, 7, 1, (False, False)),
+        ("avx512", 16, 40, 14, 7, 1, (False, False)),
+        ("avx512", 1, 80, 57, 28, 1, (False, False)),
+        ("avx512", 1, 80, 57, 29, 1, (False, True)),
+        ("avx512", 16, 4, 9, 4, 1, (False, False)),
+        ("avx512", 16, 20, 15, 7, 1, (False, False)),
+        ("avx512", 1, 1, 15, 13, 1, (False, False)),
+        ("avx512", 1, 1, 15, 12, 1, (False, True)),
+        ("avx512", 1, 2, 25, 20, 1, (False, True)),
+        ("avx512", 1, 40, 9, 4, 2, (False, False)),
+        ("avx2", 1, 40, 15, 3, 1, (False, False)),
+        ("avx2", 1, 40, 15, 4, 1, (False, True)),
+        ("avx2", 1, 20, 15, 7, 1, (False, True)),
+        ("avx2", 1, 40, 7, 3, 2, (False, False)),
+        ("avx2", 1, 40, 9, 1, 2, (True, True)),
     ],
 )
 def test_torch_gets_zeros_that_its_fast_kernels_refuse(
-    kind: str, size: int, taps: int, low: int, stride: int, added: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
+    kind: str,
+    channels: int,
+    size: int,
+    taps: int,
+    low: int,
+    stride: int,
+    added: tuple[bool, bool],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """More than are computed at once, or than there are outputs; with narrow vectors, zeros of wide strided windows."""
     monkeypatch.setattr(onednn, "vectors", lambda: kind)
-    options: dict[str, Any] = {"padding": low, "stride": stride, "library": "torch", "algorithm": "native"}
+    words: dict[str, Any] = {"padding": low, "stride": stride, "library": "torch", "algorithm": "native"}
+    shapes = (1, channels, size, size), (1, channels, taps, taps)
     for device, expected in (("cpu", added), ("cuda", (False, False))):
-        problem = ac.plan(ac.conv, (1, 1, size, size), (1, 1, taps, taps), device=device, **options).program.problem
+        problem = ac.plan(ac.conv, *shapes, device=device, **words).program.problem
         own = torch_native.native_prepare(problem)
         assert isinstance(own, torch_native.Convolution)
         assert own.widths == (tuple((low, low) if own else (0, 0) for own in expected) if any(expected) else None)
-        x, kernel = normal(1, 1, size, size), normal(1, 1, taps, taps)
+        x, kernel = normal(*shapes[0]), normal(*shapes[1])
         y = own(torch.from_numpy(x), torch.from_numpy(kernel))
-        np.testing.assert_allclose(y, ac.conv(x, kernel, padding=low, stride=stride), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(y, ac.conv(x, kernel, padding=low, stride=stride), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("size", "low", "high", "stride", "is_even"),
+    [(30, 1, 1, 1, True), (30, 1, 0, 2, True), (30, 1, 0, 1, False), (31, 0, 1, 2, True), (31, 1, 3, 2, False)],
+)
+def test_zeros_that_no_window_reads_are_torch_s_affair(
+    size: int, low: int, high: int, stride: int, is_even: bool
+) -> None:
+    """torch pads evenly; a stride may pass over what it adds."""
+    words: dict[str, Any] = {"padding": ((low, high),), "stride": stride, "algorithm": "native"}
+    x, kernel = normal(2, 3, size), normal(4, 3, 3)
+    problem = ac.plan(ac.conv, x.shape, kernel.shape, library="torch", **words).program.problem
+    assert (torch_native.native_prepare(problem).widths is None) == is_even
+    y = ac.conv(torch.from_numpy(x), torch.from_numpy(kernel), **words)
+    np.testing.assert_allclose(y, ac.conv(x, kernel, padding=((low, high),), stride=stride), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1.0])
+def test_only_torch_s_own_call_takes_a_kernel_that_is_not_turned_over(
+    seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What turning it over takes is part of every other estimate, and so of the choice."""
+    monkeypatch.setattr(torch_recorded, "LAYING", seconds)
+    x, kernel = torch.from_numpy(normal(1, 3, 9, 10)), torch.from_numpy(normal(3, 2, 4, 4))
+    plans = {
+        name: ac.plan(ac.conv_transpose, x, kernel, stride=2, padding=1 + int(seconds), algorithm=name)
+        for name in ("auto", "phases", "native")
+    }
+    laid = seconds * kernel.numel()
+    assert plans["auto"].call.laid == plans["phases"].call.laid == laid
+    assert [plans[name].algorithm for name in ("phases", "native")] == ["phases", "native"]
+    problem, backend = plans["auto"].program.problem, library_backend("torch")
+    bare, with_it = ({row.name: row.seconds for row in options(problem, backend, laid=laid)} for laid in (0.0, laid))
+    assert with_it["native"] == bare["native"] and with_it["phases"] == bare["phases"] + laid
+    assert plans["auto"].algorithm == min(with_it, key=lambda name: with_it[name])
+    if seconds:
+        assert plans["auto"].algorithm == "native" and re.search(r"phases +9[67](\.\d+)? s", str(plans["auto"]))
+    other = ac.plan(ac.conv, x, torch.from_numpy(normal(2, 3, 4, 4)), padding=3)
+    assert other.call.laid == 0.0
 
 
 @pytest.mark.parametrize("ndim", [1, 2, 3])

@@ -67,11 +67,12 @@ def test_pieces_of_a_convolution_are_the_whole(drawn: tuple[Geometry, tuple[int,
 
 #: Images, groups, channels in and out of each, an axis, and how many axes: copies and the result take over 64 MiB.
 LARGE = {
-    "images": (Geometry(40, 1, 64, 64, (WindowDimension(56, 3, 1, 1, 1),) * 2), (5, 56, 56)),
-    "rows of an image": (Geometry(1, 1, 3, 64, (WindowDimension(512, 3),) * 2), (1, 47, 510)),
-    "groups": (Geometry(32, 64, 1, 1, (WindowDimension(112, 3, 1, 1, 1),) * 2), (1, 112, 112)),
-    "channels out of one": (Geometry(64, 1, 64, 1, (WindowDimension(112, 3, 1, 1, 1),) * 2), (3, 112, 112)),
-    "one tap": (Geometry(32, 1, 64, 256, (WindowDimension(56, 1),) * 2), (1, 56, 56)),
+    "images": (Geometry(40, 1, 64, 64, (WindowDimension(56, 3, 1, 1, 1),) * 2), (8, 56, 56)),
+    "rows of an image": (Geometry(1, 1, 3, 64, (WindowDimension(512, 3),) * 2), (1, 73, 510)),
+    "groups": (Geometry(32, 64, 1, 1, (WindowDimension(112, 3, 1, 1, 1),) * 2), (2, 112, 112)),
+    "channels out of one": (Geometry(64, 1, 64, 1, (WindowDimension(112, 3, 1, 1, 1),) * 2), (5, 112, 112)),
+    "one tap": (Geometry(32, 1, 64, 256, (WindowDimension(56, 1),) * 2), (2, 56, 56)),
+    "signals": (Geometry(8, 1, 384, 384, (WindowDimension(3000, 3, 2, 1, 1),)), (2, 1500)),
 }
 
 

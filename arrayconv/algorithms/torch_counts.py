@@ -173,13 +173,21 @@ def copies(geometry: Geometry, kind: str) -> tuple[int, int]:
     return read, written
 
 
-def torch_scratch(problem: Problem) -> int:
-    """Bytes of `copies`."""
+def torch_copies(problem: Problem) -> tuple[int, int]:
+    """Bytes of `copies`, where there are any."""
     geometry = problem.geometry
     if problem.accumulator in UNFOLDING or is_unfolded(geometry):
-        return 0
+        return 0, 0
     kind, _ = onednn_kind(geometry)
-    return sum(copies(geometry, kind)) * problem.itemsize if is_copied(kind) else 0
+    if not is_copied(kind):
+        return 0, 0
+    read, written = copies(geometry, kind)
+    return read * problem.itemsize, written * problem.itemsize
+
+
+def torch_scratch(problem: Problem) -> int:
+    """Of both."""
+    return sum(torch_copies(problem))
 
 
 #: Bytes beyond which the C library gives memory back: of one array, and of all together, which is twice that
@@ -189,10 +197,10 @@ KEPT, KEPT_IN_ALL = 4 * FRESH, 8 * FRESH
 
 def torch_pieces(problem: Problem) -> int:
     """Bytes of the copies and the result, where they are more than that on a CPU; else 0."""
-    if problem.device != "cpu" or (copied := torch_scratch(problem)) == 0:
+    if problem.device != "cpu" or not any(copied := torch_copies(problem)):
         return 0
-    result = prod(problem.geometry.y_shape) * problem.itemsize
-    return copied + result if max(copied, result) > KEPT or copied + result > KEPT_IN_ALL else 0
+    arrays = *copied, prod(problem.geometry.y_shape) * problem.itemsize
+    return sum(arrays) if max(arrays) > KEPT or sum(arrays) > KEPT_IN_ALL else 0
 
 
 def paged(problem: Problem, kind: str) -> tuple[int, ...]:

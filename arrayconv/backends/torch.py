@@ -22,7 +22,7 @@ from .torch_native import native_execute, native_prepare, native_unsupported, pa
 from .torch_pad import own_pad
 from .torch_pages import make
 from .torch_pool import max_windows
-from .torch_recorded import whole
+from .torch_recorded import laying, whole
 from .torch_samples import sample
 from .torch_values import has_values, is_plain, keep
 from .torch_wgrad import wgrad_execute, wgrad_prepare, wgrad_unsupported
@@ -260,6 +260,7 @@ BACKEND = standard_backend(
     max_windows=max_windows,
     add_to=add_to,
     whole=whole,
+    laying=laying,
     sum_products=sum_products,
     sum_each=partial(primitives.sum_each, XP),
     wait=wait,

@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional
 
 from ..backend import namespace
+from ..geometry import WindowDimension
 from ..layout import Layout
 from ..onednn import is_lone_volume, is_padding_refused, is_stride_refused
 from ..primitives import Widths, crop
@@ -89,11 +90,18 @@ class Transposed(NamedTuple):
         return y if self.widths is None else pad(y, self.widths)
 
 
+def is_even(axis: WindowDimension) -> bool:
+    """Whether torch, which pads evenly and by nothing less than 0, gives the same outputs: a stride may leave some of
+    the zeros behind x unread.
+    """
+    return axis.low >= 0 and (axis.size + 2 * axis.low - axis.window) // axis.stride + 1 == axis.output
+
+
 def added_zeros(problem: Problem) -> list[bool]:
     """The axes along which x gets its zeros before the call, since torch or oneDNN's fast kernels don't add them."""
     geometry = problem.geometry
     axes = geometry.axes
-    added = [axis.low != axis.high or axis.low < 0 for axis in axes]  # torch itself pads evenly, by nothing less than 0
+    added = [not is_even(axis) for axis in axes]
     if not problem.is_on_cpu:
         return added
     plane = axes[-2:]

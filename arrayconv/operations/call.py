@@ -23,7 +23,7 @@ class LinearCall:
 
     ``compute`` is the dtype of the program's arrays; it differs from ``dtype`` for torch's unsigned types, which the
     library can't add, and for half types with a bias. ``pieces`` is a boundary's padding, None for zeros, which the
-    program itself pads.
+    program itself pads. ``laid``: the seconds that the kernel's layout was planned with.
     """
 
     op: str
@@ -35,6 +35,7 @@ class LinearCall:
     compute: Any
     program: Program
     transposed: tuple[Program, Program] | None = None
+    laid: float = 0.0
 
     def bind(self, backend: Backend, x: Array, kernel: Array, bias: Array | None) -> Steps:
         """`run` for arrays like these outside a compiler that traces Python, without the steps that change nothing.

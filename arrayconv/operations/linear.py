@@ -218,7 +218,8 @@ def plan_call(
     if bias_shape is not None:  # the bias is part of the sum, so it is added before the one rounding
         compute = ACCUMULATORS.get(compute, compute)
     problem = make_problem(geometry, compute, backend, device, chosen)
-    program = make_program(problem, backend, options.algorithm, op)
+    laid = 0.0 if backend.laying is None else backend.laying(problem, kernel_layout)
+    program = make_program(problem, backend, options.algorithm, op, laid)
     back = None
     if transposed:
         back = (derive(program, geometry.input_transpose()), derive(program, geometry.kernel_transpose()))
@@ -232,6 +233,7 @@ def plan_call(
         backend.dtype(compute),
         program,
         back,
+        laid,
     )
 
 

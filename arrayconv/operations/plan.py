@@ -104,7 +104,7 @@ class Plan:
             "",
             "  algorithm   estimate",
         ]
-        for row in sorted(options(problem, self.backend), key=lambda row: row.rank):
+        for row in sorted(options(problem, self.backend, laid=self.call.laid), key=lambda row: row.rank):
             if row.name == "empty" and not row.serves:
                 continue
             mark = "*" if row.name == self.algorithm else " "
