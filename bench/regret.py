@@ -37,9 +37,10 @@ class Draw(NamedTuple):
     With ``taps``, all windows have that many, stride 1 and dilation 1. ``gradient``: of kernels, whose windows are as
     large as the image. ``grouped``: of groups with multiples of 4 channels, as networks have them; ``layers``: of one
     group with multiples of 16. ``thin``: of images. ``network``: see `draw_network`, which has its own work;
-    ``transposed`` ones have stride 2, and ``batches`` are of several images and taps. ``signals``: of one axis and
-    one channel. ``everyday``: see `draw_everyday`, which has its own work too; ``depthwise`` ones have a group each,
-    and ``transposed`` ones any stride. ``accuracy``: what is asked of the algorithms; "normwise" is Winograd's.
+    ``transposed`` ones have stride 2, ``batches`` are of several images and taps, ``training`` are gradients only, of
+    signals too. ``signals``: of one axis and one channel. ``everyday``: see `draw_everyday`, which has its own work
+    too; ``depthwise`` ones have a group each, and ``transposed`` ones any stride. ``accuracy``: what is asked of the
+    algorithms; "normwise" is Winograd's.
     """
 
     work: tuple[float, float]
@@ -56,6 +57,7 @@ class Draw(NamedTuple):
     signals: bool = False
     everyday: bool = False
     depthwise: bool = False
+    training: bool = False
     accuracy: str = "elementwise"
 
 
@@ -64,7 +66,7 @@ USUAL = Draw((3e5, 4e9), 1e-4, 6e-2)
 #: What a call itself costs, what Winograd's algorithm does, gradients of kernels, groups of several channels, layers of
 #: many channels, those with windows of one tap, gradients of image filters, networks and their gradients, decoders,
 #: networks' layers of several images, signals, calls of any size and gradients, the same of depthwise layers and of
-#: transposed ones.
+#: transposed ones, gradients of networks.
 DRAWS = {
     "small": Draw((10, 3e5), 1e-6, 1e-3),
     "normwise": Draw((3e6, 4e9), 1e-4, 6e-2, taps=3, accuracy="normwise"),
@@ -80,6 +82,7 @@ DRAWS = {
     "everyday": Draw((0, 0), 2e-6, 2e-2, everyday=True),
     "depthwise": Draw((0, 0), 2e-6, 2e-2, everyday=True, depthwise=True),
     "upsampling": Draw((0, 0), 2e-6, 2e-2, everyday=True, transposed=True),
+    "training": Draw((0, 0), 2e-5, 2e-1, network=True, training=True),
 }
 
 #: Elements of an array at most.
@@ -91,7 +94,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=200, help="geometries for each library (default: %(default)s)")
     others = (
         "microseconds, 3 taps under 'normwise', kernels' gradients, groups, layers, 1 tap, filters, networks, "
-        "decoders, batches, signals, any size, depthwise layers, transposed ones of any size"
+        "decoders, batches, signals, any size, depthwise layers, transposed ones of any size, networks' gradients"
     )
     parser.add_argument("--draw", choices=DRAWS, help=f"another draw: {others}")
     parser.add_argument(
@@ -171,7 +174,7 @@ def draw_geometry(rng: random.Random, draw: Draw = USUAL) -> Geometry | None:
     if draw.everyday:
         geometry = draw_everyday(rng, draw)
     else:
-        geometry = draw_network(rng, draw.transposed) if draw.network else draw_any(rng, draw)
+        geometry = draw_network(rng, draw) if draw.network else draw_any(rng, draw)
     if geometry is None or (draw.batches and (geometry.batch == 1 or geometry.taps == 1)):
         return None
     largest = max(map(prod, (geometry.x_shape, geometry.kernel_shape, geometry.y_shape)))
@@ -183,7 +186,11 @@ CHANNELS = (16, 32, 32, 48, 64, 64, 96, 128, 128, 192, 256, 256, 384, 512)
 SIDES = (7, 8, 14, 14, 16, 28, 28, 32, 56, 56, 64, 112, 128, 224)
 
 
-def draw_network(rng: random.Random, transposed: bool) -> Geometry:
+#: Lengths of signals, and taps of their layers.
+LENGTHS, TAPS = (49, 98, 300, 1000, 3000, 8000, 16000), (1, 3, 3, 5, 7, 11, 15, 31)
+
+
+def draw_network(rng: random.Random, draw: Draw) -> Geometry:
     """A layer with as much padding as keeps the size, one group; a third are gradients of x or of the kernel. Or one
     that doubles the size of an image.
     """
@@ -191,13 +198,18 @@ def draw_network(rng: random.Random, transposed: bool) -> Geometry:
     taps, stride = rng.choice((1, 1, 3, 3, 3, 3, 5, 7)), rng.choice((1, 1, 1, 2))
     dilation, side = rng.choice((1, 1, 1, 1, 2)), rng.choice(SIDES)
     batch = rng.choice((1, 1, 4, 8, 8, 16, 32))
-    if transposed:
+    is_signal = draw.training and rng.random() < 0.3
+    if is_signal:
+        taps, side = rng.choice(TAPS), rng.choice(LENGTHS)
+    if draw.transposed:
         taps, stride, dilation = rng.choice((2, 2, 3, 4, 4, 5)), 2, 1
-    padding = 0 if taps == 1 else dilation * ((taps - 1) // 2 if transposed else taps // 2)
+    padding = 0 if taps == 1 else dilation * ((taps - 1) // 2 if draw.transposed else taps // 2)
     axis = WindowDimension(side, taps, stride, padding, padding, dilation if taps > 1 else 1)
-    geometry = Geometry(batch, 1, inputs, outputs, (axis, axis))
-    if transposed:
+    geometry = Geometry(batch, 1, inputs, outputs, (axis,) if is_signal else (axis, axis))
+    if draw.transposed:
         return geometry.input_transpose()
+    if draw.training:
+        return rng.choice((geometry.input_transpose(), geometry.kernel_transpose(), geometry.kernel_transpose()))
     return rng.choice((geometry,) * 4 + (geometry.input_transpose(), geometry.kernel_transpose()))
 
 
