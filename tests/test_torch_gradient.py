@@ -103,6 +103,22 @@ def test_a_recorded_call_is_chosen_by_what_forward_and_derivatives_take(
     assert way == (found[0] if is_own else None)
 
 
+@pytest.mark.parametrize(("groups", "kernel", "is_own"), [(1, 4e-3, True), (1, 6e-3, False), (8, 4e-3, False)])
+def test_another_way_to_a_kernel_gradient_alone_has_to_be_far_faster(groups: int, kernel: float, is_own: bool) -> None:
+    """Where planned steps are torch's own convolution, a millisecond each, and channels mix."""
+    program = ac.plan(ac.conv, (4, 8, 9, 10), (8, 8 // groups, 3, 3), groups=groups, library="torch").program
+    problem = program.problem
+    planning = Planning(
+        execute,
+        lambda program, geometry: Program(problem.with_geometry(geometry), "native"),
+        lambda *_: 1e-3,
+        lambda problem, backend: kernel,
+    )
+    found = ways(problem)
+    way = choose(planning, library_backend("torch"), program, found, True, True)
+    assert way == (found[0] if is_own else None)
+
+
 def test_of_two_ways_that_of_the_faster_kernel_gradient_is_taken() -> None:
     """A convolution without strides is a transposed one too, whose kernel's gradient has other channels in and out."""
     planning = Planning(execute, derive, lambda *_: 1e-3, lambda problem, backend: float(problem.geometry == GEOMETRY))
