@@ -9,47 +9,47 @@ from __future__ import annotations
 SECONDS: dict[str, dict[str, dict[str, float]]] = {
     "numpy": {
         "direct": {
-            "call": 9.78e-07, "fresh": 8.08e-12, "input": 5.92e-11, "memory": 3.66e-12, "output": 4.3e-11,
-            "padded": 1.92e-10, "product": 5.86e-11, "run": 4.97e-09, "shared product": 1.04e-10,
-            "shared strided product": 2.21e-10, "slice": 2.02e-06, "strided product": 1.81e-10,
+            "call": 9.25e-07, "fresh": 7.88e-12, "input": 6.13e-11, "memory": 3.73e-12, "output": 4.38e-11,
+            "padded": 2.02e-10, "product": 6.32e-11, "run": 5.16e-09, "shared product": 1.05e-10,
+            "shared strided product": 2.13e-10, "slice": 2.05e-06, "strided product": 1.74e-10,
         },
         "fft": {
-            "call": 2.77e-05, "line": 8.53e-09, "plain product": 2.04e-12, "point": 7.31e-10, "product": 5.53e-10,
-            "step": 5.05e-11, "tile": 9.45e-05,
+            "call": 2.81e-05, "line": 9.16e-09, "plain product": 2e-12, "point": 6.59e-10, "product": 4.87e-10,
+            "step": 5.63e-11, "tile": 9.72e-05,
         },
         "gemm": {
-            "call": 3.12e-07, "column": 1.51e-10, "far column": 1.99e-13, "fresh": 1.53e-10, "kernel": 1.7e-10,
-            "matrix": 2.27e-08, "memory": 2.2e-11, "output": 5.43e-11, "padded": 9.52e-11, "product": 4.31e-12,
-            "run": 3.12e-09, "shared column": 7.03e-11, "shared product": 5.19e-12, "shared run": 2.35e-09,
-            "shared strided column": 1.32e-10, "strided column": 2.11e-10, "thin column": 5.99e-12, "tile": 1.05e-05,
-            "viewed column": 4.67e-11,
+            "call": 2.87e-07, "column": 1.56e-10, "far column": 1.84e-13, "fresh": 1.44e-10, "kernel": 4.94e-11,
+            "matrix": 1.84e-08, "memory": 2.3e-11, "output": 5.1e-11, "padded": 9.7e-11, "product": 4.96e-12,
+            "run": 3.19e-09, "shared column": 7.33e-11, "shared product": 5.54e-12, "shared run": 2.38e-09,
+            "shared strided column": 1.27e-10, "strided column": 2.01e-10, "thin column": 5.63e-12, "tile": 1.04e-05,
+            "viewed column": 4.6e-11,
         },
         "lags": {
-            "call": 1.36e-05, "matrix": 7.15e-08, "moved": 6.05e-10, "partial": 3.56e-10, "product": 9.5e-12,
-            "slice": 8.83e-06,
+            "call": 1.15e-05, "matrix": 6.81e-08, "moved": 5.99e-10, "partial": 5.33e-10, "product": 9.04e-12,
+            "slice": 7.15e-06,
         },
         "native": {
-            "call": 1.23e-06, "dot": 7.55e-09, "output": 2.88e-10, "padded": 2.56e-11, "product": 2.33e-11,
-            "row": 1.61e-06, "short product": 1.04e-10,
+            "call": 1.5e-06, "dot": 7.99e-09, "output": 2.89e-10, "padded": 2.74e-11, "product": 2.15e-11,
+            "row": 1.49e-06, "short product": 1.06e-10,
         },
         "phases": {
-            "call": 1.49e-05, "output": 6.18e-10, "part": 7.49e-06,
+            "call": 1.39e-05, "output": 6.34e-10, "part": 7.81e-06,
+        },
+        "subpixel": {
+            "call": 6.08e-05, "kernel": 3.21e-09, "output": 8.23e-10,
+        },
+        "toeplitz": {
+            "band": 5.81e-10, "call": 1.37e-05, "woven": 3.51e-10,
+        },
+        "trim": {
+            "call": 1.23e-06, "kernel": 1.96e-10, "output": 1.72e-10,
+        },
+        "winograd": {
+            "call": 2.1e-06, "input": 2.52e-10, "kernel": 2.42e-10, "matrix": 1.56e-07, "moved": 2.32e-10,
+            "output": 5.58e-11, "product": 9.47e-12, "tile": 0.000118,
         },
         "separable": {
             "call": 6e-05, "look": 2e-05, "moved": 2.5e-10, "pass": 1.5e-06, "product": 8e-12, "tap": 5e-09,
-        },
-        "subpixel": {
-            "call": 6.08e-05, "kernel": 3.05e-09, "output": 8.07e-10,
-        },
-        "toeplitz": {
-            "band": 4.23e-10, "call": 1.29e-05, "woven": 3.45e-10,
-        },
-        "trim": {
-            "call": 1.21e-06, "kernel": 2.08e-10, "output": 1.76e-10,
-        },
-        "winograd": {
-            "call": 2.16e-06, "input": 2.51e-10, "kernel": 2.91e-10, "matrix": 1.53e-07, "moved": 2.15e-10,
-            "output": 5.53e-11, "product": 9.41e-12, "tile": 0.000129,
         },
     },
     "torch": {
@@ -196,6 +196,6 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
 
 #: Seconds for one of the above, by kind of processor and library: of products, and of all else.
 PACES: dict[str, dict[str, tuple[float, float]]] = {
-    "zen4": {"jax": (1.66, 1.95), "numpy": (2.29, 1.76), "torch": (1.7, 1.83)},
+    "zen4": {"jax": (1.66, 1.95), "numpy": (2.31, 1.73), "torch": (1.7, 1.83)},
     "avx2": {"jax": (1.95, 3.62), "torch": (2.47, 3.11)},
 }

@@ -9,14 +9,14 @@ from __future__ import annotations
 SECONDS: dict[str, dict[str, dict[str, float]]] = {
     "numpy integer": {
         "direct": {
-            "product": 8.93e-11, "strided product": 4.22e-10,
+            "strided product": 4.2e-10,
         },
         "gemm": {
-            "padded": 2.16e-10, "product": 3.8e-10, "shared column": 4.43e-11, "shared product": 2.98e-10,
-            "strided column": 1.21e-10,
+            "padded": 2.19e-10, "product": 3.83e-10, "shared column": 4.48e-11, "shared product": 2.98e-10,
+            "strided column": 1.18e-10,
         },
         "native": {
-            "dot": 1.82e-09, "product": 2.67e-10,
+            "dot": 1.85e-09, "product": 2.66e-10,
         },
     },
     "jax integer": {
