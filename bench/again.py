@@ -17,10 +17,11 @@ from arrayconv.backend import library_backend
 from arrayconv.planner import make_program, options
 from arrayconv.program import Problem
 from bench import data
+from bench.draws import DRAWS, USUAL
 from bench.fit import DATA
 from bench.machine import Neighbours, warm_allocator
 from bench.planned import head, label
-from bench.regret import DRAWS, USUAL, bind, make_arrays, time_algorithms, warm
+from bench.regret import bind, make_arrays, time_algorithms, warm
 from bench.workloads import LIBRARIES
 
 #: Estimates beyond this many times the fastest of the others say enough.

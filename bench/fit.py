@@ -32,9 +32,9 @@ from arrayconv.backend import library_backend
 from arrayconv.program import Problem
 from bench.choices import Rivals, Timed, Unit, fit
 from bench.data import RESULTS, load_rows
+from bench.draws import DRAWS, USUAL, draw_geometry
 from bench.planned import call_problem, head
 from bench.priced import Row, by_algorithm, floor_of, plain, timed
-from bench.regret import DRAWS, USUAL, draw_geometry
 from bench.workloads import LIBRARIES
 
 #: Seconds of one unit before anything was measured: of a call, of what is done a tile or a tap, of an element.

@@ -18,6 +18,7 @@ from bench import (
     again,
     choices,
     data,
+    draws,
     fit,
     hlo,
     large_fit,
@@ -130,7 +131,7 @@ def test_calls_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_random_geometries_are_varied_and_fit() -> None:
     rng = random.Random(0)
-    drawn = [geometry for _ in range(400) if (geometry := regret.draw_geometry(rng))]
+    drawn = [geometry for _ in range(400) if (geometry := draws.draw_geometry(rng))]
     assert {geometry.ndim for geometry in drawn} == {1, 2, 3}
     assert all(min(geometry.out) >= 1 and geometry.multiply_adds > 0 for geometry in drawn)
     for name, least in (("stride", 2), ("window_dilation", 2), ("base_dilation", 2)):
@@ -138,11 +139,21 @@ def test_random_geometries_are_varied_and_fit() -> None:
     assert any(geometry.groups > 1 and geometry.inputs == 1 for geometry in drawn)
 
 
+@pytest.mark.parametrize("name", draws.DRAWS)
+def test_every_draw_fits(name: str) -> None:
+    rng, draw = random.Random(0), draws.DRAWS[name]
+    drawn = [geometry for _ in range(200) if (geometry := draws.draw_geometry(rng, draw))]
+    assert len(set(drawn)) > 20 and all(min(geometry.out) >= 1 for geometry in drawn)
+    assert not draw.batches or min(geometry.batch for geometry in drawn) > 1
+    assert not draw.transposed or any(geometry.is_base_dilated for geometry in drawn)
+    assert not draw.training or {geometry.ndim for geometry in drawn} == {1, 2}
+
+
 def test_regret_is_read_back_as_problems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "RESULTS", tmp_path)
     monkeypatch.setattr(timing, "REST", 0.0)
     problem = planned.call_problem(ac.plan(ac.conv, (2, 3, 8, 8), (4, 3, 3, 3)).program.geometry, "numpy")
-    row = regret.measure(problem, "numpy", 0.0, draw=regret.Draw((1, 1), 0.0, 10.0))
+    row = regret.measure(problem, "numpy", 0.0, draw=draws.Draw((1, 1), 0.0, 10.0))
     assert row is not None
     sink = data.Sink("some", "regret")
     sink.add(row)
@@ -157,7 +168,7 @@ def test_an_algorithm_is_timed_again_and_the_others_are_kept(tmp_path: Path, mon
     monkeypatch.setattr(data, "RESULTS", tmp_path)
     monkeypatch.setattr(timing, "REST", 0.0)
     problem = planned.call_problem(ac.plan(ac.conv, (2, 3, 8, 8), (4, 3, 3, 3)).program.geometry, "numpy")
-    row = regret.measure(problem, "numpy", 0.0, draw=regret.Draw((1, 1), 0.0, 10.0))
+    row = regret.measure(problem, "numpy", 0.0, draw=draws.Draw((1, 1), 0.0, 10.0))
     assert row is not None and {"gemm", "direct"} <= row["seconds"].keys()
     row["seconds"]["gemm"] = 1e9
     data.Sink("some-numpy", "regret").add(row)
@@ -177,7 +188,7 @@ def test_what_serves_under_a_setting_alone_is_timed_again_under_it(
     monkeypatch.setattr(timing, "REST", 0.0)
     with ac.settings(accuracy="normwise"):
         problem = planned.call_problem(ac.plan(ac.conv, (2, 32, 16, 16), (32, 32, 3, 3)).program.geometry, "numpy")
-        row = regret.measure(problem, "numpy", 0.0, draw=regret.Draw((1, 1), 0.0, 10.0))
+        row = regret.measure(problem, "numpy", 0.0, draw=draws.Draw((1, 1), 0.0, 10.0))
     assert row is not None and "winograd" in row["seconds"]
     data.Sink(f"{name}-numpy", "regret").add(row)
     args = Namespace(algorithms=["winograd"], library=["numpy"], data=[name], seconds=0.0, mean=False)

@@ -12,7 +12,7 @@ from arrayconv.algorithms import ALGORITHMS
 from arrayconv.algorithms.fitted import SECONDS
 from arrayconv.algorithms.rates import Paces, is_product
 from arrayconv.backend import library_backend
-from bench import choices, fit, planned, regret
+from bench import choices, draws, fit, planned
 from bench.choices import Rivals, Unit
 from bench.priced import Row, floor_of
 
@@ -24,7 +24,7 @@ def draw(count: int = 40) -> list[Row]:
     """Random geometries of groups, and a second for each way."""
     rng, rows = random.Random(3), list[Row]()
     while len(rows) < count:
-        geometry = regret.draw_geometry(rng, regret.DRAWS["grouped"])
+        geometry = draws.draw_geometry(rng, draws.DRAWS["grouped"])
         if geometry is not None:
             problem = planned.call_problem(geometry, "torch")
             labels = [candidate.label for candidate in planned.candidates(problem, "torch")[1]]
