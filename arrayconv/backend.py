@@ -105,8 +105,8 @@ class Backend:
     - ``sweep(function, x, shape, size, places)`` is a result of this shape and x's type, made in one loop: a place is
       two corners, and ``function`` of the piece of this size at the first of them, zeros around x, lies at the second;
     - ``each_part(function, x, count)`` is ``function(x)``, or of ``count`` images after others where that is faster;
-    - ``add_up(function, arrays, sizes, corners)`` is the sum of ``function`` of pieces of the arrays, which have these
-      sizes and begin at the corners, one an array, one step after the other;
+    - ``add_up(function, arrays, sizes, corners)`` is the sum of ``function`` of pieces of arrays, zeros around them,
+      which have these sizes and begin at the corners, one an array, one step after the other;
     - ``stacks_columns``: a compiler makes columns from slices, and loops over images (`algorithms/gemm_stacks.py`);
     - ``hold`` gives an array that a compiler computes as it stands, without simplifying what is made of it;
     - ``settle`` gives one that it computes in a loop of its own, and not again wherever an element is read;
@@ -177,7 +177,7 @@ class Backend:
     in_double: Callable[..., Array] = _call
     sweep: Callable[..., Array] | None = None
     each_part: Callable[[Callable[[Array], Array], Array, int], Array] = lambda function, x, count: function(x)
-    add_up: Callable[..., Array] = primitives.add_up
+    add_up: Callable[..., Array] | None = None
     stacks_columns: bool = False
     hold: Callable[[Array], Array] = _same
     settle: Callable[[Array], Array] = _same

@@ -152,18 +152,6 @@ def sum_products(pairs: Iterable[tuple[Array, Array]]) -> Array:
     return total
 
 
-def add_up(
-    function: Callable[..., Array], arrays: Sequence[Array], sizes: Sequence[Any], corners: Sequence[Any]
-) -> Array:
-    """The sum of ``function`` of pieces of the arrays, which have these sizes and begin at the corners, one of each."""
-
-    def piece(array: Array, size: Sequence[int], corner: Sequence[int]) -> Array:
-        return array[tuple([slice(start, start + n) for start, n in zip(corner, size, strict=True)])]
-
-    first, *others = (function(*map(piece, arrays, sizes, places)) for places in corners)
-    return sum(others, first)
-
-
 #: Taps above which windows are not stacked at once, and those of one axis doubled: a traced graph grows with slices.
 MOST_STACKED = 32
 

@@ -10,12 +10,13 @@ import pytest
 from conftest import LIBRARIES
 
 import arrayconv as ac
-from arrayconv.algorithms import gemm_cuts, prepared
+from arrayconv.algorithms import gemm_cuts, prepared, run
 from arrayconv.algorithms.gemm_cuts import Parts, divisor, parts_of, split_of
 from arrayconv.algorithms.gemm_stacks import Stacks, first_details
-from arrayconv.algorithms.gemm_sums import Sums
+from arrayconv.algorithms.gemm_sums import Sums, added, sums_of
 from arrayconv.backend import library_backend
 from arrayconv.geometry import Geometry, WindowDimension
+from arrayconv.planner import derive
 
 RNG = np.random.default_rng(0)
 JAX = LIBRARIES["jax"]
@@ -75,6 +76,48 @@ def test_what_is_not_finite_stays_in_its_windows(layout: str, bad: float) -> Non
     x = RNG.standard_normal(x_shape).astype("float32")
     x[0, 0, 5, 4] = bad
     assert JAX.check(ac.conv, x, np.ones(kernel_shape, "float32"), algorithm="gemm", **options)
+
+
+@pytest.mark.usefixtures("few_columns")
+@pytest.mark.parametrize("most", [0, 2**22])
+@pytest.mark.parametrize("layout", [name for name, (*_, own) in LAYOUTS.items() if "bands" in own])
+def test_zeros_around_all_of_x_or_its_pieces(layout: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gemm_cuts, "PADDED", most)
+    x_shape, kernel_shape, options, _ = LAYOUTS[layout]
+    geometry = ac.plan(ac.conv, x_shape, kernel_shape, library="jax", **options).program.geometry
+    own = sums_of(parts_of(geometry), geometry)
+    assert bool(own.widths) == (geometry.is_padded and most > 0)
+    x, kernel = (RNG.integers(-9, 9, shape).astype("float32") for shape in (x_shape, kernel_shape))
+    y = added(library_backend("jax"), own, jax.numpy.asarray(kernel), jax.numpy.asarray(x[: own.images]))
+    np.testing.assert_array_equal(y, ac.conv(x[: own.images], kernel, **options))
+
+
+@pytest.mark.parametrize(
+    ("images", "channels", "size", "taps", "stride", "groups"),
+    [
+        (1, (64, 64), 56, 3, 1, 1),
+        (1, (64, 64), 224, 3, 1, 1),
+        (8, (3, 64), 224, 7, 2, 1),
+        (8, (64, 64), 112, 3, 1, 1),
+        (4, (64, 128), 57, 5, 2, 1),
+        (8, (64, 64), 56, 3, 1, 8),
+        (1, (16, 16), 1024, 3, 1, 1),
+        (16, (3, 8), 512, 3, 1, 1),
+    ],
+)
+def test_a_kernel_s_gradient_holds_what_is_planned(
+    images: int, channels: tuple[int, int], size: int, taps: int, stride: int, groups: int
+) -> None:
+    """It was up to 30 times as much: XLA copies what a loop reads, if it was reshaped."""
+    inputs, outputs = channels
+    kernel = (outputs, inputs // groups, taps, taps)
+    options: dict[str, Any] = {"stride": stride, "padding": taps // 2, "groups": groups, "algorithm": "gemm"}
+    forward = ac.plan(ac.conv, (images, inputs, size, size), kernel, library="jax", **options).program
+    program, backend = derive(forward, forward.geometry.kernel_transpose()), library_backend("jax")
+    shapes = program.geometry.x_shape, program.geometry.kernel_shape
+    call = jax.jit(lambda x, kernel: run(program, backend, x, kernel))
+    compiled = call.lower(*[jax.ShapeDtypeStruct(shape, "float32") for shape in shapes]).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes <= program.workspace <= 2**26
 
 
 @pytest.mark.parametrize(

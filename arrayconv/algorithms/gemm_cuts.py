@@ -7,7 +7,7 @@ from math import ceil, prod
 from typing import NamedTuple
 
 from ..backend import Backend
-from ..geometry import Geometry, WindowDimension
+from ..geometry import Geometry, WindowDimension, dilated
 from ..program import Problem
 from .algorithm import (
     ALGORITHMS,
@@ -179,11 +179,34 @@ def unit(problem: Problem, backend: Backend) -> int:
     if is_taps_first(geometry):
         return unit_of(problem, split_of(geometry))
     places, parts = prod(geometry.out), parts_of(geometry)
-    share = parts.inputs * parts.rows / max(1, geometry.inputs * geometry.window[0])
-    copies = int(geometry.is_padded) + 2 * share  # all with its zeros, and what a step reads of it
-    held = copies * geometry.inputs * prod([axis.padded for axis in geometry.axes]) + 2 * geometry.outputs * places
-    held += times_held(places) * places * share * geometry.terms
+    read = parts.inputs * rows_read(geometry.axes[0], parts.rows) * prod([axis.padded for axis in geometry.axes[1:]])
+    columns = times_held(places) * places * share_of(geometry) * geometry.terms
+    padded = 2 * geometry.inputs * prod([axis.padded for axis in geometry.axes]) if pads_first(geometry) else 0
+    held = COPIES * read + columns + padded + 2 * geometry.outputs * places
     return ceil(geometry.groups * held / max(1, places)) * problem.itemsize
+
+
+#: Elements of x with its zeros up to which all of it is padded at once, by all threads; a larger one piece by piece.
+PADDED = 2**22
+
+
+def pads_first(geometry: Geometry) -> bool:
+    return geometry.is_padded and geometry.padded_size <= PADDED
+
+
+#: Of what a step reads of x: as it lies, with its zeros, and moved to its place.
+COPIES = 5
+
+
+def rows_read(axis: WindowDimension, rows: int) -> int:
+    """Elements of x along an axis that so many of the window's meet, at all places."""
+    return dilated(rows, axis.window_dilation) + (axis.output - 1) * axis.stride
+
+
+def share_of(geometry: Geometry) -> float:
+    """Of the terms, what is multiplied at a time."""
+    parts = parts_of(geometry)
+    return parts.inputs * parts.rows / max(1, geometry.inputs * geometry.window[0])
 
 
 def unit_of(problem: Problem, split: Split) -> int:
@@ -208,12 +231,15 @@ def image_bytes(problem: Problem) -> int:
 
 
 def fixed(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
-    """XLA copies the images that it loops over; parts of one are more than their share, since they overlap."""
+    """XLA copies the images that it loops over, and the part of a kernel that a step reads; parts of an image are more
+    than their share, since they overlap.
+    """
     geometry = problem.geometry
     if is_swept(problem, block):
         return held_swept(problem, block) - prod(block) * unit(problem, backend)
     is_looped = at_once(geometry, block)[0] < block[0]
-    return block[0] * image_bytes(problem) if is_looped else 0
+    part = 0.0 if is_taps_first(geometry) else share_of(geometry) * prod(geometry.kernel_shape)
+    return ceil(part) * problem.itemsize + (block[0] * image_bytes(problem) if is_looped else 0)
 
 
 def held_swept(problem: Problem, block: tuple[int, ...]) -> int:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from ..backend import Backend
 from ..geometry import Geometry, WindowDimension
-from ..primitives import apart, beside, tap_slice
+from ..primitives import apart, beside, pad_zero, tap_slice
 from ..program import Problem, Program
 from .algorithm import Algorithm, prepared
 from .gemm_cuts import (
@@ -38,7 +38,7 @@ from .gemm_cuts import (
     unit,
     unsupported,
 )
-from .gemm_sums import added, padded, sums
+from .gemm_sums import added, sums_of
 from .sweep import piece_of
 from .tiles import Tiling, make_tiling, run_tiled
 
@@ -92,7 +92,7 @@ def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tilin
         split = split_at(geometry, piece_of(geometry, block)) if is_swept(problem, block) else split_of(geometry)
         own: Any = partial(details, split.taps > 0, parts.images)
     else:
-        own = partial(sums, parts)
+        own = partial(sums_of, parts)
     return make_tiling(problem, backend, block, own, pads=False, groups=step)
 
 
@@ -128,7 +128,8 @@ def image(backend: Backend, own: Stacks, rows: Array, x: Array) -> Array:
     """
     xp, images, groups = backend.xp, x.shape[0], rows.shape[0]
     lead = tuple(n for n in (images, groups) if n > 1)
-    x = xp.reshape(padded(backend, own.x[0], own.widths, x), (*lead, *own.x[1:]))
+    x = backend.hold(pad_zero(xp, x, own.widths)) if any(map(any, own.widths)) else x
+    x = xp.reshape(x, (*lead, *own.x[1:]))
     x = x if own.step == 1 else backend.hold(apart(xp, x, own.step))
     parts = [x[part] for part in own.slices]
     columns = parts[0] if len(parts) == 1 else xp.stack(parts, axis=len(lead) + 1)
