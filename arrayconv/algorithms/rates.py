@@ -32,7 +32,7 @@ OWN_SHARES = {
     ("torch", "cpu vmap", "wgrad"): 0.1,
     ("jax", "cpu", "native"): 0.86,
     ("numpy", "cpu", "native"): 1.0,
-    ("numpy", "cpu", "winograd"): 1.15,
+    ("numpy", "cpu", "winograd"): 1.18,
 }
 
 #: The same on accelerators: they are the choice until a `Tuning` says otherwise.
