@@ -8,6 +8,7 @@ from math import prod
 from .geometry import Geometry, WindowDimension, is_plain
 from .processor import vectors
 from .program import Problem
+from .transposes import VECTOR
 
 #: Floats of an image that is worth the search for a way, and taps of the last two axes beyond which any image is.
 SMALL, FEW = 20480, 3
@@ -53,9 +54,9 @@ def lanes(problem: Problem) -> int:
 MOST_PADDING = {"avx512": 6, "avx2": 3}
 
 #: Zeros that they take of layers with few channels in or short windows (80 drawn ones take 1.1 times as long with
-#: zeros beforehand; with more channels and taps, or more zeros, 0.6 times), and the channels and taps below which.
+#: zeros beforehand; with more channels and taps, or more zeros, 0.6 times): less than a vector, or below so many taps.
 MORE_PADDING = {"avx512": 28, "avx2": 3}
-CHANNELS, TAPS = 16, 15
+TAPS = 15
 
 #: Taps and outputs of the last axis, multiplied, up to which wide vectors compute a row at once, and so leave out its
 #: zeros (of 77 drawn layers none is faster with them beforehand, and all take 0.7 of that time in the geometric mean).
@@ -75,7 +76,7 @@ def is_row(last: WindowDimension) -> bool:
 
 def most_padding(geometry: Geometry) -> int:
     """Zeros before the last axis that fast kernels add."""
-    is_small = geometry.inputs < CHANNELS or geometry.axes[-1].kernel < TAPS
+    is_small = geometry.inputs < VECTOR or geometry.axes[-1].kernel < TAPS
     return (MORE_PADDING if is_small and not is_depthwise(geometry) else MOST_PADDING)[vectors()]
 
 

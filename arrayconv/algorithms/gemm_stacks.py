@@ -11,6 +11,7 @@ pieces in which either is done.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from itertools import product
 from math import prod
@@ -102,9 +103,10 @@ def first_details(made: Tiling) -> Any:
 
 
 def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
-    own = first_details(prepared(program, backend))
-    some = image if isinstance(own, Stacks) else added
-    rows = rows_of(backend, program.geometry, len(own.sums) or 1, kernel) if isinstance(own, Stacks) else kernel
+    own, rows = first_details(prepared(program, backend)), kernel
+    some: Callable[..., Array] = added
+    if isinstance(own, Stacks):
+        some, rows = image, rows_of(backend, program.geometry, len(own.sums) or 1, kernel)
 
     def compute(tile: Any, x: Array, rows: Array) -> Array:
         images = divisor(x.shape[0], tile.details.images)

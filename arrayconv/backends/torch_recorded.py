@@ -109,18 +109,17 @@ def choose(
     def native(own: Geometry) -> float:
         return planning.seconds(Program(problem.with_geometry(own), "native"), backend, to_kernel)
 
-    def planned(own: Geometry) -> float:
-        return planning.seconds(planning.replan(program, own), backend, to_kernel)
-
     def taps(way: Way) -> float:
         return to_kernel * planning.wgrad_seconds(problem.with_geometry(way.geometry), backend)
 
     own = native(geometry) + to_x * native(back)
     best = min(found, key=taps)
     parts = [geometry, *[back] * to_x, *[geometry.kernel_transpose()] * to_kernel]
-    is_own = geometry.groups == 1 and all(planning.replan(program, part).algorithm == "native" for part in parts)
-    steps = sum(map(planned, parts))
-    return best if (OWN_SHARE if is_own else SHARE) * (own + taps(best)) <= steps + FUNCTION else None
+    programs = [planning.replan(program, part) for part in parts]
+    steps = sum([planning.seconds(part, backend, to_kernel) for part in programs])
+    is_own = geometry.groups == 1 and all(part.algorithm == "native" for part in programs)
+    share = OWN_SHARE if is_own else SHARE
+    return best if share * (own + taps(best)) <= steps + FUNCTION else None
 
 
 #: Seconds an element of a kernel that is turned over: a copy, whose elements lie far apart, and what reads it (512 to
