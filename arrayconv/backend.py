@@ -131,6 +131,7 @@ class Backend:
     - ``max_windows(fold, axes, x)`` are the maxima of windows over x's last axes: ``fold(larger)`` by an elementwise
       maximum that is NaN where either is, or ``fold(None)`` where something follows x;
     - ``add_to(y, bias)`` is their sum, in the memory of y, of which the caller lets go;
+    - ``col2im``: the library's own products of all elements and taps, which it adds up where they fall;
     - ``whole(planning, backend, program, layout, otherwise)`` is a function of a program's x, a kernel before this
       layout, and a bias, if any: the same as ``otherwise``, by the library's own convolution where that takes all of
       them at once and is what runs, or None;
@@ -200,6 +201,7 @@ class Backend:
     close_taps: Callable[[Backend, Planning], Run] | None = None
     native: Native | None = None
     wgrad: Native | None = None
+    col2im: Native | None = None
     detours: Callable[[Problem], bool] = _never
     types: tuple[type, ...] = ()
     accumulators: dict[str, str] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from .empty import EMPTY
 from .fft import FFT
 from .floats import FLOATS, ROUNDED
 from .gemm import GEMM
+from .kn2row import KN2ROW
 from .lags import LAGS
 from .native import NATIVE
 from .phases import PHASES
@@ -34,6 +35,7 @@ _ROWS = (
     DIRECT,
     REDUCE,
     GEMM,
+    KN2ROW,
     TOEPLITZ,
     WINOGRAD,
     LAGS,

@@ -24,6 +24,10 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "shared strided column": 1.27e-10, "strided column": 2.01e-10, "thin column": 5.63e-12, "tile": 1.04e-05,
             "viewed column": 4.6e-11,
         },
+        "kn2row": {
+            "call": 5e-06, "column": 1e-10, "input": 3e-11, "kernel": 5e-11, "matrix": 1e-06, "output": 5e-11,
+            "product": 5e-12, "run": 5e-09, "shared column": 6e-11, "shared product": 5e-12, "slice": 2e-06, "tile": 1e-05,
+        },
         "lags": {
             "call": 1.15e-05, "matrix": 6.81e-08, "moved": 5.99e-10, "partial": 5.33e-10, "product": 9.04e-12,
             "slice": 7.15e-06,
@@ -66,6 +70,10 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "kernel": 4.21e-11, "matrix": 5.75e-08, "memory": 4.3e-11, "output": 2.59e-11, "padded": 1.94e-10,
             "product": 1.49e-11, "run": 9.76e-10, "strided column": 1.76e-10, "thin column": 4.07e-12, "tile": 1.47e-05,
             "viewed column": 1.87e-12,
+        },
+        "kn2row": {
+            "call": 1e-05, "column": 3e-10, "input": 3e-11, "kernel": 5e-11, "matrix": 1e-06, "output": 5e-11,
+            "product": 5e-12, "run": 1e-09, "tile": 1e-05,
         },
         "lags": {
             "call": 4.28e-05, "matrix": 2.09e-07, "moved": 5.49e-10, "partial": 2.6e-10, "product": 1.43e-11,
@@ -148,6 +156,10 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "large product": 5.05e-12, "loop": 6.78e-06, "matrix": 4.27e-08, "memory": 1.43e-10, "output": 2.75e-10,
             "padded": 1.95e-10, "product": 9.35e-12, "run": 3.46e-10, "slice": 1.14e-07, "strided column": 1.6e-10,
             "summed": 1.26e-10, "viewed column": 5.07e-11, "viewed memory": 4.39e-11, "viewed output": 7.79e-11,
+        },
+        "kn2row": {
+            "call": 5e-06, "column": 1e-10, "input": 3e-11, "kernel": 5e-11, "matrix": 1e-06, "output": 5e-11,
+            "padded": 1e-10, "product": 5e-12, "run": 1e-09, "slice": 1e-07, "tile": 1e-05,
         },
         "lags": {
             "call": 1.41e-06, "matrix": 1.94e-09, "moved": 1.18e-09, "partial": 9.67e-11, "product": 3e-11,

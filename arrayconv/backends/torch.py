@@ -17,6 +17,7 @@ from .. import primitives
 from ..backend import Native, namespace, standard_backend
 from ..frames import Runs, pad_into
 from ..onednn import lanes
+from .torch_col2im import col2im_execute, col2im_prepare, col2im_unsupported
 from .torch_gradient import close
 from .torch_native import native_execute, native_prepare, native_unsupported, pad
 from .torch_pad import own_pad
@@ -237,6 +238,7 @@ BACKEND = standard_backend(
     matmul=matmul,
     native=Native(native_unsupported, native_prepare, native_execute, vector=lanes),
     wgrad=Native(wgrad_unsupported, wgrad_prepare, wgrad_execute),
+    col2im=Native(col2im_unsupported, col2im_prepare, col2im_execute),
     close=close,
     accumulators=WIDER,
     unless_finite=unless_finite,

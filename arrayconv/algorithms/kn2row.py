@@ -1,0 +1,193 @@
+"""One matrix product of x as it lies with the kernels of all taps, whose rows are then added up where they fall.
+
+The order of `gemm` the other way round: it copies every element of x for each tap, this adds every element of y up once
+a tap, which is less where a layer has fewer channels out than in (Vasudevan, Anderson and Gregg 2017, "Parallel
+Multi Channel Convolution using General Matrix Multiplication": kn2row). A library's own routine for it (col2im, as its
+transposed convolution has it) takes base dilations too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from math import inf, prod
+from typing import Any, NamedTuple
+
+from ..backend import Backend
+from ..geometry import Geometry, WindowDimension
+from ..primitives import full
+from ..program import Problem, Program
+from .algorithm import (
+    Algorithm,
+    base_dilated,
+    block_shape,
+    budget_of,
+    cache_budget,
+    count_of,
+    in_floats,
+    padded,
+    products_on,
+    shared,
+    shared_block,
+    tiles_of,
+)
+from .rates import Counts
+from .tiles import Tile, Tiling, make_tiling, run_tiled
+
+Array = Any
+
+
+def unsupported(problem: Problem, backend: Backend) -> str | None:
+    if problem.is_integer or problem.is_complex:
+        return "it multiplies real floating point numbers"
+    if any(axis.stride > 1 for axis in problem.geometry.axes):
+        return "a stride would leave out most of its products"
+    if backend.col2im is not None:
+        return backend.col2im.unsupported(problem)
+    if (taps := problem.geometry.taps) > backend.most_slices:
+        return f"{taps} shifted slices; {backend.name} takes {backend.most_slices}"
+    return base_dilated(problem)
+
+
+def starts(geometry: Geometry, block: tuple[int, ...]) -> float:
+    """Elements of each channel of x, zeros included, that meet all taps: of tiles that lie side by side some twice."""
+    axes = zip(geometry.axes, block[1:], strict=True)
+    reads = [(axis.output + -(-axis.output // max(1, n)) * (axis.window - 1)) / axis.base_dilation for axis, n in axes]
+    return geometry.batch * geometry.groups * prod(reads)
+
+
+def unit(problem: Problem, backend: Backend) -> int:
+    """Bytes a position: its products, the padded inputs and the sums twice."""
+    geometry = problem.geometry
+    columns = geometry.taps * geometry.outputs // prod([axis.base_dilation for axis in geometry.axes])
+    return geometry.groups * (columns + geometry.inputs + 2 * geometry.outputs) * problem.itemsize
+
+
+def places(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
+    """A library's routine makes the products of one image after the other."""
+    return prod(block if backend.col2im is None else block[1:])
+
+
+#: Products are passed over a few times, and a tile less of them reads elements of x again and packs the kernels anew
+#: (NumPy, 64 channels of 136 x 136 to 3, 9 x 9 taps: 16 MB of products 7.3 ms, in halves 6.6, in quarters 7.9).
+CACHES = 4
+
+
+def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
+    """Whole images as long as caches hold them, and as many tiles as there are threads."""
+    geometry, each = problem.geometry, unit(problem, backend)
+    if backend.col2im is not None:
+        return (geometry.batch, *block_shape(geometry, each, budget)[1:])
+    own = block_shape(geometry, each, cache_budget(problem, backend, budget, CACHES))
+    return shared_block(geometry, own, count_of(backend.multipliers))
+
+
+def counts(problem: Problem, backend: Backend) -> Counts:
+    """Products of few kernels take what packing x takes; sums, passes over short rows."""
+    geometry, size = problem.geometry, in_floats(problem)
+    own = KN2ROW.blocks(problem, backend, budget_of(problem))
+    tiles, places = tiles_of(geometry, own), starts(geometry, own) * size
+    columns = places * geometry.outputs * geometry.taps
+    word = shared(products_on(backend), tiles)
+    return {
+        "call": 1.0,
+        "tile": float(tiles),
+        "slice": float(tiles * geometry.taps),
+        "matrix": float(geometry.batch * geometry.groups),
+        f"{word}product": columns * geometry.inputs,
+        f"{word}column": columns,
+        "run": columns / max(1, geometry.out[-1]),
+        "input": places * geometry.inputs,
+        "kernel": prod(geometry.kernel_shape) * size,
+        "padded": padded(geometry, size) if pads(backend) else 0.0,
+        "output": prod(geometry.y_shape) * size,
+    }
+
+
+def least(problem: Problem, backend: Backend) -> Counts:
+    """Sums and packed inputs of a single tile, or as many as threads share."""
+    geometry = problem.geometry
+    places = prod(geometry.y_shape) * in_floats(problem) / prod([axis.base_dilation for axis in geometry.axes])
+    word = shared(products_on(backend), inf)
+    return {"call": 1.0, f"{word}column": places * geometry.taps}
+
+
+def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
+    """What a tile adds up, or the arguments of the library's routine; zeros are left out where sums may be written."""
+    own = backend.col2im
+    if own is None:
+        return make_tiling(problem, backend, block, met, pads=pads(backend))
+    return make_tiling(problem, backend, block, lambda part: own.prepare(problem.with_geometry(part)), pads=False)
+
+
+def pads(backend: Backend) -> bool:
+    """Sums that may not be written take slices of one length."""
+    return backend.empty is None and backend.col2im is None
+
+
+class Part(NamedTuple):
+    """A tap's products that meet any output: where they lie among its products, and in y, or None for all of it."""
+
+    tap: int
+    source: tuple[Any, ...]
+    target: tuple[Any, ...] | None
+
+
+def met(geometry: Geometry) -> tuple[Part, ...]:
+    """One for each tap, those that meet all outputs first."""
+    found = []
+    for tap, places in enumerate(product(*map(range, geometry.window))):
+        source, target = zip(*map(overlap, geometry.axes, places), strict=True) if places else ((), ())
+        if all(part.start < part.stop for part in target):
+            is_whole = all(part.stop - part.start == n for part, n in zip(target, geometry.out, strict=True))
+            found.append(Part(tap, (..., *source), None if is_whole else (..., *target)))
+    return tuple(sorted(found, key=lambda part: part.target is not None))
+
+
+def overlap(axis: WindowDimension, tap: int) -> tuple[slice, slice]:
+    """Elements of an axis that a tap meets, and the outputs of which it does."""
+    first = axis.low - tap * axis.window_dilation
+    start, stop = max(0, first), min(axis.output, axis.size + first)
+    return slice(start - first, stop - first), slice(start, stop)
+
+
+def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
+    own, xp, geometry = backend.col2im, backend.xp, program.geometry
+    if own is not None:
+        return run_tiled(program, backend, x, kernel, lambda tile, *arrays: own.execute(tile.details, *arrays))
+    groups, inputs, outputs, taps = geometry.groups, geometry.inputs, geometry.outputs, geometry.taps
+    rows = xp.permute_dims(xp.reshape(kernel, (groups, outputs, inputs, taps)), (0, 3, 1, 2))
+    rows = xp.reshape(rows, (groups, taps * outputs, inputs))
+
+    def compute(tile: Tile, x: Array, rows: Array) -> Array:
+        own = tile.geometry
+        products = backend.matmul(rows, xp.reshape(x, (own.batch, own.groups, inputs, prod(own.sizes))))
+        products = xp.reshape(products, (own.batch, own.groups, taps, outputs, *own.sizes))
+        return xp.reshape(add_up(backend, own, tile.details, products), own.y_shape)
+
+    return run_tiled(program, backend, x, rows, compute)
+
+
+def add_up(backend: Backend, geometry: Geometry, parts: Sequence[Part], products: Array) -> Array:
+    """``(N, G, taps, O, *s)`` as ``(N, G, O, *o)``."""
+
+    def read(part: Part) -> Array:
+        return products[:, :, part.tap, ...][part.source]
+
+    whole = [part for part in parts if part.target is None]
+    if len(whole) > 1:
+        total = read(whole[0]) + read(whole[1])
+    elif whole:
+        total = backend.copy(read(whole[0]))
+    else:
+        total = full(backend.xp, products, (*products.shape[:2], geometry.outputs, *geometry.out))
+    for part in whole[2:]:
+        total = backend.add_to(total, read(part))
+    for part in parts[len(whole) :]:
+        total[part.target] += read(part)
+    return total
+
+
+KN2ROW = Algorithm(
+    "kn2row", unsupported, counts, execute, unit, prepare, block=block, crew=products_on, places=places, least=least
+)
