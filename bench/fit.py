@@ -14,7 +14,7 @@ from __future__ import annotations
 import random
 from argparse import ArgumentParser, Namespace
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import product
 from math import log
@@ -34,7 +34,7 @@ from bench.choices import Rivals, Timed, Unit, fit
 from bench.data import RESULTS, load_rows
 from bench.draws import DRAWS, USUAL, draw_geometry
 from bench.planned import call_problem, head
-from bench.priced import Row, by_algorithm, floor_of, plain, timed
+from bench.priced import Row, by_algorithm, floor_of, named_in, plain, timed
 from bench.workloads import LIBRARIES
 
 #: Seconds of one unit before anything was measured: of a call, of what is done a tile or a tap, of an element.
@@ -145,13 +145,13 @@ def by_table(rows: Iterable[Row]) -> dict[str, list[Row]]:
     return found
 
 
-def rivals(rows: Iterable[Row], names: set[str]) -> list[Rivals]:
+def rivals(rows: Sequence[Row], names: set[str]) -> list[Rivals]:
     """What was timed on each geometry, of the algorithms of these names."""
-    found = []
+    found, known = [], named_in(rows)
     for problem, times in rows:
         backend = library_backend(problem.library)
         own = by_algorithm(plain((problem, times), backend)[1]).items()
-        found.append([timed(problem, name, taken, backend) for name, taken in own if name in names])
+        found.append([timed(problem, name, taken, backend, known) for name, taken in own if name in names])
     return [geometry for geometry in found if geometry]
 
 
@@ -167,7 +167,7 @@ def often(rows: list[Row]) -> set[str]:
 def fit_floats(library: str) -> tuple[Prices, dict[str, tuple[float, float]]]:
     """Prices of float32, and the paces of kinds of processors that were measured."""
     rows = {kind: by_table(read_rows(kind, library)).get(library, []) for kind in PROCESSORS}
-    names = often(rows[BASE])
+    names = often([row for own in rows.values() for row in own])
     geometries = {kind: rivals(own, names) for kind, own in rows.items()}
     start = {unit: prior(unit[1]) for unit in units_of(library, names, ["float32"]) | counted(*geometries.values())}
     bounds = bounds_of(start, quickest(geometries[BASE]))

@@ -34,6 +34,11 @@ def head(label: str) -> str:
     return label.removeprefix("auto ").partition("/")[0]
 
 
+def names_in(label: str) -> list[str]:
+    """The algorithms of a `label` and of its parts."""
+    return label.removeprefix("auto ").replace("+", "/").split("/")
+
+
 def same_run(a: Program, b: Program) -> bool:
     """Whether two programs do the same, whatever was asked for."""
     return (

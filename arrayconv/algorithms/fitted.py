@@ -25,8 +25,9 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "viewed column": 4.6e-11,
         },
         "kn2row": {
-            "call": 5e-06, "column": 1e-10, "input": 3e-11, "kernel": 5e-11, "matrix": 1e-06, "output": 5e-11,
-            "product": 5e-12, "run": 5e-09, "shared column": 6e-11, "shared product": 5e-12, "slice": 2e-06, "tile": 1e-05,
+            "call": 1e-06, "column": 1.2e-10, "input": 4e-11, "kernel": 3.3e-10, "matrix": 1e-07, "product": 6.4e-12,
+            "run": 1.15e-08, "shared column": 1.1e-10, "shared product": 6.4e-12, "shared run": 1.1e-08, "slice": 1.8e-06,
+            "tile": 3.1e-06,
         },
         "lags": {
             "call": 1.15e-05, "matrix": 6.81e-08, "moved": 5.99e-10, "partial": 5.33e-10, "product": 9.04e-12,
@@ -72,8 +73,8 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "viewed column": 1.87e-12,
         },
         "kn2row": {
-            "call": 1e-05, "column": 3e-10, "input": 3e-11, "kernel": 5e-11, "matrix": 1e-06, "output": 5e-11,
-            "product": 5e-12, "run": 1e-09, "tile": 1e-05,
+            "call": 1e-06, "column": 3.3e-10, "column 3d": 3.3e-10, "input": 1.1e-10, "kernel": 1.5e-09, "matrix": 1.1e-06,
+            "memory": 5.8e-10, "output": 3e-10, "product": 1.03e-11, "run": 1e-09, "tile": 2.6e-05,
         },
         "lags": {
             "call": 4.28e-05, "matrix": 2.09e-07, "moved": 5.49e-10, "partial": 2.6e-10, "product": 1.43e-11,
@@ -156,10 +157,6 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "large product": 5.05e-12, "loop": 6.78e-06, "matrix": 4.27e-08, "memory": 1.43e-10, "output": 2.75e-10,
             "padded": 1.95e-10, "product": 9.35e-12, "run": 3.46e-10, "slice": 1.14e-07, "strided column": 1.6e-10,
             "summed": 1.26e-10, "viewed column": 5.07e-11, "viewed memory": 4.39e-11, "viewed output": 7.79e-11,
-        },
-        "kn2row": {
-            "call": 5e-06, "column": 1e-10, "input": 3e-11, "kernel": 5e-11, "matrix": 1e-06, "output": 5e-11,
-            "padded": 1e-10, "product": 5e-12, "run": 1e-09, "slice": 1e-07, "tile": 1e-05,
         },
         "lags": {
             "call": 1.41e-06, "matrix": 1.94e-09, "moved": 1.18e-09, "partial": 9.67e-11, "product": 3e-11,

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from ..backend import Backend
 from ..geometry import Geometry, WindowDimension
+from ..onednn import met
 from ..primitives import full
 from ..program import Problem, Program
 from .algorithm import (
@@ -25,7 +26,6 @@ from .algorithm import (
     cache_budget,
     count_of,
     in_floats,
-    padded,
     products_on,
     shared,
     shared_block,
@@ -38,22 +38,29 @@ Array = Any
 
 
 def unsupported(problem: Problem, backend: Backend) -> str | None:
+    geometry = problem.geometry
     if problem.is_integer or problem.is_complex:
         return "it multiplies real floating point numbers"
-    if any(axis.stride > 1 for axis in problem.geometry.axes):
+    if any(axis.stride > 1 for axis in geometry.axes):
         return "a stride would leave out most of its products"
+    if geometry.outputs >= geometry.inputs and not geometry.is_base_dilated:
+        return "it is for fewer channels out than in"
+    if backend.stacks_columns:
+        return f"gemm adds up the products of the first axis's taps on {backend.name}"
     if backend.col2im is not None:
         return backend.col2im.unsupported(problem)
-    if (taps := problem.geometry.taps) > backend.most_slices:
-        return f"{taps} shifted slices; {backend.name} takes {backend.most_slices}"
+    if geometry.taps > backend.most_slices:
+        return f"{geometry.taps} shifted slices; {backend.name} takes {backend.most_slices}"
     return base_dilated(problem)
 
 
 def starts(geometry: Geometry, block: tuple[int, ...]) -> float:
-    """Elements of each channel of x, zeros included, that meet all taps: of tiles that lie side by side some twice."""
-    axes = zip(geometry.axes, block[1:], strict=True)
-    reads = [(axis.output + -(-axis.output // max(1, n)) * (axis.window - 1)) / axis.base_dilation for axis, n in axes]
-    return geometry.batch * geometry.groups * prod(reads)
+    """Elements of each channel of x that meet all taps: of tiles that lie side by side some twice."""
+    reads = 1.0
+    for axis, n in zip(geometry.axes, block[1:], strict=True):
+        pieces, more = -(-axis.output // max(1, n)), (axis.window - 1) / axis.base_dilation
+        reads *= min(axis.output / axis.base_dilation + pieces * more, axis.size + (pieces - 1) * more)
+    return geometry.batch * geometry.groups * reads
 
 
 def unit(problem: Problem, backend: Backend) -> int:
@@ -82,24 +89,33 @@ def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
     return shared_block(geometry, own, count_of(backend.multipliers))
 
 
+#: Floats of an image's products that a cache holds while they are added up.
+CACHED = 2**18
+
+
 def counts(problem: Problem, backend: Backend) -> Counts:
-    """Products of few kernels take what packing x takes; sums, passes over short rows."""
-    geometry, size = problem.geometry, in_floats(problem)
+    """Products of few kernels take what packing x takes; each image packs the kernels. A library's routine makes all
+    sums, and the others those that meet an element.
+    """
+    geometry, size, is_own = problem.geometry, in_floats(problem), backend.col2im is not None
     own = KN2ROW.blocks(problem, backend, budget_of(problem))
     tiles, places = tiles_of(geometry, own), starts(geometry, own) * size
-    columns = places * geometry.outputs * geometry.taps
-    word = shared(products_on(backend), tiles)
+    made = places * geometry.outputs * geometry.taps
+    share = 1.0 if is_own else prod([met(axis) for axis in geometry.axes])
+    sums = made if is_own else prod(geometry.y_shape) * geometry.taps * share * size
+    pieces = max(tiles, geometry.batch) if is_own else tiles
+    word, solid = shared(products_on(backend), tiles), " 3d" if is_own and geometry.ndim > 2 else ""
     return {
         "call": 1.0,
         "tile": float(tiles),
-        "slice": float(tiles * geometry.taps),
+        "slice": 0.0 if is_own else float(tiles * geometry.taps),
         "matrix": float(geometry.batch * geometry.groups),
-        f"{word}product": columns * geometry.inputs,
-        f"{word}column": columns,
-        "run": columns / max(1, geometry.out[-1]),
+        f"{word}product": made * geometry.inputs,
+        f"{word}column{solid}": sums,
+        f"{word}run": sums / max(1, geometry.out[-1]),
+        "memory": max(0.0, made - pieces * CACHED),
         "input": places * geometry.inputs,
-        "kernel": prod(geometry.kernel_shape) * size,
-        "padded": padded(geometry, size) if pads(backend) else 0.0,
+        "kernel": max(tiles, geometry.batch) * prod(geometry.kernel_shape) * size,
         "output": prod(geometry.y_shape) * size,
     }
 
@@ -113,16 +129,10 @@ def least(problem: Problem, backend: Backend) -> Counts:
 
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
-    """What a tile adds up, or the arguments of the library's routine; zeros are left out where sums may be written."""
+    """What a tile adds up, without the zeros around x, or the arguments of the library's routine."""
     own = backend.col2im
-    if own is None:
-        return make_tiling(problem, backend, block, met, pads=pads(backend))
-    return make_tiling(problem, backend, block, lambda part: own.prepare(problem.with_geometry(part)), pads=False)
-
-
-def pads(backend: Backend) -> bool:
-    """Sums that may not be written take slices of one length."""
-    return backend.empty is None and backend.col2im is None
+    details = shifts if own is None else lambda part: own.prepare(problem.with_geometry(part))
+    return make_tiling(problem, backend, block, details, pads=False)
 
 
 class Part(NamedTuple):
@@ -133,7 +143,7 @@ class Part(NamedTuple):
     target: tuple[Any, ...] | None
 
 
-def met(geometry: Geometry) -> tuple[Part, ...]:
+def shifts(geometry: Geometry) -> tuple[Part, ...]:
     """One for each tap, those that meet all outputs first."""
     found = []
     for tap, places in enumerate(product(*map(range, geometry.window))):
