@@ -108,7 +108,6 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     return {
         "call": 1.0,
         "tile": float(tiles),
-        "slice": 0.0 if is_own else float(tiles * geometry.taps),
         "matrix": float(geometry.batch * geometry.groups),
         f"{word}product": made * geometry.inputs,
         f"{word}column{solid}": sums,
@@ -117,6 +116,7 @@ def counts(problem: Problem, backend: Backend) -> Counts:
         "input": places * geometry.inputs,
         "kernel": max(tiles, geometry.batch) * prod(geometry.kernel_shape) * size,
         "output": prod(geometry.y_shape) * size,
+        **({} if is_own else {"slice": float(tiles * geometry.taps)}),
     }
 
 
