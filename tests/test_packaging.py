@@ -59,6 +59,7 @@ OWNERS = {
     "array_api_compat": {"backend"},
     "torch": {
         "backends.torch",
+        "backends.torch_col2im",
         "backends.torch_gradient",
         "backends.torch_native",
         "backends.torch_pad",

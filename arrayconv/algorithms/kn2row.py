@@ -94,24 +94,20 @@ CACHED = 2**18
 
 
 def counts(problem: Problem, backend: Backend) -> Counts:
-    """Products of few kernels take what packing x takes; each image packs the kernels. A library's routine makes all
-    sums, and the others those that meet an element.
-    """
+    """Products of few kernels take what packing x takes; each image packs the kernels."""
     geometry, size, is_own = problem.geometry, in_floats(problem), backend.col2im is not None
     own = KN2ROW.blocks(problem, backend, budget_of(problem))
     tiles, places = tiles_of(geometry, own), starts(geometry, own) * size
-    made = places * geometry.outputs * geometry.taps
-    share = 1.0 if is_own else prod([met(axis) for axis in geometry.axes])
-    sums = made if is_own else prod(geometry.y_shape) * geometry.taps * share * size
+    made, summed = places * geometry.outputs * geometry.taps, sums(problem, backend, own)
     pieces = max(tiles, geometry.batch) if is_own else tiles
-    word, solid = shared(products_on(backend), tiles), " 3d" if is_own and geometry.ndim > 2 else ""
+    word = shared(products_on(backend), tiles)
     return {
         "call": 1.0,
         "tile": float(tiles),
         "matrix": float(geometry.batch * geometry.groups),
         f"{word}product": made * geometry.inputs,
-        f"{word}column{solid}": sums,
-        f"{word}run": sums / max(1, geometry.out[-1]),
+        word + column(problem, backend): summed,
+        f"{word}run": summed / max(1, geometry.out[-1]),
         "memory": max(0.0, made - pieces * CACHED),
         "input": places * geometry.inputs,
         "kernel": max(tiles, geometry.batch) * prod(geometry.kernel_shape) * size,
@@ -120,12 +116,24 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     }
 
 
+def sums(problem: Problem, backend: Backend, block: tuple[int, ...]) -> float:
+    """Floats that are added up: all products by a library's routine, else those that meet an output."""
+    geometry, size = problem.geometry, in_floats(problem)
+    if backend.col2im is not None:
+        return starts(geometry, block) * geometry.outputs * geometry.taps * size
+    return prod(geometry.y_shape) * geometry.taps * prod([met(axis) for axis in geometry.axes]) * size
+
+
+def column(problem: Problem, backend: Backend) -> str:
+    """The word for one of these; of three axes a library has loops of their own."""
+    return "column 3d" if backend.col2im is not None and problem.geometry.ndim > 2 else "column"
+
+
 def least(problem: Problem, backend: Backend) -> Counts:
-    """Sums and packed inputs of a single tile, or as many as threads share."""
+    """The sums of a single tile, at the price of as many as threads share."""
     geometry = problem.geometry
-    places = prod(geometry.y_shape) * in_floats(problem) / prod([axis.base_dilation for axis in geometry.axes])
-    word = shared(products_on(backend), inf)
-    return {"call": 1.0, f"{word}column": places * geometry.taps}
+    word = shared(products_on(backend), inf) + column(problem, backend)
+    return {"call": 1.0, word: sums(problem, backend, (geometry.batch, *geometry.out))}
 
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
