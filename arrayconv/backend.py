@@ -47,13 +47,14 @@ class Workers(Protocol):
 
 class Planning(NamedTuple):
     """What the planner lends to a backend that closes a planned call under differentiation: the run of a program, one
-    for a derived geometry; the seconds of a program, whose kernel may be followed, and of the gradient of the kernel of
-    the library's own convolution.
+    for a derived geometry; the seconds of a program, whose kernel may be followed, and of the gradients of x and of the
+    kernel of the library's own convolution.
     """
 
     execute: Execute
     replan: Callable[..., Program]
     seconds: Callable[[Program, Backend, bool], float]
+    dgrad_seconds: Callable[[Problem, Backend], float]
     wgrad_seconds: Callable[[Problem, Backend], float]
 
 

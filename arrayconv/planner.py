@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from .algorithms import ALGORITHMS, run
 from .algorithms.algorithm import Algorithm, budget_of
+from .algorithms.native import dgrad_seconds
 from .algorithms.rates import part_share
 from .algorithms.wgrad import wgrad_seconds
 from .arguments import read_int, read_word
@@ -286,7 +287,7 @@ def followed_seconds(program: Program, backend: Backend, is_followed: bool) -> f
     return expected_seconds(unseen or program, backend)
 
 
-PLANNING = Planning(run, derive, followed_seconds, wgrad_seconds)
+PLANNING = Planning(run, derive, followed_seconds, dgrad_seconds, wgrad_seconds)
 
 
 @cache

@@ -72,6 +72,10 @@ GEOMETRY = FORWARD.geometry
 BACK, TAPS = GEOMETRY.input_transpose(), GEOMETRY.kernel_transpose()
 
 
+def a_millisecond(*_: Any) -> float:
+    return 1e-3
+
+
 @pytest.mark.parametrize(
     ("own", "planned", "wanted", "is_own"),
     [
@@ -96,7 +100,7 @@ def test_a_recorded_call_is_chosen_by_what_forward_and_derivatives_take(
     def replan(program: Program, geometry: Geometry) -> Program:
         return Program(program.problem.with_geometry(geometry), "gemm")
 
-    planning = Planning(execute, replan, seconds, lambda problem, backend: 1e-3)
+    planning = Planning(execute, replan, seconds, lambda problem, backend: own[BACK], a_millisecond)
     found = ways(FORWARD.problem)
     assert len(found) == 2
     way = choose(planning, library_backend("torch"), FORWARD, found, *wanted)
@@ -111,7 +115,8 @@ def test_another_way_to_a_kernel_gradient_alone_has_to_be_far_faster(groups: int
     planning = Planning(
         execute,
         lambda program, geometry: Program(problem.with_geometry(geometry), "native"),
-        lambda *_: 1e-3,
+        a_millisecond,
+        a_millisecond,
         lambda problem, backend: kernel,
     )
     found = ways(problem)
@@ -121,7 +126,9 @@ def test_another_way_to_a_kernel_gradient_alone_has_to_be_far_faster(groups: int
 
 def test_of_two_ways_that_of_the_faster_kernel_gradient_is_taken() -> None:
     """A convolution without strides is a transposed one too, whose kernel's gradient has other channels in and out."""
-    planning = Planning(execute, derive, lambda *_: 1e-3, lambda problem, backend: float(problem.geometry == GEOMETRY))
+    planning = Planning(
+        execute, derive, a_millisecond, a_millisecond, lambda problem, backend: float(problem.geometry == GEOMETRY)
+    )
     backend, found = library_backend("torch"), ways(FORWARD.problem)
     way = choose(planning, backend, FORWARD, found, True, True)
     assert way == found[1] and way.geometry == BACK

@@ -237,7 +237,21 @@ def test_the_way_that_torch_runs_it(
     groups: int, inputs: int, outputs: int, axis: tuple[int, ...], ndim: int, kind: str
 ) -> None:
     geometry = Geometry(2, groups, inputs, outputs, (WindowDimension(*axis),) * ndim)
-    assert torch_counts.onednn_kind(geometry)[0] == kind
+    assert kind_of(geometry) == kind
+
+
+def kind_of(geometry: Geometry) -> str:
+    return torch_counts.onednn_kind(geometry, torch_counts.is_by_matrices(geometry))[0]
+
+
+@pytest.mark.parametrize(("batch", "word"), [(1, "base dilated folded"), (2, "base dilated dense")])
+def test_a_gradient_goes_the_way_of_its_convolution(batch: int, word: str) -> None:
+    """A small image's is one of matrices, however large dy is; a transposed convolution of dy would be oneDNN's."""
+    axis = WindowDimension(4000, 9, 4)
+    problem = ac.plan(ac.conv, (1, 1, 9), (1, 1, 3), library="torch").program.problem
+    forward = problem.with_geometry(Geometry(batch, 1, 1, 64, (axis,)))
+    assert torch_counts.torch_back_counts(forward)[word] > 0
+    assert kind_of(forward.geometry.input_transpose()) == "base dilated dense"
 
 
 def test_a_transposed_convolution_writes_no_vectors() -> None:
@@ -247,11 +261,11 @@ def test_a_transposed_convolution_writes_no_vectors() -> None:
         axis = WindowDimension(9, 3, base_dilation=base_dilation)
         geometry = Geometry(4, 1, 8, 1, (axis, axis))
         counts = torch_counts.onednn_counts(problem.with_geometry(geometry))
-        word = torch_counts.onednn_kind(geometry)[0] if base_dilation == 1 else "base dilated"
+        word = kind_of(geometry) if base_dilation == 1 else "base dilated"
         assert counts[f"{word} output"] == each * 4 * axis.output**2
     volume = Geometry(1, 1, 2, 8, (WindowDimension(20, 3, base_dilation=2),) * 3)
     assert onednn.is_lone_volume(volume)
-    assert torch_counts.onednn_kind(volume)[0] == "base dilated folded"
+    assert kind_of(volume) == "base dilated folded"
 
 
 @pytest.mark.parametrize(("base_dilation", "word"), [(1, "unfolded"), (2, "base dilated")])

@@ -16,8 +16,9 @@ from ..geometry import Geometry
 from ..program import Problem, Program
 from .algorithm import Algorithm, block_shape, positions, prepared
 from .native_counts import convolution_counts, pieced
-from .rates import Counts
+from .rates import Counts, seconds_of
 from .tiles import Tile, Tiling, make_tiling, run_tiled
+from .torch_counts import torch_back_counts
 
 Array = Any
 
@@ -87,6 +88,11 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
 
 
 NATIVE = Algorithm("native", unsupported, counts, execute, prepare=prepare, block=block)
+
+
+def dgrad_seconds(problem: Problem, backend: Backend) -> float:
+    """Estimated, for the gradient of a convolution's x in autograd ("dgrad" in cuDNN), by torch's rules."""
+    return seconds_of(NATIVE.rates(problem, backend), torch_back_counts(problem))
 
 
 def inner(problem: Problem, backend: Backend) -> str:

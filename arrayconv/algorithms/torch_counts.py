@@ -57,12 +57,21 @@ def unfolding_counts(problem: Problem) -> Counts:
     }
 
 
-def onednn_counts(problem: Problem) -> Counts:
+def torch_back_counts(problem: Problem) -> Counts:
+    """Of the gradient of a convolution's x: its transposed one's, by matrices where the convolution itself is."""
+    back = problem.with_geometry(problem.geometry.input_transpose())
+    return (
+        torch_counts(back) if problem.accumulator in UNFOLDING else onednn_counts(back, is_unfolded(problem.geometry))
+    )
+
+
+def onednn_counts(problem: Problem, by_matrices: bool | None = None) -> Counts:
     """oneDNN computes output channels in vectors: one channel costs as much as sixteen, and of a depthwise convolution
     sixteen groups as much as one. Groups of several channels have vectors each, or share them by fours.
     """
     geometry, size = problem.geometry, in_floats(problem)
-    kind, vectors = onednn_kind(geometry)
+    by_matrices = is_by_matrices(geometry) if by_matrices is None else by_matrices
+    kind, vectors = onednn_kind(geometry, by_matrices)
     # A base dilation is a transposed convolution's stride: every element of x meets every tap, what is cropped too; and
     # channels are written as they are, others in whole vectors.
     starts = prod(geometry.sizes if geometry.is_base_dilated else geometry.out)
@@ -83,7 +92,7 @@ def onednn_counts(problem: Problem) -> Counts:
         moved[f"{word} column"] = geometry.batch * channels * starts * geometry.taps * size
     return {
         "call": 1.0,
-        "primitive": float(not is_unfolded(geometry)),
+        "primitive": float(not by_matrices),
         "group": float(geometry.batch * geometry.groups) if "grouped" in kind or "blocked" in kind else 0.0,
         kind: pairs * vectors,
         f"{word} output": results,
@@ -97,13 +106,19 @@ def is_alone(geometry: Geometry, kind: str) -> bool:
     return kind == "wide" and geometry.ndim == 1 and geometry.batch == 1
 
 
-def onednn_kind(geometry: Geometry) -> tuple[str, int]:
+def is_by_matrices(geometry: Geometry) -> bool:
+    """Whether windows are copied and multiplied, or products added up, without oneDNN."""
+    return not is_onednn(geometry) if geometry.is_base_dilated else is_unfolded(geometry)
+
+
+def onednn_kind(geometry: Geometry, by_matrices: bool) -> tuple[str, int]:
     """The first way that serves, and the output channels that it computes."""
-    way = transposed_way if geometry.is_base_dilated else grouped_way if geometry.groups > 1 else dense_way
     if geometry.taps == 1:
         word, vectors = pointwise(geometry), geometry.groups * in_vectors(geometry.outputs)
+    elif geometry.is_base_dilated:
+        word, vectors = transposed_way(geometry, by_matrices)
     else:
-        word, vectors = way(geometry)
+        word, vectors = grouped_way(geometry) if geometry.groups > 1 else dense_way(geometry, by_matrices)
     if geometry.is_base_dilated:
         return f"base dilated {word}", vectors
     return word + " 3d" * (geometry.ndim > 2 and word not in FLAT), vectors
@@ -113,9 +128,9 @@ def onednn_kind(geometry: Geometry) -> tuple[str, int]:
 FLAT = "pointwise", "strided pointwise", "pointwise grouped", "strided pointwise grouped", "wide"
 
 
-def transposed_way(geometry: Geometry) -> tuple[str, int]:
+def transposed_way(geometry: Geometry, by_matrices: bool) -> tuple[str, int]:
     groups, outputs, is_sparse = geometry.groups, geometry.outputs, not is_plain(geometry)
-    if groups == 1 and (is_sparse or not is_onednn(geometry)):
+    if groups == 1 and (is_sparse or by_matrices):
         return "folded", outputs  # products of each element with all taps, which are then added up
     if groups > 1:
         word, vectors = grouped_way(geometry)
@@ -135,10 +150,10 @@ def grouped_way(geometry: Geometry) -> tuple[str, int]:
     return "grouped", groups * in_vectors(outputs)
 
 
-def dense_way(geometry: Geometry) -> tuple[str, int]:
+def dense_way(geometry: Geometry, by_matrices: bool) -> tuple[str, int]:
     inputs, outputs, ndim = geometry.inputs, geometry.outputs, geometry.ndim
     channels = in_vectors(outputs)
-    if is_unfolded(geometry):
+    if by_matrices:
         return "unfolded", outputs
     if outputs == 1 and geometry.taps >= LONG:
         return "long", channels
@@ -176,9 +191,9 @@ def copies(geometry: Geometry, kind: str) -> tuple[int, int]:
 def torch_copies(problem: Problem) -> tuple[int, int]:
     """Bytes of `copies`, where there are any."""
     geometry = problem.geometry
-    if problem.accumulator in UNFOLDING or is_unfolded(geometry):
+    if problem.accumulator in UNFOLDING or is_by_matrices(geometry):
         return 0, 0
-    kind, _ = onednn_kind(geometry)
+    kind, _ = onednn_kind(geometry, by_matrices=False)
     if not is_copied(kind):
         return 0, 0
     read, written = copies(geometry, kind)

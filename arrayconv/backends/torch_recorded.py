@@ -106,13 +106,11 @@ def choose(
     problem, geometry = program.problem, program.geometry
     back = geometry.input_transpose()
 
-    def native(own: Geometry) -> float:
-        return planning.seconds(Program(problem.with_geometry(own), "native"), backend, to_kernel)
-
     def taps(way: Way) -> float:
         return to_kernel * planning.wgrad_seconds(problem.with_geometry(way.geometry), backend)
 
-    own = native(geometry) + to_x * native(back)
+    own = planning.seconds(Program(problem, "native"), backend, to_kernel)
+    own += to_x * planning.dgrad_seconds(problem, backend)
     best = min(found, key=taps)
     parts = [geometry, *[back] * to_x, *[geometry.kernel_transpose()] * to_kernel]
     programs = [planning.replan(program, part) for part in parts]
