@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from test_geometry import correlate
 
 import arrayconv as ac
-from arrayconv.algorithms import ALGORITHMS
+from arrayconv.algorithms import ALGORITHMS, kn2row_residues
 from arrayconv.backend import library_backend
 from arrayconv.geometry import Geometry, WindowDimension
 from arrayconv.planner import current_settings, execute, make_problem, make_program
@@ -21,16 +22,20 @@ from arrayconv.planner import current_settings, execute, make_problem, make_prog
 LIBRARIES: dict[str, Any] = {
     "numpy": lambda array: array.astype("float32"),
     "torch": lambda array: torch.from_numpy(array.astype("float32")),
+    "jax": lambda array: jnp.asarray(array, "float32"),
 }
+
+#: Those that take strides of 1 with a base dilation, and one without.
+DILATED, PLAIN = ("torch", "jax"), ("numpy", "torch")
 
 
 @st.composite
 def geometries(draw: st.DrawFn, library: str) -> Geometry:
-    """Windows of any size, zeros of any number, cropped elements; of torch base dilations, and one group."""
+    """Windows of any size, zeros of any number, cropped elements; base dilations where they are taken."""
     axes = []
     for _ in range(draw(st.integers(1, 3))):
         size, taps, dilation = (draw(st.integers(1, high)) for high in (7, 4, 2))
-        step = draw(st.integers(1, 3)) if library == "torch" else 1
+        step = draw(st.integers(1 + (library not in PLAIN), 3)) if library in DILATED else 1
         low, high = draw(st.integers(-1, 4)), draw(st.integers(-1, 4))
         base, window = (size - 1) * step + 1, (taps - 1) * dilation + 1
         high += max(0, window - base - low - high)
@@ -45,11 +50,12 @@ def integers(shape: tuple[int, ...], seed: int) -> np.ndarray[Any, Any]:
     return np.random.default_rng(seed).integers(-9, 10, shape)
 
 
-@pytest.mark.parametrize("workspace", [2**26, 2**10])
-@pytest.mark.parametrize("name", LIBRARIES)
+@pytest.mark.parametrize(
+    ("name", "workspace"), [("numpy", 2**26), ("numpy", 2**10), ("torch", 2**26), ("torch", 2**10), ("jax", 2**26)]
+)
 @given(data=st.data())
 def test_it_is_the_definition(name: str, workspace: int, data: st.DataObject) -> None:
-    """Of whole images, and of tiles that share elements of x."""
+    """Of whole images, and of tiles that share elements of x; JAX refuses images that don't fit."""
     geometry, backend = data.draw(geometries(name)), library_backend(name)
     x, kernel = integers(geometry.x_shape, 0), integers(geometry.kernel_shape, 1)
     with ac.settings(workspace=workspace):
@@ -62,7 +68,7 @@ def test_it_is_the_definition(name: str, workspace: int, data: st.DataObject) ->
 
 def test_small_workspaces_make_tiles() -> None:
     with ac.settings(workspace=2**16):
-        for name in LIBRARIES:
+        for name in PLAIN:
             plan = ac.plan(ac.conv, (2, 8, 60, 60), (2, 8, 3, 3), padding=1, library=name, algorithm="kn2row")
             assert plan.program.block < (2, 60, 60) and plan.program.workspace <= 2**16
 
@@ -71,9 +77,30 @@ def test_what_is_not_finite_stays_within_its_windows() -> None:
     x, kernel = np.ones((1, 4, 9, 9), "float32"), np.ones((1, 4, 3, 3), "float32")
     x[0, 1, 4, 4], x[0, 2, 0, 0] = np.nan, np.inf
     expected = ac.conv(x, kernel, padding=1, algorithm="direct")
-    for array in LIBRARIES.values():
-        y = ac.conv(array(x), array(kernel), padding=1, algorithm="kn2row")
+    for name in PLAIN:
+        y = ac.conv(*map(LIBRARIES[name], (x, kernel)), padding=1, algorithm="kn2row")
         np.testing.assert_array_equal(np.asarray(y), expected)
+    kernel = kernel.transpose(1, 0, 2, 3)
+    expected = ac.conv_transpose(x, kernel, stride=2, padding=1, algorithm="phases")
+    for name in DILATED:
+        y = np.asarray(ac.conv_transpose(*map(LIBRARIES[name], (x, kernel)), stride=2, padding=1, algorithm="kn2row"))
+        np.testing.assert_array_equal(np.isnan(y), np.isnan(expected))
+        np.testing.assert_array_equal(np.isfinite(y), np.isfinite(expected))
+
+
+@pytest.mark.parametrize("looped", [1, 2**30])
+def test_jax_loops_over_images(looped: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other, or all at once; some at a time where the workspace holds no more."""
+    monkeypatch.setattr(kn2row_residues, "LOOPED", looped)
+    shapes = (6, 4, 9, 8), (4, 2, 5, 3)
+    x, kernel = (integers(shape, seed).astype("float32") for seed, shape in enumerate(shapes))
+    with ac.settings(workspace=2**16):
+        own = ac.plan(ac.conv_transpose, *shapes, stride=(3, 2), library="jax", algorithm="kn2row").program
+        assert kn2row_residues.images_of(own.problem) == (1 if looped == 1 else 2)
+        y = ac.conv_transpose(*map(LIBRARIES["jax"], (x, kernel)), stride=(3, 2), algorithm="kn2row")
+        np.testing.assert_array_equal(y, ac.conv_transpose(x, kernel, stride=(3, 2), algorithm="phases"))
+    with ac.settings(workspace=2**12), pytest.raises(ValueError, match="the products of an image take"):
+        ac.plan(ac.conv_transpose, *shapes, stride=(3, 2), library="jax", algorithm="kn2row")
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")  # by torch.func.jvp itself
@@ -122,7 +149,7 @@ def test_reasons(library: str, channels: tuple[int, int], options: dict[str, Any
         ac.plan(ac.conv, x, (*channels, 3, 3), library=library, algorithm="kn2row", **options)
 
 
-@pytest.mark.parametrize("name", LIBRARIES)
+@pytest.mark.parametrize("name", PLAIN)
 @pytest.mark.parametrize(
     ("x", "kernel"),
     [((1, 32, 128, 128), (1, 32, 5, 5)), ((8, 512, 31, 31), (1, 512, 4, 4)), ((8, 32, 8192), (1, 32, 7))],
@@ -136,7 +163,7 @@ def test_a_library_s_routine_is_counted_by_what_it_makes() -> None:
     """All products, those beside the result too; NumPy's sums are those that meet an element."""
     axis = WindowDimension(8, 3, 1, 1, 1)
     geometry, counted = Geometry(1, 1, 4, 2, (axis,)), {}
-    for name in LIBRARIES:
+    for name in PLAIN:
         backend = library_backend(name)
         problem = make_problem(geometry, "float32", backend, "cpu", current_settings())
         counted[name] = ALGORITHMS["kn2row"].counts(problem, backend)

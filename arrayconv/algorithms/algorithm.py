@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
@@ -96,6 +96,22 @@ class Algorithm(NamedTuple):
         if self.block is not None:
             return self.block(problem, backend, budget)
         return block_shape(problem.geometry, self.unit(problem, backend), budget)
+
+
+#: The fields of an algorithm that depend on the way it goes.
+CHOSEN = ("unsupported", "counts", "execute", "unit", "prepare", "block", "places", "fixed", "least")
+
+
+def by_backend(name: str, choose: Callable[[Backend], Algorithm], fields: Sequence[str] = CHOSEN) -> Algorithm:
+    """Matrix products in several ways, each with all ``fields``; ``choose`` gives the one that suits a backend."""
+
+    def field(what: str) -> Any:
+        def call(first: Any, backend: Backend, *more: Any) -> Any:
+            return getattr(choose(backend), what)(first, backend, *more)
+
+        return call
+
+    return Algorithm(name, crew=products_on, **{what: field(what) for what in fields})
 
 
 def loops_on(backend: Backend) -> Workers | None:

@@ -21,36 +21,36 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
     },
     "jax integer": {
         "direct": {
-            "fresh": 6.29e-10, "looped part": 7.98e-07, "output": 2.08e-10, "run": 3.26e-10,
+            "fresh": 6.27e-10, "looped part": 8.02e-07, "output": 2.09e-10, "run": 3.27e-10,
         },
         "gemm": {
-            "large product": 4.21e-11, "padded": 3.26e-10, "product": 7.75e-11, "run": 9.57e-10,
-            "viewed memory": 1.66e-11, "viewed output": 3.44e-11,
+            "large product": 4.19e-11, "padded": 3.62e-10, "product": 7.7e-11, "run": 9.63e-10,
+            "viewed memory": 1.65e-11, "viewed output": 3.41e-11,
         },
         "native": {
-            "plain grouped output": 6.68e-10, "plain grouped product": 8.45e-10, "plain output": 5.41e-10,
+            "plain grouped output": 6.68e-10, "plain grouped product": 8.47e-10, "plain output": 5.41e-10,
             "plain product": 2.43e-10,
         },
         "reduce": {
-            "product": 3.15e-11, "run": 2.35e-10, "slice": 4.48e-06, "strided product": 6.89e-11,
+            "product": 3.06e-11, "run": 2.61e-10, "slice": 4.34e-06, "strided product": 6.93e-11,
         },
     },
     "jax complex": {
         "direct": {
-            "fresh": 9.96e-10, "run": 1.36e-09, "split input": 6.24e-10,
+            "fresh": 9.95e-10, "run": 1.36e-09, "split input": 6.26e-10,
         },
         "fft": {
-            "product": 9.49e-10, "step": 2.72e-10,
+            "product": 9.52e-10, "step": 2.71e-10,
         },
         "gemm": {
-            "column": 2.91e-10, "fresh": 3.34e-10, "large product": 2.24e-11, "product": 4.54e-11,
-            "viewed memory": 7.73e-11,
+            "column": 2.9e-10, "fresh": 3.33e-10, "large product": 2.25e-11, "product": 4.53e-11,
+            "viewed memory": 7.61e-11,
         },
         "lags": {
-            "product": 6.97e-11,
+            "product": 6.96e-11,
         },
         "native": {
-            "dense": 5.74e-12, "input": 1.39e-09, "kernel": 2.21e-09, "output": 8.24e-10,
+            "dense": 5.81e-12, "input": 1.4e-09, "kernel": 2.21e-09, "output": 8.24e-10,
         },
     },
     "torch integer": {

@@ -15,11 +15,13 @@ from ..program import Problem, Program
 from .algorithm import (
     ALGORITHMS,
     CACHED,
+    CHOSEN,
     Algorithm,
     base_dilated,
     beyond_cache,
     block_shape,
     budget_of,
+    by_backend,
     cache_budget,
     count_of,
     fresh,
@@ -29,7 +31,6 @@ from .algorithm import (
     pieces,
     positions,
     prepared,
-    products_on,
     shared,
     shared_block,
     tiles_of,
@@ -206,14 +207,9 @@ def least(problem: Problem, backend: Backend) -> Counts:
 TILED = Algorithm("gemm", unsupported, counts, execute, unit, prepare, block=block, groups=groups, least=least)
 
 
-def by_backend(field: str) -> Any:
-    """A field of the way that suits the backend, which is the second argument of each."""
-
-    def call(what: Any, backend: Backend, *more: Any) -> Any:
-        return getattr(STACKED if backend.stacks_columns else TILED, field)(what, backend, *more)
-
-    return call
+def way(backend: Backend) -> Algorithm:
+    """The record that suits a backend."""
+    return STACKED if backend.stacks_columns else TILED
 
 
-FIELDS = ("unsupported", "counts", "execute", "unit", "prepare", "block", "groups", "places", "fixed", "least")
-GEMM = Algorithm("gemm", crew=products_on, **{field: by_backend(field) for field in FIELDS})
+GEMM = by_backend("gemm", way, (*CHOSEN, "groups"))
