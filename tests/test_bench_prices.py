@@ -14,7 +14,7 @@ from arrayconv.algorithms.rates import Paces, is_product
 from arrayconv.backend import library_backend
 from bench import choices, draws, fit, planned
 from bench.choices import Rivals, Unit
-from bench.priced import Row, floor_of
+from bench.priced import Row, floor_of, named_in, timed
 
 BACKEND = library_backend("torch")
 TORCH = {(name, unit): price for name, units in SECONDS["torch"].items() for unit, price in units.items()}
@@ -65,6 +65,16 @@ def test_a_fit_makes_the_choices_right() -> None:
 
     assert cost(start) > 0.1
     assert cost(found) < cost(start) / 4
+
+
+def test_a_rewrite_is_priced_by_the_parts_that_it_was_timed_with() -> None:
+    """One that was timed before there was an algorithm which its parts take today."""
+    backend = library_backend("numpy")
+    problem = ac.plan(ac.conv_transpose, (1, 512, 3000), (512, 2, 8), stride=4).program.problem
+    today = timed(problem, "subpixel", 1.0, backend)
+    earlier = timed(problem, "subpixel", 1.0, backend, named_in([(problem, {"auto subpixel/gemm": 1.0})]))
+    assert {name for name, _ in today.counts} == {"subpixel", "kn2row"}
+    assert {name for name, _ in earlier.counts} == {"subpixel", "gemm"}
 
 
 def test_a_type_has_the_prices_that_are_far_from_float32_s(monkeypatch: pytest.MonkeyPatch) -> None:
