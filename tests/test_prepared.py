@@ -35,7 +35,7 @@ def fresh_program(name: str, library: str = "numpy") -> Program:
         geometry = replace(DERIVED, axes=(WindowDimension(200, 3 if name == "winograd" else 195),) * 2)
     if name == "trim":
         geometry = replace(DERIVED, axes=(WindowDimension(200, 3, 1, 300, 300, 300),) * 2)
-    if name == "stretch":
+    if name in ("stretch", "kn2row"):
         geometry = replace(DERIVED, inputs=17)
     if name == "abreast":
         geometry = replace(DERIVED, outputs=255, axes=(WindowDimension(3, 3), WindowDimension(80, 60)))
