@@ -38,10 +38,13 @@ class Sink:
     def add(self, row: dict[str, Any]) -> None:
         """One line of the file."""
         self.rows.append(row)
-        if self.path is None:
-            return
-        self.path.parent.mkdir(exist_ok=True)
-        write(self.path, self.head, self.rows)
+        self.write()
+
+    def write(self) -> None:
+        """All rows, as they are now."""
+        if self.path is not None:
+            self.path.parent.mkdir(exist_ok=True)
+            write(self.path, self.head, self.rows)
 
 
 def write(path: Path, head: dict[str, Any], rows: list[dict[str, Any]]) -> None:
