@@ -164,6 +164,43 @@ def test_regret_is_read_back_as_problems(tmp_path: Path, monkeypatch: pytest.Mon
     assert "batch 2, 1 x 3 -> 4 channels; 8(0,0)*3 8(0,0)*3" in regret.summary("numpy", [row])
 
 
+def test_striking_rows_are_read_anew_when_all_are_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those alone, and the better reading of each algorithm counts."""
+    monkeypatch.setattr(data, "RESULTS", tmp_path)
+    monkeypatch.setattr(timing, "REST", 0.0)
+    measured, read = list[str](), list[float]()
+
+    def measure(*_: Any) -> dict[str, Any]:
+        measured.append("row")
+        return {"auto": "gemm", "seconds": {"gemm": 3.0 if len(measured) == 2 else 1.0, "direct": 1.0}}
+
+    def read_again(earlier: dict[str, float], *_: Any) -> dict[str, float]:
+        assert len(measured) == 3
+        read.append(earlier["gemm"])
+        return earlier | {"gemm": 0.5}
+
+    monkeypatch.setattr(regret, "measure", measure)
+    monkeypatch.setattr(regret, "read_again", read_again)
+    sink = data.Sink("some", "regret")
+    regret.measure_all("numpy", Namespace(seed=0, draw=None, count=3, dtype=["float32"], seconds=0, factor=10), sink)
+    assert read == [3.0]
+    for rows in (sink.rows, data.load(tmp_path / "some.json")["rows"]):
+        assert [row["seconds"]["gemm"] for row in rows] == [1.0, 0.5, 1.0]
+
+
+def test_of_two_readings_the_better_one_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was ten times behind, and more, is not run again."""
+    monkeypatch.setattr(timing, "REST", 0.0)
+    problem = planned.call_problem(ac.plan(ac.conv, (2, 3, 8, 8), (4, 3, 3, 3)).program.geometry, "numpy")
+    labels = [candidate.label for candidate in regret.contest(problem, "numpy", 10.0)[1]]
+    assert {"gemm", "direct"} <= set(labels)
+    earlier = dict.fromkeys(labels, 1.0) | {"direct": 1e9, "gemm": 1e-9}
+    found = regret.read_again(earlier, problem, "numpy", 0.0, 10.0)
+    assert found["direct"] == 1e9 and found["gemm"] == 1e-9
+    found = regret.read_again(dict.fromkeys(labels, 1.0), problem, "numpy", 0.0, 10.0)
+    assert all(0 < taken < 1 for taken in found.values())
+
+
 def test_an_algorithm_is_timed_again_and_the_others_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "RESULTS", tmp_path)
     monkeypatch.setattr(timing, "REST", 0.0)

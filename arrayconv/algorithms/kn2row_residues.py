@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from ..backend import Backend
 from ..geometry import Geometry
 from ..program import Problem, Program
+from ..transposes import VECTOR
 from .algorithm import Algorithm, budget_of, fresh, in_floats
 from .gemm_cuts import divisor
 from .interleave import interleave
@@ -86,6 +87,8 @@ def unsupported(problem: Problem, backend: Backend) -> str | None:
         return f"{geometry.taps} shifted slices; {backend.name} takes {backend.most_slices}"
     if (reason := refused(problem) or too_wide(geometry)) is not None:
         return reason
+    if geometry.inputs < VECTOR:
+        return f"{geometry.inputs} channels in; it takes {VECTOR}, and fewer are summed without a product"
     if (bytes_held := fixed(problem, backend)) > budget_of(problem):
         return f"the products of an image take {bytes_held} bytes; settings(workspace=...) admits more"
     return None
