@@ -18,10 +18,11 @@ from ..program import Problem, Program
 from ..transposes import VECTOR
 from .algorithm import Algorithm, budget_of, fresh, in_floats
 from .gemm_cuts import divisor
+from .gemm_stacks import rows_of
 from .interleave import interleave
-from .kn2row_tiles import products_of, refused, rows_of, too_wide
+from .kn2row_tiles import products_of, refused, too_wide
 from .rates import Counts
-from .subpixel import merge
+from .subpixel import merge, parts
 from .tiles import Tile, Tiling, make_tiling, run_tiled
 
 Array = Any
@@ -46,7 +47,7 @@ def residues_of(problem: Problem, geometry: Geometry) -> Residues:
     """Taps are numbered as the kernel has them, the last axis fastest."""
     merged, numbers = [merge(axis) for axis in geometry.axes], range(geometry.taps)
     taps = dict(zip(product(*map(range, geometry.window)), numbers, strict=True))
-    out, parts = tuple([own.axis.output for own in merged]), []
+    out, residues = tuple([own.axis.output for own in merged]), []
     for rows in product(*[own.taps for own in merged]):
         met = [
             [(place, tap) for place, tap in enumerate(row) if tap < axis.kernel]
@@ -56,14 +57,14 @@ def residues_of(problem: Problem, geometry: Geometry) -> Residues:
         for pairs in product(*met):
             source = [slice(place, place + n) for (place, _), n in zip(pairs, out, strict=True)]
             found.append((taps[tuple(tap for _, tap in pairs)], (..., *source)))
-        parts.append(tuple(found))
+        residues.append(tuple(found))
     widths = tuple([(own.axis.low, own.axis.high) for own in merged])
-    return Residues(widths, tuple([len(own.taps) for own in merged]), out, tuple(parts), images_of(problem))
+    return Residues(widths, tuple([len(own.taps) for own in merged]), out, tuple(residues), images_of(problem))
 
 
 def read(geometry: Geometry) -> int:
     """Elements of each channel of an image with its zeros."""
-    return prod([merge(axis).axis.padded for axis in geometry.axes])
+    return prod([axis.padded for axis in parts(geometry)[0].axes])
 
 
 def image_floats(geometry: Geometry) -> int:
@@ -136,7 +137,7 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
         images = divisor(x.shape[0], own.images)
         return backend.each_part(partial(add_residues, backend, tile.geometry, own, rows), x, images)
 
-    return run_tiled(program, backend, x, rows_of(backend, program.geometry, kernel), compute)
+    return run_tiled(program, backend, x, rows_of(backend, program.geometry, program.geometry.taps, kernel), compute)
 
 
 def add_residues(backend: Backend, geometry: Geometry, own: Residues, rows: Array, x: Array) -> Array:
@@ -146,12 +147,12 @@ def add_residues(backend: Backend, geometry: Geometry, own: Residues, rows: Arra
     products = products_of(backend, geometry, rows, x)
     shape = (x.shape[0], geometry.groups * geometry.outputs, *own.out)
 
-    def total(parts: Sequence[tuple[int, tuple[Any, ...]]]) -> Array:
+    def total(residue: Sequence[tuple[int, tuple[Any, ...]]]) -> Array:
         """Of a residue; one may meet no tap."""
-        found = [products[:, :, tap, ...][source] for tap, source in parts]
+        found = [products[:, :, tap, ...][source] for tap, source in residue]
         return xp.reshape(sum(found[1:], found[0]), shape) if found else xp.zeros(shape, dtype=x.dtype)
 
-    y = interleave(backend, [total(parts) for parts in own.parts], own.counts)
+    y = interleave(backend, [total(residue) for residue in own.parts], own.counts)
     return y[(..., *[slice(0, n) for n in geometry.out])]
 
 

@@ -28,6 +28,7 @@ from .algorithm import (
     shared_block,
     tiles_of,
 )
+from .gemm_stacks import rows_of
 from .rates import Counts
 from .tiles import Tile, Tiling, make_tiling, run_tiled
 
@@ -150,13 +151,6 @@ def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tilin
     return make_tiling(problem, backend, block, shifts, pads=False)
 
 
-def rows_of(backend: Backend, geometry: Geometry, kernel: Array) -> Array:
-    """The kernels of all taps, ``(G, taps * O, I)``."""
-    groups, inputs, outputs, taps = geometry.groups, geometry.inputs, geometry.outputs, geometry.taps
-    rows = backend.xp.reshape(kernel, (groups, outputs, inputs, taps))
-    return backend.xp.reshape(backend.xp.permute_dims(rows, (0, 3, 1, 2)), (groups, taps * outputs, inputs))
-
-
 def products_of(backend: Backend, geometry: Geometry, rows: Array, x: Array) -> Array:
     """``(N, G * I, *s)`` as ``(N, G, taps, O, *s)``."""
     images, sizes, xp = x.shape[0], x.shape[2:], backend.xp
@@ -169,7 +163,7 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
         products = products_of(backend, tile.geometry, rows, x)
         return backend.xp.reshape(add_up(backend, tile.geometry, tile.details, products), tile.geometry.y_shape)
 
-    return run_tiled(program, backend, x, rows_of(backend, program.geometry, kernel), compute)
+    return run_tiled(program, backend, x, rows_of(backend, program.geometry, program.geometry.taps, kernel), compute)
 
 
 def add_up(backend: Backend, geometry: Geometry, parts: Sequence[Part], products: Array) -> Array:
