@@ -13,7 +13,6 @@ from arrayconv.algorithms import prepared
 from arrayconv.algorithms.gemm import runs
 from arrayconv.algorithms.gemm_buffers import FEW, phases
 from arrayconv.backend import library_backend
-from arrayconv.backends.numpy import UNPACKED, matmul
 from arrayconv.backends.workers import WORKERS
 from arrayconv.geometry import Geometry, WindowDimension
 
@@ -74,20 +73,6 @@ def test_tiles_of_some_groups(library: Library, algorithm: str, shape: tuple[int
             assert sum(groups) >= 13 > max(groups) and program.workspace <= workspace
         x, kernel = (RNG.integers(-9, 9, own).astype("float32") for own in (shape, kernel_shape))
         library.check(ac.conv, x, kernel, **options)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
-@pytest.mark.parametrize("rows", [1, 2, 5, 7, 8])
-def test_thin_products_in_pieces(rows: int, dtype: str) -> None:
-    """Of either side, of stacks that are broadcast, and into a buffer that is a part of another."""
-    a = RNG.integers(-4, 5, (2, 1, rows, 40)).astype(dtype)
-    b = RNG.integers(-4, 5, (3, 40, UNPACKED // (40 * rows) + 7)).astype(dtype)
-    expected = np.einsum("abij,cjk->acik", a.astype("int64"), b.astype("int64"))
-    np.testing.assert_array_equal(matmul(a, b), expected)
-    np.testing.assert_array_equal(matmul(b.swapaxes(1, 2), a.swapaxes(2, 3)), expected.swapaxes(2, 3))
-    whole = np.zeros((*expected.shape[:-1], expected.shape[-1] + 9), dtype)
-    assert matmul(a, b, out=whole[..., 4:-5]).dtype == dtype
-    np.testing.assert_array_equal(whole, np.pad(expected, [(0, 0)] * 3 + [(4, 5)]))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -14,12 +14,13 @@ from _thread import allocate_lock  # threading's Lock; the module would be loade
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
+from typing import Any
 
 #: Seconds for which a crowd is expected back: its members read and write between their blocks.
 STAY = 0.1
 
-#: How OpenBLAS's builds name ``get_num_threads`` and ``set_num_threads``: NumPy's own wheels first.
-NAMES = ("scipy_openblas_{}_num_threads64_", "openblas_{}_num_threads64_", "openblas_{}_num_threads")
+#: How OpenBLAS's builds name their functions: NumPy's own wheels first.
+NAMES = ("scipy_openblas_{}64_", "openblas_{}64_", "openblas_{}")
 
 
 class Crowd:
@@ -34,6 +35,11 @@ class Crowd:
     def threads(self) -> int:
         """Those that a product has when there is no crowd."""
         return self._threads if self._callers else self._read()
+
+    @property
+    def now(self) -> int:
+        """Those that a product has, in a crowd or not."""
+        return self._read()
 
     @contextmanager
     def join(self, callers: int = 1) -> Iterator[None]:
@@ -66,20 +72,37 @@ class Crowd:
         self._lock, self._callers, self._until = allocate_lock(), 0, 0.0
 
 
-def find_crowd() -> Crowd | None:
-    """That of the OpenBLAS which NumPy has loaded; None: it has another BLAS, or Python no `ctypes`."""
+def find_functions(*verbs: str) -> list[Any]:
+    """Those of the OpenBLAS which NumPy has loaded, none where it has another BLAS, or Python no `ctypes`."""
     try:
         from ctypes import PyDLL
 
         # What NumPy is linked with has no public name.
         library = PyDLL(str(import_module("numpy._core._multiarray_umath").__file__))
     except (ImportError, OSError):
-        return None
+        return []
     for name in NAMES:
-        read, write = (getattr(library, name.format(verb), None) for verb in ("get", "set"))
-        if read is not None and write is not None:
-            return Crowd(read, write)
-    return None
+        found = [getattr(library, name.format(verb), None) for verb in verbs]
+        if None not in found:
+            return found
+    return []
+
+
+def find_crowd() -> Crowd | None:
+    """That of OpenBLAS; None: NumPy has another."""
+    found = find_functions("get_num_threads", "set_num_threads")
+    return Crowd(*found) if found else None
+
+
+def find_core() -> str:
+    """The kind of processor that OpenBLAS has chosen its kernels for; empty: NumPy has another BLAS."""
+    found = find_functions("get_corename")
+    if not found:
+        return ""
+    from ctypes import c_char_p
+
+    found[0].restype = c_char_p
+    return str(found[0]().decode())
 
 
 CROWD = find_crowd()
@@ -90,3 +113,8 @@ if CROWD is not None and hasattr(os, "register_at_fork"):
 def one_of_many(callers: int = 1) -> AbstractContextManager[None]:
     """Around a call that may be one of many at once, in threads, or several that are."""
     return nullcontext() if CROWD is None else CROWD.join(callers)
+
+
+def threads() -> int:
+    """Those that a product has now."""
+    return 1 if CROWD is None else CROWD.now

@@ -16,6 +16,7 @@ from ..frames import Runs, pad_into
 from ..primitives import split_ranges, window_counts
 from .blas import CROWD
 from .numpy_native import native_execute, native_prepare, native_unsupported, pad, whole
+from .numpy_products import matmul
 from .numpy_transforms import forward, inverse
 from .workers import WORKERS
 
@@ -69,34 +70,6 @@ def view_of(
     axes = list(zip(strides[first:], stride, dilation, strict=True))
     steps = (*(step * s for step, s, _ in axes), *(step * d for step, _, d in axes))
     return (*shape[:first], *out, *window), (*strides[:first], *steps)
-
-
-#: Multiply-adds up to which OpenBLAS multiplies without packing a copy of what it reads (its SGEMM_SMALL_MATRIX_PERMIT
-#: for AVX-512), and rows or columns below which that is the faster way.
-UNPACKED, THIN = 10**6, 8
-
-
-def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
-    """In pieces that are not packed, where few rows or columns would never make up for it.
-
-    Of one term it is their outer product, for which BLAS takes ten times as long.
-    """
-    (rows, terms), columns = a.shape[-2:], b.shape[-1]
-    if terms == 1:
-        return np.asarray(np.multiply(a, b, out=out))
-    if not 1 < min(rows, columns) < THIN or rows * terms * columns <= UNPACKED:
-        return np.asarray(np.matmul(a, b, out=out))
-    step = max(THIN, UNPACKED // (min(rows, columns) * terms))
-    if out is None:
-        lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-        out = np.empty((*lead, rows, columns), np.result_type(a, b))
-    for part in split_ranges(max(rows, columns), step):
-        own = slice(part.start, part.stop)
-        if rows < columns:
-            np.matmul(a, b[..., own], out=out[..., own])
-        else:
-            np.matmul(a[..., own, :], b, out=out[..., own, :])
-    return out
 
 
 def band(kernel: Array, place: int, block: int, stride: int, dilation: int) -> Array:

@@ -1,0 +1,67 @@
+"""Matrix products by NumPy, in pieces where OpenBLAS multiplies those the faster way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..primitives import split_ranges
+from .blas import find_core, threads
+
+Array = np.ndarray[Any, Any]
+
+#: Multiply-adds up to which OpenBLAS multiplies without packing a copy of what it reads, and the kinds of processors
+#: for which it does (SGEMM_SMALL_MATRIX_PERMIT in its kernel/x86_64/*_small_kernel_permit_skylakex.c).
+UNPACKED, UNPACKING = 10**6, ("SkylakeX", "Cooperlake", "SapphireRapids")
+
+#: Rows or columns up to which pieces are the faster way, in one thread: by 1.1 to 1.3, of 8 and fewer by 1.6 and more.
+THIN = 32
+
+#: Multiply-adds, times rows or columns squared, up to which pieces in one thread are faster than all threads of BLAS,
+#: since what one core has just written has to come to the others: of 8, 16 and 32 rows up to 30, 8 and 2 million.
+ALONE = 2**31
+
+#: The fewest rows or columns of a piece: a vector of AVX-512.
+STEP = 16
+
+CORE = find_core()
+
+
+def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
+    """``a @ b``, in pieces that are not packed, where few rows or columns would never make up for it.
+
+    Of one term it is their outer product, for which BLAS takes ten times as long.
+    """
+    (rows, terms), columns = a.shape[-2:], b.shape[-1]
+    if terms == 1:
+        return np.asarray(np.multiply(a, b, out=out))
+    step = piece(a, b, rows, terms, columns)
+    if not step:
+        return np.asarray(np.matmul(a, b, out=out))
+    if out is None:
+        lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        out = np.empty((*lead, rows, columns), np.result_type(a, b))
+    for part in split_ranges(max(rows, columns), step):
+        own = slice(part.start, part.stop)
+        if rows < columns:
+            np.matmul(a, b[..., own], out=out[..., own])
+        else:
+            np.matmul(a[..., own, :], b, out=out[..., own, :])
+    return out
+
+
+def piece(a: Array, b: Array, rows: int, terms: int, columns: int) -> int:
+    """The columns of a piece, or rows if those are more; 0: the product is better whole."""
+    thin = min(rows, columns)
+    if not 1 < thin <= THIN or CORE not in UNPACKING or a.dtype.char not in "fd" or b.dtype.char not in "fd":
+        return 0
+    work = rows * terms * columns
+    if work <= UNPACKED or (work * thin**2 > ALONE and threads() > 1):
+        return 0
+    # of rows as they lie with columns that lie whole, OpenBLAS packs small products too
+    return 0 if is_whole_by_rows(a) and not is_whole_by_rows(b) else UNPACKED // (thin * terms) // STEP * STEP
+
+
+def is_whole_by_rows(matrix: Array) -> bool:
+    return matrix.strides[-1] == matrix.itemsize
