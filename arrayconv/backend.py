@@ -99,6 +99,8 @@ class Backend:
     - ``sum_slices(x, sources, weights)`` adds ``x[source] * weight`` over sources that differ in their starts alone and
       the rows of ``weights``, in ``passes(len(sources))`` loops over the result; without it, all products are spelled
       out;
+    - ``sum_view(array, sizes, steps, count, out)``: the sums over the first ``count`` axes of a view of an array, of
+      these sizes and steps in elements, are written to ``out``, in one pass;
     - ``sum_each(parts, kernel, axes)`` sums the products of each part with the kernel over some axes, which are not the
       fifth, without ever holding all of them;
     - ``has_double`` says whether a device of a kind computes in float64, and ``in_double(function, *arrays)`` is
@@ -187,6 +189,7 @@ class Backend:
     sum_products: Callable[..., Array] = primitives.sum_products
     sum_slices: Callable[[Array, Sequence[tuple[Any, ...]], Array], Array] | None = None
     passes: Callable[[int], int] = lambda count: 1
+    sum_view: Callable[[Array, Sequence[int], Sequence[int], int, Array], object] | None = None
     sum_each: Callable[[Sequence[Array], Array, Sequence[int]], list[Array]] | None = None
     take_rows: Callable[[Array, Array], Array] = lambda table, index: table
     sample: Callable[..., Array] = lambda otherwise, lattice, places, *arrays: otherwise(*arrays)

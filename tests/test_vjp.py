@@ -163,8 +163,9 @@ def test_identities_of_random_calls(library: Library, name: str) -> None:
 
 #: Of some libraries; under another accuracy (`test_winograd.py`); of arrays that show their values; of many
 #: channels, in JAX (`test_ynnpack.py`); of gradients (`test_wgrad.py`); of fewer channels out than in
-#: (`test_kn2row.py`).
+#: (`test_kn2row.py`); in NumPy (`test_diagonals.py`).
 NEEDS_MORE = ("native", "reduce", "winograd", "floats", "rounded", "separable", "stretch", "abreast", "wgrad", "kn2row")
+NEEDS_MORE += ("diagonals",)
 
 
 @pytest.mark.parametrize("algorithm", ac.algorithms())

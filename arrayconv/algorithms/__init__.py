@@ -8,6 +8,7 @@ from .algorithm import Algorithm as Algorithm
 from .algorithm import prepare_all as prepare_all
 from .algorithm import prepared as prepared
 from .algorithm import run as run
+from .diagonals import DIAGONALS
 from .direct import DIRECT
 from .empty import EMPTY
 from .fft import FFT
@@ -36,6 +37,7 @@ _ROWS = (
     REDUCE,
     GEMM,
     KN2ROW,
+    DIAGONALS,
     TOEPLITZ,
     WINOGRAD,
     LAGS,

@@ -13,6 +13,11 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
             "padded": 2e-10, "product": 6.44e-11, "run": 5.12e-09, "shared product": 1.05e-10,
             "shared strided product": 2.19e-10, "slice": 2.04e-06, "strided product": 1.87e-10,
         },
+        "diagonals": {
+            "call": 1.5e-05, "column": 1.5e-10, "matrix": 3e-07, "output": 5e-11, "padded": 1e-10, "product": 1.2e-11,
+            "run": 1e-08, "shared column": 1e-10, "shared matrix": 2e-07, "shared product": 8e-12, "shared run": 6e-09,
+            "tile": 2e-05,
+        },
         "fft": {
             "call": 2.82e-05, "line": 8.88e-09, "plain product": 2.05e-12, "point": 6.79e-10, "product": 5.67e-10,
             "step": 5.41e-11, "tile": 9.62e-05,

@@ -48,8 +48,9 @@ Array = Any
 BLOCKS = (1, 4, 8, 16, 32, 64, 128, 256)
 
 #: Outputs of a product at which it costs twice its multiply-adds: in a library's own convolution that doesn't compute
-#: whole vectors of them; after a copy of whole rows of positions; and after a copy of each window, which is shorter.
-NATIVE, ROWS, WINDOWS = 16, 40, 150
+#: whole vectors of them; after a copy of whole rows of positions; and after a copy of each window of a signal, or of an
+#: image, which is shorter.
+NATIVE, ROWS, WINDOWS = 16, 20, (45, 150)
 
 #: Multiply-adds that it takes a product to pack an element of the band, once for each tile.
 PACK = 50
@@ -115,7 +116,7 @@ def best_fold(geometry: Geometry, tile: int) -> Fold:
     windows meet many outputs each.
     """
     ndim = geometry.ndim
-    ways = [(max(0, ndim - 2), ndim, WINDOWS), (0, 1, ROWS)][:ndim]
+    ways = [(max(0, ndim - 2), ndim, WINDOWS[ndim > 1]), (0, 1, ROWS)][:ndim]
     found = []
     for first, stop, half in ways:
         rest, axes = geometry.axes[:first] + geometry.axes[stop:], geometry.axes[first:stop]

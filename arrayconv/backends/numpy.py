@@ -16,7 +16,7 @@ from ..frames import Runs, pad_into
 from ..primitives import split_ranges, window_counts
 from .blas import CROWD
 from .numpy_native import native_execute, native_prepare, native_unsupported, pad, whole
-from .numpy_products import matmul
+from .numpy_products import matmul, sum_view
 from .numpy_transforms import forward, inverse
 from .workers import WORKERS
 
@@ -147,6 +147,7 @@ BACKEND = standard_backend(
     inverse=inverse,
     native=Native(native_unsupported, native_prepare, native_execute, has_layers=False),
     sum_products=sum_products,
+    sum_view=sum_view,
     is_writable=lambda x: True,
     max_windows=lambda fold, axes, x: fold(np.maximum),
     add_to=lambda y, bias: np.add(y, bias, out=y),

@@ -1,7 +1,8 @@
-"""Matrix products by NumPy, in pieces where OpenBLAS multiplies those the faster way."""
+"""Matrix products by NumPy, in pieces where OpenBLAS multiplies those the faster way, and sums of them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -65,3 +66,9 @@ def piece(a: Array, b: Array, rows: int, terms: int, columns: int) -> int:
 
 def is_whole_by_rows(matrix: Array) -> bool:
     return matrix.strides[-1] == matrix.itemsize
+
+
+def sum_view(array: Array, sizes: Sequence[int], steps: Sequence[int], count: int, out: Array) -> None:
+    """One call of the loop that adds a row to another."""
+    strides = [array.itemsize * step for step in steps]
+    np.add.reduce(np.ndarray(sizes, array.dtype, array, strides=strides), axis=tuple(range(count)), out=out)

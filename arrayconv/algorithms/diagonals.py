@@ -1,0 +1,275 @@
+"""Rows of x multiplied by the columns of a kernel, whose products are summed along diagonals.
+
+Of a window of k x l taps, k rows of x lie in memory as the matrix ``X[r] (k, W)`` of a row r of outputs, which overlaps
+that of the next: nothing is copied. ``P[r] = transpose(kernel) @ X[r]`` has a line for each of the l columns of taps,
+and ``y[r, j] = sum over t of P[r][t, j + t]``. `gemm` copies an element for each of k x l taps, `kn2row` adds up as
+many lines; this adds up l, for each channel that is read.
+(Overlapping views in place of im2col: Cho & Brand 2017, "MEC: Memory-Efficient Convolution for Deep Neural Network",
+arXiv:1706.06873. Sums after the product: Anderson et al. 2017, arXiv:1709.03395.)
+"""
+
+from __future__ import annotations
+
+from math import inf, prod
+from typing import Any, NamedTuple
+
+from ..backend import Backend
+from ..geometry import Geometry, WindowDimension
+from ..program import Problem, Program
+from .algorithm import (
+    Algorithm,
+    base_dilated,
+    block_shape,
+    budget_of,
+    cache_budget,
+    count_of,
+    groups_of,
+    in_floats,
+    padded,
+    products_on,
+    shared,
+    shared_block,
+    tiles_of,
+)
+from .rates import Counts
+from .tiles import Tile, Tiling, make_tiling, run_tiled
+
+Array = Any
+
+#: Rows of outputs of one product, by a band of the kernel, where rows are shorter than so many elements. A product of a
+#: matrix takes a third of a microsecond at least, and one of longer rows as much as its multiply-adds.
+ROWS, SHORT = 4, 256
+
+#: Half caches that a tile has. One of less costs more calls than it saves misses, one of more is read from memory.
+CACHES = 3
+
+
+def unsupported(problem: Problem, backend: Backend) -> str | None:
+    geometry = problem.geometry
+    if backend.sum_view is None:
+        return f"{backend.name} can't sum a view of overlapping lines in one pass"
+    if problem.is_integer:
+        return "it is for products of floating point numbers"
+    if geometry.ndim < 2:
+        return "it takes two spatial axes or more"
+    if geometry.axes[-1].stride > 1:
+        return "a stride of the last axis would leave out most of its products"
+    if (reason := base_dilated(problem)) is not None:
+        return reason
+    least = places(problem, backend, (1,) * (1 + geometry.ndim)) * problem.itemsize
+    if least > budget_of(problem) // count_of(products_on(backend)):
+        return f"the products of one output take {least} bytes; settings(workspace=...) admits more"
+    return None
+
+
+def joined(geometry: Geometry) -> int:
+    """The axis whose taps are the terms of the products: of all but the last the one with the longest window, the first
+    of those, along which tiles are cut: of the others, pieces have products in common.
+    """
+    return max(range(geometry.ndim - 1), key=lambda i: (geometry.axes[i].kernel, -i))
+
+
+def lines(geometry: Geometry) -> int:
+    """Those that are summed for an output."""
+    return geometry.terms // geometry.axes[joined(geometry)].kernel if geometry.ndim > 1 else geometry.terms
+
+
+def rows_of(geometry: Geometry) -> int:
+    """Rows of outputs of one product."""
+    return ROWS if geometry.axes[-1].padded <= SHORT else 1
+
+
+def read(axis: WindowDimension, count: int) -> int:
+    """Elements of an axis that so many outputs read."""
+    return (count - 1) * axis.stride + axis.window
+
+
+def matrices(geometry: Geometry, block: tuple[int, ...]) -> int:
+    """Products of a tile, for each of its groups: one for so many rows."""
+    at, places = joined(geometry), list(map(read, geometry.axes, block[1:]))
+    return block[0] * geometry.inputs * prod(places[:-1]) // places[at] * -(-block[1 + at] // rows_of(geometry))
+
+
+def line(geometry: Geometry, block: tuple[int, ...]) -> int:
+    """Elements of a product of one term, for each of its rows."""
+    taps = prod([axis.kernel for i, axis in enumerate(geometry.axes) if i != joined(geometry)])
+    return rows_of(geometry) * geometry.outputs * taps * read(geometry.axes[-1], block[-1])
+
+
+def places(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
+    """Elements of a tile of one group: its products, what it reads, and its outputs."""
+    geometry = problem.geometry
+    sources = geometry.inputs * prod(map(read, geometry.axes, block[1:])) + geometry.outputs * prod(block[1:])
+    return matrices(geometry, block) * line(geometry, block) + block[0] * sources
+
+
+def unit(problem: Problem, backend: Backend) -> int:
+    return problem.geometry.groups * problem.itemsize
+
+
+def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
+    """Whole rows of one group, if a cache has room for them, and as many tiles as there are threads."""
+    geometry = problem.geometry
+    aim = budget = room(problem, backend, budget) // problem.itemsize
+    whole = (geometry.batch, *geometry.out)
+    each = -(-places(problem, backend, whole) // max(1, prod(whole)))
+    own = block_shape(geometry, each, aim)
+    while max(own) > 1 and (held := places(problem, backend, own)) > budget:
+        aim = min(aim * budget // held, aim - 1)
+        own = block_shape(geometry, each, aim)
+    return shared_block(geometry, own, count_of(products_on(backend)))
+
+
+def room(problem: Problem, backend: Backend, budget: int) -> int:
+    return min(budget, cache_budget(problem, backend, 2 * budget, CACHES) // 2)
+
+
+def groups(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
+    """As many as a tile has room for."""
+    own = room(problem, backend, budget_of(problem) // count_of(products_on(backend))) // problem.itemsize
+    return groups_of(problem.geometry, problem.geometry.groups * places(problem, backend, block), (), own)
+
+
+def counts(problem: Problem, backend: Backend) -> Counts:
+    """Products of few rows take what their number takes, lines of few elements too."""
+    geometry, size, crew = problem.geometry, in_floats(problem), products_on(backend)
+    own = block(problem, backend, budget_of(problem) // count_of(crew))
+    tiles, axis = tiles_of(geometry, own), geometry.axes[joined(geometry)]
+    made, word = tiles * geometry.groups * matrices(geometry, own), shared(crew, tiles)
+    summed = prod(geometry.y_shape) * lines(geometry)
+    return {
+        "call": 1.0,
+        "tile": float(tiles_of(geometry, own, groups(problem, backend, own))),
+        f"{word}matrix": float(made),
+        f"{word}product": made * line(geometry, own) * read(axis, rows_of(geometry)) * size,
+        f"{word}column": summed * size,
+        f"{word}run": summed / max(1, geometry.out[-1]),
+        "padded": padded(geometry, size),
+        "output": prod(geometry.y_shape) * size,
+    }
+
+
+def least(problem: Problem, backend: Backend) -> Counts:
+    """The sums, at the price of as many tiles as threads share."""
+    summed = prod(problem.geometry.y_shape) * lines(problem.geometry) * in_floats(problem)
+    return {"call": 1.0, shared(products_on(backend), inf) + "column": summed}
+
+
+class Part(NamedTuple):
+    """Outputs of a tile, so many ``rows`` in one product of so many ``terms``: where they lie in y, what of x they
+    read, its windows along the joined axis, and which of their axes, in which order, the products have; sizes of the
+    diagonals, and their steps in elements, of which the first axes are ``summed``.
+    """
+
+    rows: int
+    terms: int
+    target: tuple[Any, ...]
+    source: tuple[Any, ...]
+    windows: tuple[tuple[int, ...], ...]
+    picked: tuple[Any, ...]
+    order: tuple[int, ...]
+    sizes: tuple[int, ...]
+    steps: tuple[int, ...]
+    summed: int
+
+
+def parts_of(geometry: Geometry) -> tuple[Part, ...]:
+    """As many rows at once as may be, and those that are left."""
+    rows, output = rows_of(geometry), geometry.out[joined(geometry)]
+    whole = output // rows * rows
+    pieces = (range(whole), rows), (range(whole, output), output - whole)
+    return tuple([part_of(geometry, places, at_once) for places, at_once in pieces if places])
+
+
+def part_of(geometry: Geometry, places: range, rows: int) -> Part:
+    at, ndim, count = joined(geometry), geometry.ndim, len(places) // rows
+    axis, every = geometry.axes[at], (slice(None),) * (2 + at)
+    is_banded = rows_of(geometry) > 1  # a band has zeros for what a dilation leaves out
+    terms, dilation = (read(axis, rows), 1) if is_banded else (axis.kernel, axis.window_dilation)
+    first, stride = places.start * axis.stride, rows * axis.stride
+    stop = first + (count - 1) * stride + (terms - 1) * dilation + 1
+    before, after = (1,) * at, (1,) * (ndim - 1 - at)
+    return Part(
+        rows,
+        terms,
+        (*every, slice(places.start, places.stop)),
+        (*every, slice(first, stop)),
+        tuple([(*before, n, *after) for n in (terms, stride, dilation)]),
+        (*(slice(None),) * (2 + ndim), *[slice(None) if i == at else 0 for i in range(ndim)]),
+        (0, 1, *[2 + i for i in range(ndim - 1) if i != at], 2 + at, 2 + ndim, 1 + ndim),
+        *diagonals(geometry, count, rows),
+    )
+
+
+def diagonals(geometry: Geometry, count: int, rows: int) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+    """Sizes and steps of those of the products of ``count`` matrices, which lie as inputs, places of other axes, the
+    matrices, outputs, taps of other axes, rows, and places of the last axis. The first so many axes are summed.
+    """
+    at, axes = joined(geometry), geometry.axes
+    *others, last = [i for i in range(geometry.ndim) if i != at]
+    lying: dict[Any, int] = {"image": geometry.batch, "group": geometry.groups, "input": geometry.inputs}
+    lying |= {("place", i): axes[i].padded for i in others} | {"matrix": count, "output": geometry.outputs}
+    lying |= {("tap", i): axes[i].kernel for i in (*others, last)} | {"row": rows, ("place", last): axes[last].padded}
+    steps, step = dict[Any, int](), 1
+    for name in reversed(lying):
+        steps[name], step = step, step * lying[name]
+    found = [(lying["input"], steps["input"])]
+    for i in (*others, last):
+        found.append((lying["tap", i], steps["tap", i] + axes[i].window_dilation * steps["place", i]))
+    summed = len(found)
+    names: list[Any] = ["image", "group", "output"]
+    found += [(lying[name], steps[name]) for name in names]
+    for i, axis in enumerate(axes):
+        alike = [(axis.output, axis.stride * steps["place", i])] if i != at else []
+        found += alike or [(lying[name], steps[name]) for name in ("matrix", "row")]
+    sizes, ways = zip(*found, strict=True)
+    return sizes, ways, summed
+
+
+def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
+    return make_tiling(problem, backend, block, parts_of, groups=groups(problem, backend, block))
+
+
+def bands(backend: Backend, geometry: Geometry, kernel: Array) -> Array:
+    """``(G * O, I, *k)`` as ``(G * I, O * taps, rows, terms)``."""
+    xp, at, rows, ndim = backend.xp, joined(geometry), rows_of(geometry), geometry.ndim
+    axis = geometry.axes[at]
+    if rows > 1:
+        kernel = backend.band(kernel, 2 + at, rows, axis.stride, axis.window_dilation)
+    kernel = xp.reshape(kernel, (geometry.groups, geometry.outputs, rows, geometry.inputs, *kernel.shape[2:]))
+    kernel = xp.permute_dims(kernel, (0, 3, 1, *[4 + i for i in range(ndim) if i != at], 2, 4 + at))
+    return xp.reshape(kernel, (geometry.groups * geometry.inputs, -1, rows, kernel.shape[-1]))
+
+
+def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Array:
+    xp, sum_view, empty = backend.xp, backend.sum_view, backend.empty
+    assert sum_view is not None and empty is not None
+
+    def compute(tile: Tile, x: Array, rows: Array, y: Array | None = None) -> Array:
+        y = empty(tile.geometry.y_shape, x.dtype) if y is None else y
+        for part in tile.details:
+            columns = xp.permute_dims(backend.windows(x[part.source], *part.windows)[part.picked], part.order)
+            some = rows[:, :, : part.rows, : part.terms]
+            some = xp.reshape(some, (some.shape[0], *(1,) * (columns.ndim - 4), -1, part.terms))
+            products = empty((*columns.shape[:-2], *some.shape[-2:-1], *columns.shape[-1:]), x.dtype)
+            backend.matmul(some, columns, out=products)
+            out = xp.reshape(y[part.target], part.sizes[part.summed :])
+            sum_view(products, part.sizes, part.steps, part.summed, out)
+        return y
+
+    return run_tiled(program, backend, x, bands(backend, program.geometry, kernel), compute, compute)
+
+
+DIAGONALS = Algorithm(
+    "diagonals",
+    unsupported,
+    counts,
+    execute,
+    unit,
+    prepare,
+    block=block,
+    places=places,
+    groups=groups,
+    crew=products_on,
+    least=least,
+)
