@@ -143,7 +143,7 @@ def _program(
     """Tiles within the workspace, and the programs that stand beside or under it; ``rows`` as "auto" has them."""
     algorithm = ALGORITHMS[row.name]
     block = algorithm.blocks(problem, backend, budget_of(problem))
-    (at_once, workspace), rank, otherwise = algorithm.held(problem, backend, block), 1, None
+    (at_once, workspace), rank, otherwise = algorithm.held(problem, backend, block, row.seconds), 1, None
     workspace += sum(part.workspace for part in row.parts[:1])
     if algorithm.is_conditional:
         rows = options(problem, backend, beaten=False) if rows is None else rows

@@ -39,7 +39,9 @@ def geometries(draw: st.DrawFn) -> Geometry:
 @given(geometry=geometries())
 def test_it_is_the_definition(rows: int, workspace: int, geometry: Geometry) -> None:
     """One row of outputs a product, or several and those that are left, in one tile or in many."""
-    x, kernel = (np.random.default_rng(9).integers(-9, 10, shape) for shape in (geometry.x_shape, geometry.kernel_shape))
+    x, kernel = (
+        np.random.default_rng(9).integers(-9, 10, shape) for shape in (geometry.x_shape, geometry.kernel_shape)
+    )
     with ac.settings(workspace=workspace), pytest.MonkeyPatch.context() as patch:
         patch.setattr(diagonals, "ROWS", rows)
         problem = make_problem(geometry, "float32", NUMPY, "cpu", current_settings())

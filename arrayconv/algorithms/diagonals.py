@@ -84,6 +84,11 @@ def read(axis: WindowDimension, count: int) -> int:
     return (count - 1) * axis.stride + axis.window
 
 
+def terms(axis: WindowDimension, rows: int) -> int:
+    """Those of a product: of several rows, a band has zeros for what a dilation leaves out."""
+    return read(axis, rows) if rows > 1 else axis.kernel
+
+
 def matrices(geometry: Geometry, block: tuple[int, ...]) -> int:
     """Products of a tile, for each of its groups: one for so many rows."""
     at, places = joined(geometry), list(map(read, geometry.axes, block[1:]))
@@ -141,7 +146,7 @@ def counts(problem: Problem, backend: Backend) -> Counts:
         "call": 1.0,
         "tile": float(tiles_of(geometry, own, groups(problem, backend, own))),
         f"{word}matrix": float(made),
-        f"{word}product": made * line(geometry, own) * read(axis, rows_of(geometry)) * size,
+        f"{word}product": made * line(geometry, own) * terms(axis, rows_of(geometry)) * size,
         f"{word}column": summed * size,
         f"{word}run": summed / max(1, geometry.out[-1]),
         "padded": padded(geometry, size),

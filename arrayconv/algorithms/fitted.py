@@ -8,55 +8,55 @@ from __future__ import annotations
 # fmt: off
 SECONDS: dict[str, dict[str, dict[str, float]]] = {
     "numpy": {
-        "direct": {
-            "call": 9.38e-07, "fresh": 7.8e-12, "input": 6.24e-11, "memory": 3.59e-12, "output": 4.1e-11,
-            "padded": 2e-10, "product": 6.44e-11, "run": 5.12e-09, "shared product": 1.05e-10,
-            "shared strided product": 2.19e-10, "slice": 2.04e-06, "strided product": 1.87e-10,
-        },
         "diagonals": {
-            "call": 1.5e-05, "column": 1.5e-10, "matrix": 3e-07, "output": 5e-11, "padded": 1e-10, "product": 1.2e-11,
-            "run": 1e-08, "shared column": 1e-10, "shared matrix": 2e-07, "shared product": 8e-12, "shared run": 6e-09,
-            "tile": 2e-05,
+            "call": 3.13e-05, "column": 3.2e-11, "matrix": 9.41e-08, "output": 2.88e-11, "padded": 4.21e-10,
+            "product": 1.11e-11, "run": 5.19e-09, "shared column": 1.01e-10, "shared matrix": 2.62e-08,
+            "shared product": 4.89e-12, "shared run": 6.83e-09, "tile": 2.08e-06,
+        },
+        "direct": {
+            "call": 1e-06, "fresh": 7.72e-12, "input": 7.08e-11, "memory": 3.2e-12, "output": 4.41e-11,
+            "padded": 1.74e-10, "product": 1.08e-10, "run": 4.85e-09, "shared product": 1.06e-10,
+            "shared strided product": 2.27e-10, "slice": 2.03e-06, "strided product": 1.97e-10,
         },
         "fft": {
-            "call": 2.82e-05, "line": 8.88e-09, "plain product": 2.05e-12, "point": 6.79e-10, "product": 5.67e-10,
-            "step": 5.41e-11, "tile": 9.62e-05,
+            "call": 2.94e-05, "line": 1.01e-08, "plain product": 2.22e-12, "point": 7.93e-10, "product": 4.96e-10,
+            "step": 4.17e-11, "tile": 0.000101,
         },
         "gemm": {
-            "call": 2.94e-07, "column": 1.62e-10, "far column": 1.86e-13, "fresh": 1.5e-10, "kernel": 1.85e-10,
-            "matrix": 1.98e-08, "memory": 2.3e-11, "output": 5.44e-11, "padded": 1.02e-10, "product": 4.57e-12,
-            "run": 3.04e-09, "shared column": 6.98e-11, "shared product": 5.35e-12, "shared run": 2.36e-09,
-            "shared strided column": 1.29e-10, "strided column": 2.05e-10, "thin column": 5.09e-12, "tile": 1.03e-05,
-            "viewed column": 5.4e-11,
+            "call": 2.47e-07, "column": 1.36e-10, "far column": 1.82e-13, "fresh": 1.5e-10, "kernel": 3.97e-11,
+            "matrix": 3.38e-08, "memory": 2.32e-11, "output": 4.36e-11, "padded": 1.06e-10, "product": 6.56e-12,
+            "run": 3.11e-09, "shared column": 7e-11, "shared product": 6.71e-12, "shared run": 2.36e-09,
+            "shared strided column": 1.32e-10, "strided column": 2.02e-10, "thin column": 7.38e-12, "tile": 1.1e-05,
+            "viewed column": 4.54e-11,
         },
         "kn2row": {
-            "call": 1.63e-06, "column": 5.08e-11, "input": 4.07e-11, "kernel": 3.98e-11, "matrix": 8.91e-08,
-            "memory": 1.08e-10, "output": 1.83e-10, "product": 4.95e-12, "run": 7.91e-09, "shared column": 1.27e-11,
-            "shared product": 6.38e-12, "shared run": 9.91e-09, "slice": 1.91e-06, "tile": 3.14e-06,
+            "call": 1.95e-06, "column": 7.03e-11, "input": 2.68e-11, "kernel": 4.77e-11, "matrix": 7.29e-08,
+            "memory": 8.08e-11, "output": 1.55e-10, "product": 5.94e-12, "run": 8.57e-09, "shared column": 7.15e-11,
+            "shared product": 7.55e-12, "shared run": 8.07e-09, "slice": 1.59e-06, "tile": 4.57e-06,
         },
         "lags": {
-            "call": 1.19e-05, "matrix": 7.19e-08, "moved": 6.48e-10, "partial": 4.04e-10, "product": 9.14e-12,
-            "slice": 8.76e-06,
+            "call": 2.22e-05, "matrix": 7.69e-08, "moved": 4.85e-10, "output": 2e-08, "partial": 2.96e-10,
+            "product": 1e-11, "slice": 3.45e-06,
         },
         "native": {
-            "call": 1.64e-06, "dot": 8.19e-09, "output": 2.85e-10, "padded": 2.76e-11, "product": 2.46e-11,
-            "row": 1.52e-06, "short product": 1.06e-10,
+            "call": 1.68e-06, "dot": 8.01e-09, "output": 3.06e-10, "padded": 3.26e-11, "product": 2.01e-11,
+            "row": 1.49e-06, "short product": 1.01e-10,
         },
         "phases": {
-            "call": 7.04e-06, "output": 6.34e-10, "part": 8.58e-06,
+            "call": 8.45e-06, "output": 6.48e-10, "part": 8.86e-06,
         },
         "subpixel": {
-            "call": 5.76e-05, "kernel": 3.33e-09, "output": 8.2e-10,
+            "call": 6.08e-05, "kernel": 3.55e-09, "output": 8.24e-10,
         },
         "toeplitz": {
-            "band": 3.68e-10, "call": 1.33e-05, "woven": 3.42e-10,
+            "band": 7.17e-10, "call": 1.3e-05, "woven": 3.48e-10,
         },
         "trim": {
-            "call": 1.21e-06, "kernel": 2e-10, "output": 1.76e-10,
+            "call": 1.17e-06, "kernel": 2.94e-10, "output": 1.73e-10,
         },
         "winograd": {
-            "call": 2.12e-06, "input": 2.12e-10, "kernel": 2.69e-10, "matrix": 1.52e-07, "moved": 2.52e-10,
-            "output": 6.95e-11, "product": 9.3e-12, "tile": 0.000107,
+            "call": 2.3e-06, "input": 1.71e-10, "kernel": 2.16e-10, "matrix": 1.49e-07, "moved": 2.59e-10,
+            "output": 1.02e-10, "product": 8.7e-12, "tile": 0.000119,
         },
         "separable": {
             "call": 6e-05, "look": 2e-05, "moved": 2.5e-10, "pass": 1.5e-06, "product": 8e-12, "tap": 5e-09,
@@ -215,6 +215,6 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
 
 #: Seconds for one of the above, by kind of processor and library: of products, and of all else.
 PACES: dict[str, dict[str, tuple[float, float]]] = {
-    "zen4": {"jax": (1.63, 1.94), "numpy": (2.14, 1.68), "torch": (1.8, 1.7)},
+    "zen4": {"jax": (1.63, 1.94), "numpy": (2.15, 1.52), "torch": (1.8, 1.7)},
     "avx2": {"jax": (1.94, 3.62), "torch": (2.47, 3.1)},
 }

@@ -9,14 +9,14 @@ from __future__ import annotations
 SECONDS: dict[str, dict[str, dict[str, float]]] = {
     "numpy integer": {
         "direct": {
-            "strided product": 4.22e-10,
+            "strided product": 4.27e-10,
         },
         "gemm": {
-            "padded": 2.25e-10, "product": 3.79e-10, "shared column": 4.39e-11, "shared product": 2.98e-10,
-            "strided column": 1.2e-10,
+            "padded": 2.29e-10, "product": 3.86e-10, "shared column": 4.39e-11, "shared product": 2.99e-10,
+            "strided column": 1.18e-10,
         },
         "native": {
-            "dot": 1.84e-09, "product": 2.67e-10,
+            "dot": 1.86e-09, "product": 2.68e-10,
         },
     },
     "jax integer": {

@@ -184,6 +184,7 @@ def counts(problem: Problem, backend: Backend) -> Counts:
         "product": products * size,
         "moved": sum(moved(geometry)) * size,
         "partial": prod(lags.out) * partial(geometry) * size,
+        "output": prod(geometry.y_shape) * size,
     }
 
 
