@@ -10,6 +10,7 @@ arXiv:1706.06873. Sums after the product: Anderson et al. 2017, arXiv:1709.03395
 
 from __future__ import annotations
 
+from functools import partial
 from math import inf, prod
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ from .algorithm import (
     shared_block,
     tiles_of,
 )
+from .guard import guarded
 from .rates import Counts
 from .tiles import Tile, Tiling, make_tiling, run_tiled
 
@@ -84,11 +86,6 @@ def read(axis: WindowDimension, count: int) -> int:
     return (count - 1) * axis.stride + axis.window
 
 
-def terms(axis: WindowDimension, rows: int) -> int:
-    """Those of a product: of several rows, a band has zeros for what a dilation leaves out."""
-    return read(axis, rows) if rows > 1 else axis.kernel
-
-
 def matrices(geometry: Geometry, block: tuple[int, ...]) -> int:
     """Products of a tile, for each of its groups: one for so many rows."""
     at, places = joined(geometry), list(map(read, geometry.axes, block[1:]))
@@ -140,13 +137,15 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     geometry, size, crew = problem.geometry, in_floats(problem), products_on(backend)
     own = block(problem, backend, budget_of(problem) // count_of(crew))
     tiles, axis = tiles_of(geometry, own), geometry.axes[joined(geometry)]
+    rows = rows_of(geometry)
+    terms = read(axis, rows) if rows > 1 else axis.kernel  # a band has zeros for what a dilation leaves out
     made, word = tiles * geometry.groups * matrices(geometry, own), shared(crew, tiles)
     summed = prod(geometry.y_shape) * lines(geometry)
     return {
         "call": 1.0,
         "tile": float(tiles_of(geometry, own, groups(problem, backend, own))),
         f"{word}matrix": float(made),
-        f"{word}product": made * line(geometry, own) * terms(axis, rows_of(geometry)) * size,
+        f"{word}product": made * line(geometry, own) * terms * size,
         f"{word}column": summed * size,
         f"{word}run": summed / max(1, geometry.out[-1]),
         "padded": padded(geometry, size),
@@ -178,18 +177,16 @@ class Part(NamedTuple):
     summed: int
 
 
-def parts_of(geometry: Geometry) -> tuple[Part, ...]:
-    """As many rows at once as may be, and those that are left."""
-    rows, output = rows_of(geometry), geometry.out[joined(geometry)]
-    whole = output // rows * rows
-    pieces = (range(whole), rows), (range(whole, output), output - whole)
-    return tuple([part_of(geometry, places, at_once) for places, at_once in pieces if places])
+def parts_of(at_once: int, at: int, geometry: Geometry) -> tuple[Part, ...]:
+    """As many rows ``at_once`` as the band of a call has, and those that are left."""
+    output = geometry.out[at]
+    whole = output // at_once * at_once
+    pieces = (range(whole), at_once), (range(whole, output), output - whole)
+    return tuple([part_of(geometry, at, places, rows, at_once > 1) for places, rows in pieces if places])
 
 
-def part_of(geometry: Geometry, places: range, rows: int) -> Part:
-    at, ndim, count = joined(geometry), geometry.ndim, len(places) // rows
-    axis, every = geometry.axes[at], (slice(None),) * (2 + at)
-    is_banded = rows_of(geometry) > 1  # a band has zeros for what a dilation leaves out
+def part_of(geometry: Geometry, at: int, places: range, rows: int, is_banded: bool) -> Part:
+    ndim, count, axis, every = geometry.ndim, len(places) // rows, geometry.axes[at], (slice(None),) * (2 + at)
     terms, dilation = (read(axis, rows), 1) if is_banded else (axis.kernel, axis.window_dilation)
     first, stride = places.start * axis.stride, rows * axis.stride
     stop = first + (count - 1) * stride + (terms - 1) * dilation + 1
@@ -202,15 +199,15 @@ def part_of(geometry: Geometry, places: range, rows: int) -> Part:
         tuple([(*before, n, *after) for n in (terms, stride, dilation)]),
         (*(slice(None),) * (2 + ndim), *[slice(None) if i == at else 0 for i in range(ndim)]),
         (0, 1, *[2 + i for i in range(ndim - 1) if i != at], 2 + at, 2 + ndim, 1 + ndim),
-        *diagonals(geometry, count, rows),
+        *diagonals(geometry, at, count, rows),
     )
 
 
-def diagonals(geometry: Geometry, count: int, rows: int) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+def diagonals(geometry: Geometry, at: int, count: int, rows: int) -> tuple[tuple[int, ...], tuple[int, ...], int]:
     """Sizes and steps of those of the products of ``count`` matrices, which lie as inputs, places of other axes, the
     matrices, outputs, taps of other axes, rows, and places of the last axis. The first so many axes are summed.
     """
-    at, axes = joined(geometry), geometry.axes
+    axes = geometry.axes
     *others, last = [i for i in range(geometry.ndim) if i != at]
     lying: dict[Any, int] = {"image": geometry.batch, "group": geometry.groups, "input": geometry.inputs}
     lying |= {("place", i): axes[i].padded for i in others} | {"matrix": count, "output": geometry.outputs}
@@ -232,7 +229,9 @@ def diagonals(geometry: Geometry, count: int, rows: int) -> tuple[tuple[int, ...
 
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
-    return make_tiling(problem, backend, block, parts_of, groups=groups(problem, backend, block))
+    """Pieces of an image have the rows and the joined axis of the whole, since they share a band."""
+    details = partial(parts_of, rows_of(problem.geometry), joined(problem.geometry))
+    return make_tiling(problem, backend, block, details, groups=groups(problem, backend, block))
 
 
 def bands(backend: Backend, geometry: Geometry, kernel: Array) -> Array:
@@ -250,8 +249,7 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
     xp, sum_view, empty = backend.xp, backend.sum_view, backend.empty
     assert sum_view is not None and empty is not None
 
-    def compute(tile: Tile, x: Array, rows: Array, y: Array | None = None) -> Array:
-        y = empty(tile.geometry.y_shape, x.dtype) if y is None else y
+    def add_up(tile: Tile, rows: Array, y: Array, x: Array) -> Array:
         for part in tile.details:
             columns = xp.permute_dims(backend.windows(x[part.source], *part.windows)[part.picked], part.order)
             some = rows[:, :, : part.rows, : part.terms]
@@ -262,7 +260,18 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
             sum_view(products, part.sizes, part.steps, part.summed, out)
         return y
 
-    return run_tiled(program, backend, x, bands(backend, program.geometry, kernel), compute, compute)
+    def into(tile: Tile, x: Array, rows: Array, y: Array) -> Array:
+        if rows_of(program.geometry) == 1:
+            return add_up(tile, rows, y, x)
+        found = guarded(backend, tile.geometry, x, partial(add_up, tile, rows, y))  # a band's zeros meet neighbours
+        if found is not y:
+            y[...] = found
+        return y
+
+    def compute(tile: Tile, x: Array, rows: Array) -> Array:
+        return into(tile, x, rows, empty(tile.geometry.y_shape, x.dtype))
+
+    return run_tiled(program, backend, x, bands(backend, program.geometry, kernel), compute, into)
 
 
 DIAGONALS = Algorithm(

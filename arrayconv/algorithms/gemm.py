@@ -66,8 +66,8 @@ def counts(problem: Problem, backend: Backend) -> Counts:
 #: A product packs what it reads, and a larger one is faster: its columns may fill the next level of the cache too.
 CACHES = 3
 
-#: Terms from which a product is one of matrices.
-THIN = 4
+#: Terms from which a product is one of matrices; and outputs or positions up to which it may be one thread's.
+THIN, FEW = 4, 32
 
 
 def is_taps_first(geometry: Geometry) -> bool:
@@ -112,6 +112,7 @@ def product_counts(problem: Problem, backend: Backend, geometry: Geometry, unit:
     axis, is_first = geometry.axes[-1], is_taps_first(geometry)
     (run, lines), step = runs(geometry, is_first), axis.stride if is_first else axis.window_dilation
     word = shared(backend.multipliers, tiles)
+    thin = "" if word or min(geometry.outputs, prod(geometry.out)) > FEW else "thin "
     return {
         "call": 1.0,
         "tile": tiles,
@@ -122,7 +123,7 @@ def product_counts(problem: Problem, backend: Backend, geometry: Geometry, unit:
         word + ("column" if step == 1 else "strided column"): copied * size,
         word + "run": copied / max(1, run),
         **({"block": copied / max(1, run * lines)} if backend.copies_blocks else {}),
-        word + "product": columns * geometry.outputs * (1.0 if problem.is_integer else size),
+        word + thin + "product": columns * geometry.outputs * (1.0 if problem.is_integer else size),
         "padded": padded(geometry, size),
         "output": prod(geometry.y_shape) * size,
         "fresh": fresh(size, prod(geometry.y_shape)),
