@@ -78,10 +78,10 @@ def test_a_rewrite_is_priced_by_the_parts_that_it_was_timed_with() -> None:
 
 
 def test_a_type_has_the_prices_that_are_far_from_float32_s(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = timed_by(lambda unit: 4.0 if unit == ("gemm", "product") else 1.1)
+    rows = timed_by(lambda unit: 4.0 if unit == ("gemm", "thin product") else 1.1)
     monkeypatch.setattr(fit, "rivals", lambda own, names: rows)
     found = fit.fit_type("torch", draw(), TORCH)
-    assert found["gemm", "product"] > 2 * TORCH["gemm", "product"]
+    assert found["gemm", "thin product"] > 2 * TORCH["gemm", "thin product"]
     assert len(found) < 5
 
 

@@ -60,6 +60,11 @@ def test_which_products_are_cut(core: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert pieces(a.astype("complex64"), b.astype("complex64")) == pieces(a.astype("int32"), b) == 0
     assert pieces(a, b[:, :600]) == 0, "it is small enough as it is"
     assert pieces(np.ones((THIN + 1, 100), "float32"), b) == pieces(a[:1], np.ones((100, 20000), "float32")) == 0
+    deep = np.ones((16, 2000), "float32"), np.ones((2000, 100), "float32")
+    assert pieces(*deep) == 0, "few columns of many rows"
+    assert (
+        (pieces(by_columns(deep[0]), by_columns(deep[1])) == 16) == (pieces(deep[1].T, deep[0].T) == 16) == bool(step)
+    )
     long = np.ones((100, ALONE // (16 * 16 * 1600) + 1), "float32")
     monkeypatch.setattr(numpy_products, "threads", lambda: 2)
     assert pieces(a, long) == 0, "all threads together are faster"
