@@ -21,36 +21,35 @@ SECONDS: dict[str, dict[str, dict[str, float]]] = {
     },
     "jax integer": {
         "direct": {
-            "fresh": 6.26e-10, "looped part": 7.96e-07, "output": 2.09e-10, "run": 3.27e-10,
+            "fresh": 6.06e-10, "looped part": 8.01e-07, "output": 2.06e-10, "run": 3.19e-10,
         },
         "gemm": {
-            "large product": 4.19e-11, "padded": 3.61e-10, "product": 7.68e-11, "run": 9.69e-10,
-            "viewed memory": 1.66e-11, "viewed output": 3.42e-11,
+            "large product": 4.18e-11, "padded": 4.91e-10, "product": 7.49e-11, "run": 9.73e-10,
+            "viewed memory": 1.63e-11, "viewed output": 3.34e-11,
         },
         "native": {
-            "plain grouped output": 6.68e-10, "plain grouped product": 8.47e-10, "plain output": 5.42e-10,
-            "plain product": 2.44e-10,
+            "plain grouped output": 6.68e-10, "plain grouped product": 8.49e-10, "plain output": 5.4e-10,
+            "plain product": 2.43e-10,
         },
         "reduce": {
-            "product": 3.05e-11, "run": 2.63e-10, "slice": 4.34e-06, "strided product": 6.91e-11,
+            "product": 3.09e-11, "run": 2.61e-10, "strided product": 6.94e-11,
         },
     },
     "jax complex": {
         "direct": {
-            "fresh": 9.94e-10, "run": 1.36e-09, "split input": 6.26e-10,
+            "fresh": 9.06e-10, "run": 1.36e-09, "split input": 6.58e-10,
         },
         "fft": {
-            "product": 9.56e-10, "step": 2.71e-10,
+            "product": 9.52e-10, "step": 2.69e-10,
         },
         "gemm": {
-            "column": 2.88e-10, "fresh": 3.32e-10, "large product": 2.25e-11, "product": 4.52e-11,
-            "viewed memory": 7.71e-11,
+            "column": 2.88e-10, "large product": 2.27e-11, "product": 4.53e-11, "viewed memory": 7.32e-11,
         },
         "lags": {
             "product": 6.67e-11,
         },
         "native": {
-            "dense": 5.8e-12, "input": 1.4e-09, "kernel": 2.21e-09, "output": 8.21e-10,
+            "dense": 5.79e-12, "input": 1.42e-09, "kernel": 2.2e-09, "output": 8.24e-10,
         },
     },
     "torch integer": {

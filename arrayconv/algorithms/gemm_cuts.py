@@ -351,7 +351,7 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     copied_x = padded(geometry, size)
     matrices = geometry.groups * (images if is_taps_first(geometry) else steps)
     return found | {
-        "fresh": sum([fresh(size, count) for count in held]) + fresh(1.0, copied_x),
+        "fresh": sum([fresh(size, count) for count in held]) + fresh(1.0, copied_x / max(1, steps)),
         "padded": copied_x,
         "loop": float(steps),
         "slice": float(steps * slices),
