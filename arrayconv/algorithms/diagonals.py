@@ -106,6 +106,7 @@ def places(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
 
 
 def unit(problem: Problem, backend: Backend) -> int:
+    """Bytes of an element of each group."""
     return problem.geometry.groups * problem.itemsize
 
 
@@ -123,6 +124,7 @@ def block(problem: Problem, backend: Backend, budget: int) -> tuple[int, ...]:
 
 
 def room(problem: Problem, backend: Backend, budget: int) -> int:
+    """Bytes of a tile within a budget."""
     return min(budget, cache_budget(problem, backend, 2 * budget, CACHES) // 2)
 
 
@@ -133,7 +135,7 @@ def groups(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
 
 
 def counts(problem: Problem, backend: Backend) -> Counts:
-    """Products of few rows take what their number takes, lines of few elements too."""
+    """Short products and short lines take what their number takes."""
     geometry, size, crew = problem.geometry, in_floats(problem), products_on(backend)
     own = block(problem, backend, budget_of(problem) // count_of(crew))
     tiles, axis = tiles_of(geometry, own), geometry.axes[joined(geometry)]
@@ -161,8 +163,9 @@ def least(problem: Problem, backend: Backend) -> Counts:
 
 class Part(NamedTuple):
     """Outputs of a tile, so many ``rows`` in one product of so many ``terms``: where they lie in y, what of x they
-    read, its windows along the joined axis, and which of their axes, in which order, the products have; sizes of the
-    diagonals, and their steps in elements, of which the first axes are ``summed``.
+    read, its windows along the joined axis, which axes of these are ``picked``, being more than one element long, and
+    in which order they make matrices; the sizes of the diagonals of the products, and their steps in elements, of which
+    the first axes are ``summed``.
     """
 
     rows: int
@@ -215,17 +218,18 @@ def diagonals(geometry: Geometry, at: int, count: int, rows: int) -> tuple[tuple
     steps, step = dict[Any, int](), 1
     for name in reversed(lying):
         steps[name], step = step, step * lying[name]
-    found = [(lying["input"], steps["input"])]
+
+    def as_they_lie(*names: str) -> list[tuple[int, int]]:
+        return [(lying[name], steps[name]) for name in names]
+
+    summed = as_they_lie("input")
     for i in (*others, last):
-        found.append((lying["tap", i], steps["tap", i] + axes[i].window_dilation * steps["place", i]))
-    summed = len(found)
-    names: list[Any] = ["image", "group", "output"]
-    found += [(lying[name], steps[name]) for name in names]
+        summed.append((axes[i].kernel, steps["tap", i] + axes[i].window_dilation * steps["place", i]))
+    kept = as_they_lie("image", "group", "output")
     for i, axis in enumerate(axes):
-        alike = [(axis.output, axis.stride * steps["place", i])] if i != at else []
-        found += alike or [(lying[name], steps[name]) for name in ("matrix", "row")]
-    sizes, ways = zip(*found, strict=True)
-    return sizes, ways, summed
+        kept += as_they_lie("matrix", "row") if i == at else [(axis.output, axis.stride * steps["place", i])]
+    found = [*summed, *kept]
+    return tuple([size for size, _ in found]), tuple([step for _, step in found]), len(summed)
 
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
