@@ -69,6 +69,15 @@ def test_no_more_than_so_many_at_once() -> None:
         assert len(most) == 30 and max(most) == limit
 
 
+@pytest.mark.parametrize(("side", "seconds"), [(400, "below"), (2000, "above")])
+def test_a_short_call_wakes_no_threads(side: int, seconds: str) -> None:
+    """Its tiles, which a cache has room for, are computed one after the other."""
+    found = ac.plan(ac.correlate, (side, side), (3, 3), library="numpy", algorithm="diagonals")
+    program = found.program
+    assert program.block < (1, *found.output_shape)
+    assert program.at_once == (1 if seconds == "below" else workers.WORKERS.count)
+
+
 def test_work_within_work_runs_in_its_own_thread() -> None:
     team, seen = Workers(2), list[tuple[int, int]]()
     team.each(lambda i: team.each(lambda j: seen.append((i, j)), range(3), 2), range(4), 2)
