@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 NumPyArray = np.ndarray[Any, Any]
 
 RNG = np.random.default_rng(0)
-IMAGE, WINDOW = (130, 140), (21, 21)
+IMAGE, WINDOW = (130, 140), (41, 41)
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_a_plan_of_integers_has_three_ways() -> None:
     assert program.algorithm == "rounded" and program.otherwise is not None
     assert program.otherwise.algorithm == "floats" and program.otherwise.otherwise is not None
     assert program.otherwise.otherwise.algorithm == "direct"
-    line = "rounded of 1 (fft) while no sum rounds, else floats of 1 (toeplitz) while no sum rounds, else direct\n"
+    line = "rounded of 1 (fft) while no sum rounds, else floats of 1 (diagonals) while no sum rounds, else direct\n"
     assert line in str(ac.plan(ac.correlate, (512, 512), (31, 31), dtype="int64"))
 
 
