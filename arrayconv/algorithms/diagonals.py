@@ -77,7 +77,7 @@ def lines(geometry: Geometry) -> int:
     return geometry.terms // geometry.axes[joined(geometry)].kernel if geometry.ndim > 1 else geometry.terms
 
 
-def rows_of(geometry: Geometry) -> int:
+def rows_at_once(geometry: Geometry) -> int:
     """Rows of outputs of one product."""
     return ROWS if geometry.axes[-1].padded <= SHORT else 1
 
@@ -87,16 +87,23 @@ def read(axis: WindowDimension, count: int) -> int:
     return (count - 1) * axis.stride + axis.window
 
 
+def terms_of(axis: WindowDimension, rows: int, is_banded: bool) -> tuple[int, int]:
+    """Terms of the products of so many rows, and the elements from one to the next. A band has zeros for what a
+    dilation leaves out.
+    """
+    return (read(axis, rows), 1) if is_banded else (axis.kernel, axis.window_dilation)
+
+
 def matrices(geometry: Geometry, block: tuple[int, ...]) -> int:
     """Products of a tile, for each of its groups: one for so many rows."""
     at, places = joined(geometry), list(map(read, geometry.axes, block[1:]))
-    return block[0] * geometry.inputs * prod(places[:-1]) // places[at] * -(-block[1 + at] // rows_of(geometry))
+    return block[0] * geometry.inputs * prod(places[:-1]) // places[at] * -(-block[1 + at] // rows_at_once(geometry))
 
 
 def line(geometry: Geometry, block: tuple[int, ...]) -> int:
     """Elements of a product of one term, for each of its rows."""
     taps = prod([axis.kernel for i, axis in enumerate(geometry.axes) if i != joined(geometry)])
-    return rows_of(geometry) * geometry.outputs * taps * read(geometry.axes[-1], block[-1])
+    return rows_at_once(geometry) * geometry.outputs * taps * read(geometry.axes[-1], block[-1])
 
 
 def places(problem: Problem, backend: Backend, block: tuple[int, ...]) -> int:
@@ -140,8 +147,8 @@ def counts(problem: Problem, backend: Backend) -> Counts:
     geometry, size, crew = problem.geometry, in_floats(problem), products_on(backend)
     own = block(problem, backend, budget_of(problem) // count_of(crew))
     tiles, axis = tiles_of(geometry, own), geometry.axes[joined(geometry)]
-    rows = rows_of(geometry)
-    terms = read(axis, rows) if rows > 1 else axis.kernel  # a band has zeros for what a dilation leaves out
+    rows = rows_at_once(geometry)
+    terms, _ = terms_of(axis, rows, rows > 1)
     made, word = tiles * geometry.groups * matrices(geometry, own), shared(crew, tiles)
     summed = prod(geometry.y_shape) * lines(geometry)
     return {
@@ -191,7 +198,7 @@ def parts_of(at_once: int, at: int, geometry: Geometry) -> tuple[Part, ...]:
 
 def part_of(geometry: Geometry, at: int, places: range, rows: int, is_banded: bool) -> Part:
     ndim, count, axis, every = geometry.ndim, len(places) // rows, geometry.axes[at], (slice(None),) * (2 + at)
-    terms, dilation = (read(axis, rows), 1) if is_banded else (axis.kernel, axis.window_dilation)
+    terms, dilation = terms_of(axis, rows, is_banded)
     first, stride = places.start * axis.stride, rows * axis.stride
     stop = first + (count - 1) * stride + (terms - 1) * dilation + 1
     before, after = (1,) * at, (1,) * (ndim - 1 - at)
@@ -235,13 +242,13 @@ def diagonals(geometry: Geometry, at: int, count: int, rows: int) -> tuple[tuple
 
 def prepare(problem: Problem, backend: Backend, block: tuple[int, ...]) -> Tiling:
     """Pieces of an image have the rows and the joined axis of the whole, since they share a band."""
-    details = partial(parts_of, rows_of(problem.geometry), joined(problem.geometry))
+    details = partial(parts_of, rows_at_once(problem.geometry), joined(problem.geometry))
     return make_tiling(problem, backend, block, details, groups=groups(problem, backend, block))
 
 
 def bands(backend: Backend, geometry: Geometry, kernel: Array) -> Array:
     """``(G * O, I, *k)`` as ``(G * I, O * taps, rows, terms)``."""
-    xp, at, rows, ndim = backend.xp, joined(geometry), rows_of(geometry), geometry.ndim
+    xp, at, rows, ndim = backend.xp, joined(geometry), rows_at_once(geometry), geometry.ndim
     axis = geometry.axes[at]
     if rows > 1:
         kernel = backend.band(kernel, 2 + at, rows, axis.stride, axis.window_dilation)
@@ -266,7 +273,7 @@ def execute(program: Program, backend: Backend, x: Array, kernel: Array) -> Arra
         return y
 
     def into(tile: Tile, x: Array, rows: Array, y: Array) -> Array:
-        if rows_of(program.geometry) == 1:
+        if rows_at_once(program.geometry) == 1:
             return add_up(tile, rows, y, x)
         found = guarded(backend, tile.geometry, x, partial(add_up, tile, rows, y))  # a band's zeros meet neighbours
         if found is not y:
